@@ -1,0 +1,96 @@
+"""Where each artifact of a region lies below its data root."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Every path below one data root; nothing else in the project joins paths to it."""
+
+    root: Path
+
+    @property
+    def marker(self) -> Path:
+        """Names the region and the schema version that this root belongs to."""
+        return self.root / "geoloc.json"
+
+    @property
+    def boundary(self) -> Path:
+        return self.root / "region" / "boundary.parquet"
+
+    @property
+    def grid_points(self) -> Path:
+        return self.root / "region" / "grid_points.parquet"
+
+    @property
+    def street_view_metadata(self) -> Path:
+        return self.root / "tables" / "street_view_metadata.lance"
+
+    @property
+    def buffers(self) -> Path:
+        """Folder of the buffer CSVs."""
+        return self.root / "buffers"
+
+    @property
+    def locations(self) -> Path:
+        """GeoParquet of every registered location with series, rank and batch."""
+        return self.root / "buffers" / "locations.parquet"
+
+    @property
+    def panoramas(self) -> Path:
+        return self.root / "tables" / "panoramas.lance"
+
+    @property
+    def crops(self) -> Path:
+        return self.root / "tables" / "crops.lance"
+
+    @property
+    def catalog(self) -> Path:
+        return self.root / "dataset" / "catalog.parquet"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder with one folder per recipe, therein one per model version."""
+        return self.root / "checkpoints"
+
+    @property
+    def evaluations(self) -> Path:
+        return self.root / "evaluations"
+
+    @property
+    def champion(self) -> Path:
+        """JSON pointer to the promoted checkpoint."""
+        return self.root / "checkpoints" / "champion.json"
+
+    @property
+    def embeddings(self) -> Path:
+        return self.root / "tables" / "embeddings.lance"
+
+    @property
+    def indexes(self) -> Path:
+        return self.root / "index"
+
+    @property
+    def releases(self) -> Path:
+        """Folder of immutable release manifests; `CURRENT.json` points to the served one."""
+        return self.root / "releases"
+
+    @property
+    def reports(self) -> Path:
+        return self.root / "reports"
+
+    @property
+    def dagster_home(self) -> Path:
+        return self.root / "dagster"
+
+    @property
+    def mlflow_uri(self) -> str:
+        """Tracking URI of the embedded MLflow."""
+        return f"sqlite:///{self.root / 'mlflow' / 'mlflow.db'}"
+
+    @property
+    def mlflow_artifacts(self) -> Path:
+        return self.root / "mlflow" / "artifacts"

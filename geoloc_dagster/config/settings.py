@@ -1,0 +1,140 @@
+"""The settings of one region: what `geoloc.yaml` may say, with units, ranges and defaults."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+LatLng = tuple[Annotated[float, Field(ge=-90, le=90)], Annotated[float, Field(ge=-180, le=180)]]
+Spacing = Annotated[int, Field(gt=0, le=10_000)]
+
+
+class Section(BaseModel):
+    """Unknown keys are errors: a misspelt option must not be a silent default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RegionSettings(Section):
+    """The place."""
+
+    name: Name = Field(description="Prefix of every asset key, partition set and model name; unique in a Dagster instance.")
+    boundary: Path = Field(description="GeoJSON, shapefile or TopoJSON, relative to this file.")
+    boundary_feature: int | None = Field(None, ge=0, description="Use only this feature of the file; all are united by default.")
+    start_point: LatLng = Field(description="(lat, lng) from which locations are ranked, e.g. the old town.")
+    districts: Path | None = Field(None, description="GeoJSON of named districts for reports; S2 cells of level 13 without it.")
+    district_property: str = Field("name", description="The property that names a district.")
+    metric_crs: str | None = Field(None, description="e.g. EPSG:3006; the region's UTM zone by default.")
+    max_area_km2: float = Field(20_000, gt=0, description="A larger polygon is refused before a grid is laid over it.")
+
+
+class GridSettings(Section):
+    """The points at which street views are looked up."""
+
+    spacing_m: float = Field(10, gt=0, le=100_000, description="Metres between grid points.")
+    max_points: int = Field(20_000_000, gt=0, description="A finer grid is refused before it is allocated.")
+
+
+class CoverageSettings(Section):
+    """Where is there a street view?"""
+
+    provider: Literal["csv"] = Field("csv", description="`csv` reads lookups that were made before.")
+    files: list[Path] = Field(default_factory=list, description="Buffer CSVs with positions, dates and panorama ids.")
+    negatives: list[Path] = Field(default_factory=list, description="CSVs of grid points that had no street view.")
+
+
+class BufferSettings(Section):
+    """Which locations are collected, and in which order."""
+
+    spacings_m: list[Spacing] = Field([100, 75, 60, 50, 45, 35], min_length=1, description="Metres, largest first.")
+    batch_size: int = Field(200, gt=0, le=10_000, description="Locations per partition.")
+    files: list[Path] = Field(default_factory=list, description="Existing buffer CSVs to register as they are; built when empty.")
+
+    @model_validator(mode="after")
+    def _descending(self) -> Self:
+        if self.spacings_m != sorted(set(self.spacings_m), reverse=True):
+            raise ValueError("spacings_m must go down and name each spacing once")
+        return self
+
+
+class CaptureSettings(Section):
+    """Where the pictures come from."""
+
+    provider: Literal["folder"] = Field("folder", description="`folder` reads an existing collection in the Stockholm naming.")
+    sources: list[Path] = Field(default_factory=list, description="Folders or tar files; the file name is the `source` of its rows.")
+    licence: str = Field("NOASSERTION", min_length=1, description="SPDX id, `proprietary` or `NOASSERTION`.")
+    attribution: str = Field("unknown", min_length=1, description="Whom to name beside every picture.")
+    permission: str | None = Field(None, description="Reference of the right to store and train, where the terms forbid it.")
+    fov_deg: float = Field(90, gt=0, le=120)
+    commit_rows: int = Field(256, gt=0, description="Rows per commit: what a killed process can lose.")
+
+
+class CropSettings(Section):
+    """How a capture becomes a square picture."""
+
+    size: int = Field(224, ge=16, le=2048, description="Pixels.")
+    box: tuple[int, int, int, int] | None = Field(None, description="(left, top, right, bottom) of screenshots; centre square without it.")
+    jpeg_quality: int = Field(92, ge=50, le=100)
+    min_decodable_share: float = Field(0.99, ge=0, le=1, description="The gate of a batch.")
+
+
+class CatalogSettings(Section):
+    """Which crops are usable, and which are queries."""
+
+    min_dates: int = Field(2, ge=1, description="A place and heading with fewer dates gives no query.")
+    require_all_headings: bool = Field(False, description="Leave out places at which a heading is missing.")
+    exclude_flags: list[str] = Field(
+        default_factory=lambda: ["undecodable", "black", "uniform"], description="Quality flags that make a row unusable."
+    )
+
+
+class SplitSettings(Section):
+    """How places are divided into train, dev and test."""
+
+    by: Literal["blocks", "series", "source"] = "blocks"
+    block_m: float = Field(500, gt=0, description="Side of a geographic block, metres.")
+    guard_m: float = Field(50, ge=0, description="Places of train this near to dev or test are left out (`blocks` only).")
+    test_share: float = Field(0.2, ge=0, lt=1)
+    dev_share: float = Field(0.1, ge=0, lt=1, description="With `series` and `source`: the part of train put aside as dev, by blocks.")
+    train: list[str] = Field(default_factory=list, description="Series or sources (shell patterns) of train.")
+    test: list[str] = Field(default_factory=list, description="Series or sources (shell patterns) of test.")
+    drop_leaking: bool = Field(False, description="Make leaking rows of train unusable instead of failing.")
+    seed: int = 0
+
+
+class AutomationSettings(Section):
+    """When the system acts by itself."""
+
+    retrain_after_rows: int = Field(2_000, gt=0, description="New usable rows that ask for a training.")
+
+
+class Settings(Section):
+    """One region: everything that `geoloc.yaml` may say."""
+
+    version: Literal[1] = 1
+    data_root: Path = Field(Path("data"), description="Local folder; relative to this file.")
+    region: RegionSettings
+    grid: GridSettings = GridSettings()
+    coverage: CoverageSettings = CoverageSettings()
+    buffers: BufferSettings = BufferSettings()
+    capture: CaptureSettings = CaptureSettings()
+    crops: CropSettings = CropSettings()
+    catalog: CatalogSettings = CatalogSettings()
+    splits: SplitSettings = SplitSettings()
+    automation: AutomationSettings = AutomationSettings()
+    recipes: list[str] = Field(["retrieval"], min_length=1, description="Names in `recipes/` beside this file, or packaged ones.")
+    folder: Path = Field(Path(), exclude=True, description="Where the YAML lies; set by the loader.")
+
+    def config_hash(self) -> str:
+        """A short fingerprint of everything that changes results (not of where the data lie)."""
+        fields: dict[str, Any] = self.model_dump(mode="json", exclude={"data_root", "folder"})
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
+
+    def resolve(self, path: Path) -> Path:
+        """A path of the YAML, taken relative to the folder of the YAML."""
+        return path if path.is_absolute() else (self.folder / path).resolve()

@@ -1,0 +1,1 @@
+"""From captures to the feature table: crops, quality flags, splits and leakage checks."""

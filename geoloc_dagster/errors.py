@@ -1,0 +1,176 @@
+"""Every error that a user can cause: a code, what was wrong, and what to do about it.
+
+Raise a subclass of `GeolocError` with the cause as its message; the remedy is the class's unless the place that raises
+knows a better one. The command line prints one line and exits with 2; Dagster fails the step without retrying.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class GeolocError(Exception):
+    """A problem with one clear cause and one clear remedy; deterministic, so never retried."""
+
+    code: ClassVar[str] = "GEO-000"
+    default_remedy: ClassVar[str] = "Run `geoloc doctor` and read its first failing line."
+
+    def __init__(self, cause: str, remedy: str | None = None) -> None:
+        super().__init__(cause)
+        self.cause = cause.rstrip(".")
+        self.remedy = remedy or self.default_remedy
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.cause}. {self.remedy}"
+
+
+# --- configuration and set-up (1xx) ---------------------------------------------------------------------------------
+class ConfigError(GeolocError):
+    """The region's YAML is broken, has unknown keys or values out of range."""
+
+    code = "GEO-101"
+    default_remedy = "Correct that line; `geoloc check-config` repeats this check."
+
+
+class ConfigNotFoundError(GeolocError):
+    """No region configuration was named or found."""
+
+    code = "GEO-102"
+    default_remedy = "Pass --config FILE, set GEOLOC_CONFIG, or run in a folder with a geoloc.yaml (`geoloc init DIR` writes one)."
+
+
+class DataRootError(GeolocError):
+    """The data root cannot be written, or belongs to another region."""
+
+    code = "GEO-103"
+    default_remedy = "Choose a writable folder of this region with --data-root or `data_root:`."
+
+
+class DiskFullError(GeolocError):
+    """Writing failed for lack of space; the previous version of the file is untouched."""
+
+    code = "GEO-104"
+    default_remedy = "Free that much space and run the same command again; it goes on where it stopped."
+
+
+class SchemaVersionError(GeolocError):
+    """Data written by a newer version of this package."""
+
+    code = "GEO-105"
+    default_remedy = "Upgrade geoloc_dagster to at least the version that wrote it."
+
+
+# --- geography (2xx) ------------------------------------------------------------------------------------------------
+class BoundaryError(GeolocError):
+    """The region's polygon is missing, empty, invalid, too large or has its axes swapped."""
+
+    code = "GEO-201"
+    default_remedy = "Draw the polygon again in (longitude, latitude) order, e.g. with geojson.io."
+
+
+class BufferCsvError(GeolocError):
+    """A buffer CSV lacks a column, uses another separator or holds malformed values."""
+
+    code = "GEO-202"
+    default_remedy = "Export it comma-separated, in UTF-8, with the columns listed in the README."
+
+
+# --- imagery (3xx) --------------------------------------------------------------------------------------------------
+class CollectionSourceError(GeolocError):
+    """An image collection is missing, cannot be read, or is not laid out as its provider expects."""
+
+    code = "GEO-301"
+    default_remedy = "Point `capture.folder` at the folders or tar files of the collection."
+
+
+class UnsafeArchiveError(GeolocError):
+    """An archive has members that point outside it, links or devices."""
+
+    code = "GEO-302"
+    default_remedy = "Do not use this archive; get it again from a source that you trust."
+
+
+class PermissionMissingError(GeolocError):
+    """The provider's terms forbid storing or model training and no permission is on record."""
+
+    code = "GEO-303"
+    default_remedy = 'Choose another provider, or record the right to use it: `permission: "<reference>"`.'
+
+
+class UnsafeFileError(GeolocError):
+    """A file would have to be unpickled; pickles can run code and are never opened."""
+
+    code = "GEO-304"
+    default_remedy = "Convert it to safetensors, Parquet, CSV or GeoJSON where it was made."
+
+
+class ImageError(GeolocError):
+    """One picture cannot be used: truncated, not an image, or larger than the pixel limit."""
+
+    code = "GEO-305"
+    default_remedy = "Use a complete JPEG, PNG or WebP of at most 50 megapixels."
+
+
+# --- dataset (4xx) --------------------------------------------------------------------------------------------------
+class LeakageError(GeolocError):
+    """Two splits share a location, a panorama or a near-duplicate picture."""
+
+    code = "GEO-401"
+    default_remedy = "Leave the named rows out (`splits.drop_leaking: true`) or split by blocks."
+
+
+class NotEnoughDataError(GeolocError):
+    """A step has too little to work with: no usable rows, no queries, fewer places than a batch needs."""
+
+    code = "GEO-402"
+    default_remedy = "Collect more batches first, or lower the recipe's batch size."
+
+
+class GateError(GeolocError):
+    """A quality gate of a batch failed; the batch is held back, its neighbours are not."""
+
+    code = "GEO-403"
+    default_remedy = "Look at the batch's contact sheet, then repeat the batch or exclude it in the configuration."
+
+
+# --- learning and retrieval (5xx) -----------------------------------------------------------------------------------
+class RecipeError(GeolocError):
+    """A recipe names something that does not exist or cannot be combined."""
+
+    code = "GEO-501"
+    default_remedy = "Correct the recipe; `geoloc check-config` lists the valid names."
+
+
+class WeightsError(GeolocError):
+    """Pretrained weights cannot be had or do not fit the backbone."""
+
+    code = "GEO-502"
+    default_remedy = "Set `weights: none`, give a local file, or run once with network access."
+
+
+class IntegrityError(GeolocError):
+    """A file is not the file that was written: its checksum differs, or it is missing."""
+
+    code = "GEO-503"
+    default_remedy = "Materialise the asset that owns it again; the last good release stays served."
+
+
+class ModelMismatchError(GeolocError):
+    """Vectors, index or cells of different models were about to be mixed."""
+
+    code = "GEO-504"
+    default_remedy = "Materialise `embeddings` for every batch with the current champion, then `faiss_index`."
+
+
+class NoReleaseError(GeolocError):
+    """There is nothing to predict with yet."""
+
+    code = "GEO-505"
+    default_remedy = "Run `geoloc run` (or materialise up to `release`) first."
+
+
+class OutsideRegionError(GeolocError):
+    """The question is about a place outside the region that the model knows."""
+
+    code = "GEO-506"
+    default_remedy = "Ask a model of that region."

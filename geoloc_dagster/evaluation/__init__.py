@@ -1,0 +1,1 @@
+"""Metrics with their intervals, baselines and reports."""

@@ -1,0 +1,1 @@
+"""Recipes, backbones, losses and the training loop; does not know where pictures came from."""

@@ -1,0 +1,272 @@
+"""Writing so that nothing is half-written, and reading so that nothing changed is believed.
+
+Files go to a temporary name and are renamed. Parquet carries page checksums. Folders of model files, indexes and
+releases carry a `manifest.json` of sha256 sums. Append-only tables are Lance datasets, whose data files are immutable:
+each gets a sha256 beside the table once it is committed, and `verify_table` compares them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geoloc_dagster.errors import DataRootError, DiskFullError, IntegrityError, SchemaVersionError, UnsafeFileError
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+    import lance
+    import pyarrow as pa
+
+MANIFEST = "manifest.json"
+SCHEMA_VERSION = 1
+_PICKLE_SUFFIXES = {".pkl", ".pickle", ".joblib", ".npy", ".npz"}
+
+
+# --- files ----------------------------------------------------------------------------------------------------------
+@contextlib.contextmanager
+def translated_errors(path: Path) -> Iterator[None]:
+    """Turn "no space left" and "permission denied" into errors that name the path and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+            raise DiskFullError(f"no space left while writing {path}") from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR) or "ermission denied" in str(error):
+            raise DataRootError(f"cannot write {path}: {error.strerror or error}") from error
+        raise
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a temporary path in the folder of `path`, renamed to it on success and deleted on failure."""
+    with translated_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+        try:
+            yield temporary
+            with temporary.open("rb") as stream:
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `path`, renamed to it on success; `path` must not exist yet or is replaced whole."""
+    with translated_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+        temporary.mkdir()
+        try:
+            yield temporary
+            if path.exists():
+                retired = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
+                path.replace(retired)
+                temporary.replace(path)
+                shutil.rmtree(retired)
+            else:
+                temporary.replace(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_bytes(path: Path, content: bytes) -> Path:
+    """Write bytes atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+    return path
+
+
+def write_json(path: Path, value: Any) -> Path:
+    """Write JSON atomically, readable and with sorted keys."""
+    return write_bytes(path, (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; a missing or broken file is an `IntegrityError` that names it."""
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise IntegrityError(f"{path} is missing") from error
+    except ValueError as error:
+        raise IntegrityError(f"{path} is not valid JSON: {error}") from error
+
+
+def refuse_pickles(path: Path) -> None:
+    """Raise `UnsafeFileError` for files that could only be read by unpickling, by suffix or by their first bytes."""
+    head = b""
+    if path.is_file():
+        with path.open("rb") as stream:
+            head = stream.read(2)
+    if path.suffix.lower() in _PICKLE_SUFFIXES or (head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05"):
+        raise UnsafeFileError(f"{path} is a pickle or may hold one")
+
+
+# --- sha256 manifests ------------------------------------------------------------------------------------------------
+def sha256_file(path: Path) -> str:
+    """Hex sha256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_manifest(folder: Path, **facts: Any) -> dict[str, Any]:
+    """Write `manifest.json` with the sha256 of every other file below `folder`, and `facts` beside them."""
+    files = {str(p.relative_to(folder)): sha256_file(p) for p in sorted(folder.rglob("*")) if p.is_file() and p.name != MANIFEST}
+    manifest = {"schema_version": SCHEMA_VERSION, "files": files, **facts}
+    write_json(folder / MANIFEST, manifest)
+    return manifest
+
+
+def verify_manifest(folder: Path, *, remedy: str | None = None) -> dict[str, Any]:
+    """Check every file of a folder against its manifest and return the manifest.
+
+    Raises:
+        IntegrityError: naming the first file that is missing or changed.
+        SchemaVersionError: the manifest is newer than this code.
+    """
+    manifest = read_json(folder / MANIFEST)
+    if manifest.get("schema_version", 0) > SCHEMA_VERSION:
+        raise SchemaVersionError(f"{folder / MANIFEST} has schema version {manifest['schema_version']}, this code knows {SCHEMA_VERSION}")
+    for name, expected in manifest["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise IntegrityError(f"{path} is missing", remedy)
+        if sha256_file(path) != expected:
+            raise IntegrityError(f"{path} has changed since it was written (sha256 differs)", remedy)
+    return manifest
+
+
+# --- Parquet ---------------------------------------------------------------------------------------------------------
+def write_parquet(path: Path, table: pa.Table) -> Path:
+    """Write Parquet atomically with page checksums."""
+    import pyarrow.parquet as pq
+
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, write_page_checksum=True, compression="zstd")
+    return path
+
+
+def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Read Parquet, verifying page checksums; a missing or damaged file is an `IntegrityError`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not path.is_file():
+        raise IntegrityError(f"{path} is missing", "Materialise the asset that writes it first.")
+    try:
+        return pq.read_table(path, columns=columns, page_checksum_verification=True)
+    except (OSError, pa.ArrowException) as error:
+        raise IntegrityError(f"{path} is damaged: {error}") from error
+
+
+def write_geoparquet(path: Path, frame: gpd.GeoDataFrame) -> Path:
+    """Write GeoParquet atomically with page checksums."""
+    with atomic_path(path) as temporary:
+        frame.to_parquet(temporary, index=False, write_page_checksum=True, compression="zstd")
+    return path
+
+
+def read_geoparquet(path: Path) -> gpd.GeoDataFrame:
+    """Read GeoParquet after verifying its page checksums."""
+    import geopandas as gpd
+
+    read_parquet(path)
+    return gpd.read_parquet(path)
+
+
+# --- Lance tables ----------------------------------------------------------------------------------------------------
+def open_table(path: Path, version: int | None = None) -> lance.LanceDataset | None:
+    """Open a Lance table, at one version if named; None where it has not been written yet.
+
+    Raises:
+        SchemaVersionError: the table was written by a newer version of this package.
+    """
+    import lance
+
+    if not (path / "_versions").is_dir():
+        return None
+    dataset = lance.dataset(str(path), version=version)
+    written = int((dataset.schema.metadata or {}).get(b"geoloc_schema_version", b"1"))
+    if written > SCHEMA_VERSION:
+        raise SchemaVersionError(f"{path} has schema version {written}, this code knows {SCHEMA_VERSION}")
+    return dataset
+
+
+def append_rows(path: Path, rows: pa.Table) -> int:
+    """Append rows in one commit; return the new version of the table."""
+    import lance
+
+    with translated_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        existing = open_table(path)
+        mode = "append" if existing is not None else "create"
+        dataset = lance.write_dataset(rows, str(path), mode=mode, schema=rows.schema)
+        _seal(path, dataset)
+        return int(dataset.version)
+
+
+def replace_batch(path: Path, rows: pa.Table, batch: str, key: str = "capture_id") -> int:
+    """Make `rows` the only rows of `batch`, in one commit; return the new version of the table."""
+    existing = open_table(path)
+    if existing is None:
+        return append_rows(path, rows)
+    with translated_errors(path):
+        (
+            existing.merge_insert([key])
+            .when_matched_update_all()
+            .when_not_matched_insert_all()
+            .when_not_matched_by_source_delete(f"batch = '{batch}'")
+            .execute(rows)
+        )
+        dataset = open_table(path)
+        assert dataset is not None
+        _seal(path, dataset)
+        return int(dataset.version)
+
+
+def table_version(path: Path) -> int:
+    """The newest version of a table; 0 where it has not been written yet."""
+    dataset = open_table(path)
+    return 0 if dataset is None else int(dataset.version)
+
+
+def verify_table(path: Path, *, remedy: str | None = None) -> None:
+    """Compare every data file of a table's newest version with the checksum recorded when it was committed.
+
+    Raises:
+        IntegrityError: naming the first data file that is missing or changed.
+    """
+    dataset = open_table(path)
+    if dataset is None:
+        raise IntegrityError(f"{path} is missing", remedy)
+    for file in _data_files(path, dataset):
+        seal = _seal_path(path, file)
+        if not file.is_file():
+            raise IntegrityError(f"{file} is missing", remedy)
+        if seal.is_file() and seal.read_text().strip() != sha256_file(file):
+            raise IntegrityError(f"{file} has changed since it was written (sha256 differs)", remedy)
+
+
+def _data_files(path: Path, dataset: lance.LanceDataset) -> list[Path]:
+    return [path / "data" / file.path for fragment in dataset.get_fragments() for file in fragment.data_files()]
+
+
+def _seal_path(path: Path, file: Path) -> Path:
+    return path.with_name(path.name + ".sha256") / file.name
+
+
+def _seal(path: Path, dataset: lance.LanceDataset) -> None:
+    """Record the sha256 of data files that have none yet; they are immutable from their commit on."""
+    for file in _data_files(path, dataset):
+        seal = _seal_path(path, file)
+        if not seal.is_file():
+            write_bytes(seal, sha256_file(file).encode())

@@ -1,0 +1,1 @@
+"""Maps, contact sheets and charts as bytes."""

@@ -1,0 +1,18 @@
+"""Fixtures that more than one part of the tests needs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real inputs; tests that need it are skipped, with the reason, where it is absent."""
+    default = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("GEOLOC_SHARED_DATA", default))
+    if not (folder / "stockholm").is_dir():
+        pytest.skip(f"real inputs not found at {folder}; set GEOLOC_SHARED_DATA to their folder")
+    return folder
