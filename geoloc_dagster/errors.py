@@ -36,7 +36,9 @@ class ConfigNotFoundError(GeolocError):
     """No region configuration was named or found."""
 
     code = "GEO-102"
-    default_remedy = "Pass --config FILE, set GEOLOC_CONFIG, or run in a folder with a geoloc.yaml (`geoloc init DIR` writes one)."
+    default_remedy = (
+        "Pass --config FILE, set GEOLOC_CONFIG, or run in a folder with a geoloc.yaml (`geoloc init DIR` writes one)."
+    )
 
 
 class DataRootError(GeolocError):

@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ _PICKLE_SUFFIXES = {".pkl", ".pickle", ".joblib", ".npy", ".npz"}
 
 # --- files ----------------------------------------------------------------------------------------------------------
 @contextlib.contextmanager
-def translated_errors(path: Path) -> Iterator[None]:
+def translated_errors(path: Path) -> Generator[None]:
     """Turn "no space left" and "permission denied" into errors that name the path and the remedy."""
     try:
         yield
@@ -45,7 +45,7 @@ def translated_errors(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path) -> Generator[Path]:
     """Give a temporary path in the folder of `path`, renamed to it on success and deleted on failure."""
     with translated_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Generator[Path]:
     """Give a temporary folder beside `path`, renamed to it on success; `path` must not exist yet or is replaced whole."""
     with translated_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -135,7 +135,9 @@ def verify_manifest(folder: Path, *, remedy: str | None = None) -> dict[str, Any
     """
     manifest = read_json(folder / MANIFEST)
     if manifest.get("schema_version", 0) > SCHEMA_VERSION:
-        raise SchemaVersionError(f"{folder / MANIFEST} has schema version {manifest['schema_version']}, this code knows {SCHEMA_VERSION}")
+        raise SchemaVersionError(
+            f"{folder / MANIFEST} has schema version {manifest['schema_version']}, this code knows {SCHEMA_VERSION}"
+        )
     for name, expected in manifest["files"].items():
         path = folder / name
         if not path.is_file():

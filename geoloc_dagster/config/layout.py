@@ -19,14 +19,17 @@ class Layout:
 
     @property
     def boundary(self) -> Path:
+        """GeoParquet of the validated polygon."""
         return self.root / "region" / "boundary.parquet"
 
     @property
     def grid_points(self) -> Path:
+        """GeoParquet of the points inside the boundary."""
         return self.root / "region" / "grid_points.parquet"
 
     @property
     def street_view_metadata(self) -> Path:
+        """Lance table of lookups."""
         return self.root / "tables" / "street_view_metadata.lance"
 
     @property
@@ -41,14 +44,17 @@ class Layout:
 
     @property
     def panoramas(self) -> Path:
+        """Lance table of captures."""
         return self.root / "tables" / "panoramas.lance"
 
     @property
     def crops(self) -> Path:
+        """Lance table of crops."""
         return self.root / "tables" / "crops.lance"
 
     @property
     def catalog(self) -> Path:
+        """Parquet feature table."""
         return self.root / "dataset" / "catalog.parquet"
 
     @property
@@ -58,6 +64,7 @@ class Layout:
 
     @property
     def evaluations(self) -> Path:
+        """Folder with one folder per recipe."""
         return self.root / "evaluations"
 
     @property
@@ -67,10 +74,12 @@ class Layout:
 
     @property
     def embeddings(self) -> Path:
+        """Lance table of the champion's vectors."""
         return self.root / "tables" / "embeddings.lance"
 
     @property
     def indexes(self) -> Path:
+        """Folder with one folder per index."""
         return self.root / "index"
 
     @property
@@ -80,10 +89,12 @@ class Layout:
 
     @property
     def reports(self) -> Path:
+        """Folder of `summary.json`."""
         return self.root / "reports"
 
     @property
     def dagster_home(self) -> Path:
+        """DAGSTER_HOME of headless runs and of `make dev`."""
         return self.root / "dagster"
 
     @property
@@ -93,4 +104,5 @@ class Layout:
 
     @property
     def mlflow_artifacts(self) -> Path:
+        """Artifact folder of the embedded MLflow."""
         return self.root / "mlflow" / "artifacts"

@@ -25,25 +25,29 @@ class RegionSettings(Section):
 
     name: Name = Field(description="Prefix of every asset key, partition set and model name; unique in a Dagster instance.")
     boundary: Path = Field(description="GeoJSON, shapefile or TopoJSON, relative to this file.")
-    boundary_feature: int | None = Field(None, ge=0, description="Use only this feature of the file; all are united by default.")
+    boundary_feature: int | None = Field(
+        default=None, ge=0, description="Use only this feature of the file; all are united by default."
+    )
     start_point: LatLng = Field(description="(lat, lng) from which locations are ranked, e.g. the old town.")
-    districts: Path | None = Field(None, description="GeoJSON of named districts for reports; S2 cells of level 13 without it.")
-    district_property: str = Field("name", description="The property that names a district.")
-    metric_crs: str | None = Field(None, description="e.g. EPSG:3006; the region's UTM zone by default.")
-    max_area_km2: float = Field(20_000, gt=0, description="A larger polygon is refused before a grid is laid over it.")
+    districts: Path | None = Field(
+        default=None, description="GeoJSON of named districts for reports; S2 cells of level 13 without it."
+    )
+    district_property: str = Field(default="name", description="The property that names a district.")
+    metric_crs: str | None = Field(default=None, description="e.g. EPSG:3006; the region's UTM zone by default.")
+    max_area_km2: float = Field(default=20_000, gt=0, description="A larger polygon is refused before a grid is laid over it.")
 
 
 class GridSettings(Section):
     """The points at which street views are looked up."""
 
-    spacing_m: float = Field(10, gt=0, le=100_000, description="Metres between grid points.")
-    max_points: int = Field(20_000_000, gt=0, description="A finer grid is refused before it is allocated.")
+    spacing_m: float = Field(default=10, gt=0, le=100_000, description="Metres between grid points.")
+    max_points: int = Field(default=20_000_000, gt=0, description="A finer grid is refused before it is allocated.")
 
 
 class CoverageSettings(Section):
     """Where is there a street view?"""
 
-    provider: Literal["csv"] = Field("csv", description="`csv` reads lookups that were made before.")
+    provider: Literal["csv"] = Field(default="csv", description="`csv` reads lookups that were made before.")
     files: list[Path] = Field(default_factory=list, description="Buffer CSVs with positions, dates and panorama ids.")
     negatives: list[Path] = Field(default_factory=list, description="CSVs of grid points that had no street view.")
 
@@ -51,8 +55,8 @@ class CoverageSettings(Section):
 class BufferSettings(Section):
     """Which locations are collected, and in which order."""
 
-    spacings_m: list[Spacing] = Field([100, 75, 60, 50, 45, 35], min_length=1, description="Metres, largest first.")
-    batch_size: int = Field(200, gt=0, le=10_000, description="Locations per partition.")
+    spacings_m: list[Spacing] = Field(default=[100, 75, 60, 50, 45, 35], min_length=1, description="Metres, largest first.")
+    batch_size: int = Field(default=200, gt=0, le=10_000, description="Locations per partition.")
     files: list[Path] = Field(default_factory=list, description="Existing buffer CSVs to register as they are; built when empty.")
 
     @model_validator(mode="after")
@@ -65,29 +69,35 @@ class BufferSettings(Section):
 class CaptureSettings(Section):
     """Where the pictures come from."""
 
-    provider: Literal["folder"] = Field("folder", description="`folder` reads an existing collection in the Stockholm naming.")
-    sources: list[Path] = Field(default_factory=list, description="Folders or tar files; the file name is the `source` of its rows.")
-    licence: str = Field("NOASSERTION", min_length=1, description="SPDX id, `proprietary` or `NOASSERTION`.")
-    attribution: str = Field("unknown", min_length=1, description="Whom to name beside every picture.")
-    permission: str | None = Field(None, description="Reference of the right to store and train, where the terms forbid it.")
-    fov_deg: float = Field(90, gt=0, le=120)
-    commit_rows: int = Field(256, gt=0, description="Rows per commit: what a killed process can lose.")
+    provider: Literal["folder"] = Field(
+        default="folder", description="`folder` reads an existing collection in the Stockholm naming."
+    )
+    sources: list[Path] = Field(default_factory=list, description="Folders or tar files; its name is the `source` of its rows.")
+    licence: str = Field(default="NOASSERTION", min_length=1, description="SPDX id, `proprietary` or `NOASSERTION`.")
+    attribution: str = Field(default="unknown", min_length=1, description="Whom to name beside every picture.")
+    permission: str | None = Field(
+        default=None, description="Reference of the right to store and train, where the terms forbid it."
+    )
+    fov_deg: float = Field(default=90, gt=0, le=120)
+    commit_rows: int = Field(default=256, gt=0, description="Rows per commit: what a killed process can lose.")
 
 
 class CropSettings(Section):
     """How a capture becomes a square picture."""
 
-    size: int = Field(224, ge=16, le=2048, description="Pixels.")
-    box: tuple[int, int, int, int] | None = Field(None, description="(left, top, right, bottom) of screenshots; centre square without it.")
-    jpeg_quality: int = Field(92, ge=50, le=100)
-    min_decodable_share: float = Field(0.99, ge=0, le=1, description="The gate of a batch.")
+    size: int = Field(default=224, ge=16, le=2048, description="Pixels.")
+    box: tuple[int, int, int, int] | None = Field(
+        default=None, description="(left, top, right, bottom) of screenshots; centre square without it."
+    )
+    jpeg_quality: int = Field(default=92, ge=50, le=100)
+    min_decodable_share: float = Field(default=0.99, ge=0, le=1, description="The gate of a batch.")
 
 
 class CatalogSettings(Section):
     """Which crops are usable, and which are queries."""
 
-    min_dates: int = Field(2, ge=1, description="A place and heading with fewer dates gives no query.")
-    require_all_headings: bool = Field(False, description="Leave out places at which a heading is missing.")
+    min_dates: int = Field(default=2, ge=1, description="A place and heading with fewer dates gives no query.")
+    require_all_headings: bool = Field(default=False, description="Leave out places at which a heading is missing.")
     exclude_flags: list[str] = Field(
         default_factory=lambda: ["undecodable", "black", "uniform"], description="Quality flags that make a row unusable."
     )
@@ -97,27 +107,29 @@ class SplitSettings(Section):
     """How places are divided into train, dev and test."""
 
     by: Literal["blocks", "series", "source"] = "blocks"
-    block_m: float = Field(500, gt=0, description="Side of a geographic block, metres.")
-    guard_m: float = Field(50, ge=0, description="Places of train this near to dev or test are left out (`blocks` only).")
-    test_share: float = Field(0.2, ge=0, lt=1)
-    dev_share: float = Field(0.1, ge=0, lt=1, description="With `series` and `source`: the part of train put aside as dev, by blocks.")
+    block_m: float = Field(default=500, gt=0, description="Side of a geographic block, metres.")
+    guard_m: float = Field(default=50, ge=0, description="Places of train this near to dev or test are left out (`blocks` only).")
+    test_share: float = Field(default=0.2, ge=0, lt=1)
+    dev_share: float = Field(
+        default=0.1, ge=0, lt=1, description="With `series` and `source`: the part of train put aside as dev, by blocks."
+    )
     train: list[str] = Field(default_factory=list, description="Series or sources (shell patterns) of train.")
     test: list[str] = Field(default_factory=list, description="Series or sources (shell patterns) of test.")
-    drop_leaking: bool = Field(False, description="Make leaking rows of train unusable instead of failing.")
+    drop_leaking: bool = Field(default=False, description="Make leaking rows of train unusable instead of failing.")
     seed: int = 0
 
 
 class AutomationSettings(Section):
     """When the system acts by itself."""
 
-    retrain_after_rows: int = Field(2_000, gt=0, description="New usable rows that ask for a training.")
+    retrain_after_rows: int = Field(default=2_000, gt=0, description="New usable rows that ask for a training.")
 
 
 class Settings(Section):
     """One region: everything that `geoloc.yaml` may say."""
 
     version: Literal[1] = 1
-    data_root: Path = Field(Path("data"), description="Local folder; relative to this file.")
+    data_root: Path = Field(default=Path("data"), description="Local folder; relative to this file.")
     region: RegionSettings
     grid: GridSettings = GridSettings()
     coverage: CoverageSettings = CoverageSettings()
@@ -127,8 +139,10 @@ class Settings(Section):
     catalog: CatalogSettings = CatalogSettings()
     splits: SplitSettings = SplitSettings()
     automation: AutomationSettings = AutomationSettings()
-    recipes: list[str] = Field(["retrieval"], min_length=1, description="Names in `recipes/` beside this file, or packaged ones.")
-    folder: Path = Field(Path(), exclude=True, description="Where the YAML lies; set by the loader.")
+    recipes: list[str] = Field(
+        default=["retrieval"], min_length=1, description="Names in `recipes/` beside this file, or packaged ones."
+    )
+    folder: Path = Field(default=Path(), exclude=True, description="Where the YAML lies; set by the loader.")
 
     def config_hash(self) -> str:
         """A short fingerprint of everything that changes results (not of where the data lie)."""

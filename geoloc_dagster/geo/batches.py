@@ -42,7 +42,9 @@ def buffer_series(spacing_m: int) -> str:
     return f"{spacing_m}m"
 
 
-def chunk(location_ids: Sequence[str], series: str, batch_size: int, *, first_number: int = 0) -> Iterator[tuple[BatchKey, list[str]]]:
+def chunk(
+    location_ids: Sequence[str], series: str, batch_size: int, *, first_number: int = 0
+) -> Iterator[tuple[BatchKey, list[str]]]:
     """Cut ranked location ids into batches of at most `batch_size`, numbered on from `first_number`."""
     for offset in range(0, len(location_ids), batch_size):
         yield BatchKey(series, first_number + offset // batch_size), list(location_ids[offset : offset + batch_size])
