@@ -108,6 +108,8 @@ CATALOG = pa.schema(
         pa.field("pano_id", pa.string()),
         pa.field("sha256", pa.string()),  # of the crop
         pa.field("phash", pa.uint64()),
+        # The first capture_id of all rows that show one and the same picture; null where it occurs once.
+        pa.field("duplicate_group", pa.string()),
         pa.field("flags", pa.list_(pa.string()), nullable=False),  # the picture's own and those found by comparison
         pa.field("split", pa.string(), nullable=False),  # train | dev | test | none (guard band)
         pa.field("usable", pa.bool_(), nullable=False),
