@@ -1,0 +1,80 @@
+# `make test` and `make stockholm` are the two that matter; the rest is for working on the code.
+# Everything lives in .venv; delete it (or `make clean`) and the next target sets it up again.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DATA ?= ../shared/data
+CONFIG ?= examples/stockholm/geoloc.yaml
+PYTEST_ARGS ?=
+LOCK_FLAGS := --universal --python-version 3.11 --extra dev --no-annotate --no-emit-index-url --no-emit-find-links
+
+.PHONY: help setup test lint types pytest format lock dev stockholm clean
+
+help: ## Say what each target does
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## Create .venv with the locked packages (done by the other targets when needed)
+
+# The newest of the usual interpreters is not the safest choice: take `python3` when it is new enough.
+$(BIN)/python:
+	@for python in python3 python3.11 python3.12 python3.13; do \
+	  if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    echo "setting up $(VENV) with $$($$python --version)"; \
+	    $$python -m venv $(VENV) || { echo "make: python venv support is missing (Debian: apt-get install python3-venv)" >&2; rm -rf $(VENV); exit 1; }; \
+	    exit 0; \
+	  fi; \
+	done; \
+	echo "make: no Python 3.11 or newer found; install one and try again" >&2; exit 1
+
+# uv reads no pip configuration, so that a local wheel folder cannot pair torch with another torchvision.
+$(READY): requirements.lock pyproject.toml | $(BIN)/python
+	@uv=""; \
+	for candidate in $(BIN)/uv uv; do if $$candidate --version >/dev/null 2>&1; then uv=$$candidate; break; fi; done; \
+	if [ -z "$$uv" ]; then \
+	  $(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip --upgrade >/dev/null; \
+	  if $(BIN)/python -m pip install --quiet uv; then uv=$(BIN)/uv; fi; \
+	fi; \
+	if [ -n "$$uv" ]; then \
+	  $$uv pip install --quiet --python $(BIN)/python -r requirements.lock; \
+	  $$uv pip install --quiet --python $(BIN)/python --no-deps --editable .; \
+	else \
+	  echo "uv could not be had; using pip"; \
+	  $(BIN)/python -m pip install --quiet -r requirements.lock; \
+	  $(BIN)/python -m pip install --quiet --no-deps --editable .; \
+	fi; \
+	touch $(READY)
+
+test: lint types pytest ## Set up if needed, then lint, type-check and run every test
+
+lint: $(READY) ## Style and formatting, without changing anything
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY) ## Strict type check of the domain packages
+	$(BIN)/pyright
+
+pytest: $(READY) ## Every test; PYTEST_ARGS="-k config -x" narrows it
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+format: $(READY) ## Format and fix what can be fixed by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: $(READY) ## Resolve requirements.lock again from pyproject.toml
+	@uv=$(BIN)/uv; [ -x $$uv ] || uv=uv; \
+	$$uv pip compile $(LOCK_FLAGS) --custom-compile-command "make lock" --upgrade --quiet pyproject.toml -o requirements.lock
+
+dev: $(READY) ## Open the Dagster UI on the data root of the last `geoloc run`
+	$(BIN)/geoloc dev
+
+stockholm: $(READY) ## The whole chain on the Stockholm collection below DATA (default ../shared/data)
+	GEOLOC_SHARED_DATA=$(abspath $(DATA)) $(BIN)/geoloc run --config $(CONFIG)
+
+clean: ## Delete .venv and caches; collected data and trained models stay
+	rm -rf $(VENV) .ruff_cache .pytest_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
