@@ -176,3 +176,23 @@ class OutsideRegionError(GeolocError):
 
     code = "GEO-506"
     default_remedy = "Ask a model of that region."
+
+
+class StepFailedError(GeolocError):
+    """A step of a headless run failed; its message already holds code, cause and remedy where it has them."""
+
+    code = "GEO-507"
+    default_remedy = "The run's log is in the Dagster UI (`make dev`)."
+
+    def __init__(self, cause: str, *, asset: str, partition: str | None = None) -> None:
+        super().__init__(cause)
+        self.asset = asset
+        self.partition = partition
+
+    def __str__(self) -> str:
+        where = f"{self.asset}[{self.partition}]" if self.partition else self.asset
+        return (
+            self.cause + f" (in {where})"
+            if self.cause.startswith("GEO-")
+            else f"{self.code} {where}: {self.cause}. {self.remedy}"
+        )

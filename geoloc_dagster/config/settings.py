@@ -122,6 +122,7 @@ class SplitSettings(Section):
 class AutomationSettings(Section):
     """When the system acts by itself."""
 
+    batches_per_night: int = Field(default=4, gt=0, description="Batches that the nightly schedule asks for.")
     retrain_after_rows: int = Field(default=2_000, gt=0, description="New usable rows that ask for a training.")
 
 

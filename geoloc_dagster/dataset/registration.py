@@ -1,0 +1,101 @@
+"""Which locations a region collects: import or build the buffers, cut them into batches, keep what is registered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+
+from geoloc_dagster.config import Layout, Settings
+from geoloc_dagster.geo.batches import buffer_series
+from geoloc_dagster.geo.boundary import Boundary, contains, read_boundary
+from geoloc_dagster.geo.buffer_csv import read_buffer_csv, write_buffer_csv
+from geoloc_dagster.geo.buffers import assign_batches, build_buffers, close_pairs
+from geoloc_dagster.imagery.coverage import covered_locations
+from geoloc_dagster.storage import read_geoparquet, write_geoparquet
+
+
+@dataclass(frozen=True)
+class Registration:
+    """The registered locations and what was found wrong with them.
+
+    Attributes:
+        locations: one row per location with series, rank and batch.
+        close_pairs: per series, pairs nearer to each other than its spacing.
+        outside: locations outside the polygon.
+    """
+
+    boundary: Boundary
+    locations: pd.DataFrame
+    new: int
+    imported: bool
+    close_pairs: Mapping[str, int]
+    outside: int
+
+    @property
+    def batch_keys(self) -> list[str]:
+        """The batches in rank order."""
+        return list(dict.fromkeys(self.locations["batch"]))
+
+    @property
+    def per_series(self) -> dict[str, int]:
+        """Locations of each series."""
+        return {str(series): int(count) for series, count in self.locations.groupby("series", sort=False).size().items()}
+
+
+def register_locations(settings: Settings, layout: Layout) -> Registration:
+    """Register the locations of the region's buffers and write the CSVs and the GeoParquet.
+
+    Existing CSVs are kept as they are, ids included; without any, buffers are built from the coverage table. What is
+    registered already never changes: neither a location's series and rank nor its batch.
+
+    Raises:
+        BufferCsvError: an existing CSV cannot be used; nothing is written then.
+    """
+    boundary = read_boundary(layout.boundary)
+    registered = pd.DataFrame(read_geoparquet(layout.locations).drop(columns="geometry")) if layout.locations.is_file() else None
+    files = [settings.resolve(path) for path in settings.buffers.files]
+    if files:
+        candidates = pd.concat([read_buffer_csv(path) for path in files], ignore_index=True)
+    else:
+        candidates = build_buffers(
+            covered_locations(layout.street_view_metadata),
+            settings.region.start_point,
+            settings.buffers.spacings_m,
+            registered=registered,
+        )
+    known: set[str] = set() if registered is None else set(registered["location_id"])
+    fresh = candidates[~candidates["location_id"].isin(list(known))]
+    merged = fresh if registered is None else pd.concat([registered, fresh], ignore_index=True)
+    locations = assign_batches(merged, settings.buffers.batch_size, registered)
+    _write(locations, settings, layout, boundary)
+    inside = contains(boundary, locations["lat_deg"].to_numpy(), locations["lng_deg"].to_numpy())
+    return Registration(
+        boundary=boundary,
+        locations=locations,
+        new=len(fresh),
+        imported=bool(files),
+        close_pairs=_count_close_pairs(locations, settings.buffers.spacings_m),
+        outside=int(np.count_nonzero(~inside)),
+    )
+
+
+def _count_close_pairs(locations: pd.DataFrame, spacings_m: list[int]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for spacing_m in spacings_m:
+        rows = locations[locations["series"] == buffer_series(spacing_m)]
+        if len(rows):
+            pairs = close_pairs(rows["lat_deg"].to_numpy(), rows["lng_deg"].to_numpy(), float(spacing_m))
+            counts[buffer_series(spacing_m)] = len(pairs)
+    return counts
+
+
+def _write(locations: pd.DataFrame, settings: Settings, layout: Layout, boundary: Boundary) -> None:
+    for series, rows in locations.groupby("series", sort=False):
+        spacing = str(series).removesuffix("m")
+        write_buffer_csv(layout.buffers / f"new_order_buffer_{spacing}.csv", rows, metric_crs=boundary.metric_crs)
+    points = gpd.points_from_xy(locations["lng_deg"], locations["lat_deg"], crs="EPSG:4326")
+    write_geoparquet(layout.locations, gpd.GeoDataFrame(locations, geometry=points))

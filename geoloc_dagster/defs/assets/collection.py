@@ -1,0 +1,84 @@
+"""Groups `collection` and `imagery`: the pictures of each batch, as captured and as crops."""
+
+import asyncio
+
+import dagster as dg
+
+from geoloc_dagster.defs.automation import refresh_condition
+from geoloc_dagster.defs.metadata import facts
+from geoloc_dagster.defs.progress import reporter
+from geoloc_dagster.defs.region import Region
+from geoloc_dagster.defs.resources import Clock, Imagery
+
+
+def build(region: Region) -> list[dg.AssetsDefinition]:
+    """The assets of these groups for one region."""
+    settings = region.settings
+
+    @region.asset(
+        "collection",
+        deps=[region.unpartitioned("buffer_csvs")],
+        partitions_def=region.batches,
+        pool=f"{region.name}_{settings.capture.provider}",
+        kinds={"lance"},
+    )
+    def panoramas(context: dg.AssetExecutionContext, imagery: Imagery, clock: Clock) -> dg.MaterializeResult:
+        """One row per captured view with bytes, place, date, heading, licence and checksum; append-only Lance table."""
+        from geoloc_dagster.dataset.registration import batch_locations
+        from geoloc_dagster.imagery.collect import collect_batch
+        from geoloc_dagster.viz.sheets import batch_sheet
+
+        result = asyncio.run(
+            collect_batch(
+                imagery.provider(),
+                batch_locations(region.layout, context.partition_key),
+                context.partition_key,
+                region.layout.panoramas,
+                run_id=context.run_id,
+                now=clock.now,
+                commit_rows=settings.capture.commit_rows,
+                progress=reporter(context),
+            )
+        )
+        return dg.MaterializeResult(
+            metadata=facts(
+                result.rows_total,
+                region.layout.panoramas,
+                image=batch_sheet(region.layout.panoramas, context.partition_key),
+                partitioned=True,
+                rows_new=result.rows_new,
+                bytes=result.bytes,
+                table_version=result.table_version,
+                **{f"failed_{kind}": count for kind, count in result.failures_by_kind.items()},
+            )
+        )
+
+    @region.asset(
+        "imagery",
+        deps=["panoramas"],
+        partitions_def=region.batches,
+        automation_condition=refresh_condition(),
+        code_version="1",
+        kinds={"lance"},
+    )
+    def crops(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        """Quality-checked square crops, stored encoded, with their flags; one batch replaced per commit of a Lance table."""
+        from geoloc_dagster.dataset.crops import write_crops
+        from geoloc_dagster.viz.sheets import batch_sheet
+
+        result = write_crops(
+            region.layout.panoramas, region.layout.crops, context.partition_key, settings.crops, progress=reporter(context)
+        )
+        return dg.MaterializeResult(
+            metadata=facts(
+                result.rows,
+                region.layout.crops,
+                image=batch_sheet(region.layout.crops, context.partition_key),
+                partitioned=True,
+                decodable_share=result.decodable_share,
+                table_version=result.table_version,
+                **{f"flag_{flag}": count for flag, count in result.flags.items()},
+            )
+        )
+
+    return [panoramas, crops]

@@ -1,0 +1,48 @@
+"""Group `region`: the place itself, as a validated polygon and the grid of points that is laid over it."""
+
+import dagster as dg
+
+from geoloc_dagster.defs.metadata import facts
+from geoloc_dagster.defs.region import Region
+
+
+def build(region: Region) -> list[dg.AssetsDefinition]:
+    """The assets of this group for one region."""
+    settings = region.settings
+
+    @region.asset("region", kinds={"geoparquet"})
+    def region_boundary(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        """The region's validated polygon, from GeoJSON, shapefile or TopoJSON; stored as GeoParquet in WGS84."""
+        from geoloc_dagster.config.loader import claim_data_root
+        from geoloc_dagster.geo.boundary import load_boundary, write_boundary
+        from geoloc_dagster.viz.maps import boundary_map
+
+        layout = claim_data_root(settings)
+        place = settings.region
+        boundary = load_boundary(
+            settings.resolve(place.boundary),
+            name=place.name,
+            feature=place.boundary_feature,
+            metric_crs=place.metric_crs,
+            max_area_km2=place.max_area_km2,
+        )
+        write_boundary(layout.boundary, boundary)
+        return dg.MaterializeResult(
+            metadata=facts(
+                1, layout.boundary, image=boundary_map(boundary), area_km2=boundary.area_km2, metric_crs=boundary.metric_crs
+            )
+        )
+
+    @region.asset("region", deps=["region_boundary"], kinds={"geoparquet"})
+    def grid_points(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        """Every point `grid.spacing_m` apart inside the boundary: where street views are looked up; GeoParquet."""
+        from geoloc_dagster.geo.boundary import read_boundary
+        from geoloc_dagster.geo.grid import grid_points as lay_grid
+        from geoloc_dagster.geo.grid import write_grid
+
+        boundary = read_boundary(region.layout.boundary)
+        points = lay_grid(boundary, settings.grid.spacing_m, max_points=settings.grid.max_points)
+        write_grid(region.layout.grid_points, points)
+        return dg.MaterializeResult(metadata=facts(len(points), region.layout.grid_points, spacing_m=settings.grid.spacing_m))
+
+    return [region_boundary, grid_points]

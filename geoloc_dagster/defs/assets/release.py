@@ -1,0 +1,110 @@
+"""Group `release`: what is promoted, embedded, indexed, and served."""
+
+import dagster as dg
+
+from geoloc_dagster.defs.automation import fan_in_condition, refresh_condition
+from geoloc_dagster.defs.metadata import facts
+from geoloc_dagster.defs.progress import reporter
+from geoloc_dagster.defs.region import Region
+from geoloc_dagster.defs.resources import Clock, Mlflow
+
+
+def build(region: Region) -> list[dg.AssetsDefinition]:
+    """The assets of this group for one region."""
+    settings = region.settings
+    size_check = dg.AssetCheckSpec(
+        "size", asset=region.key("faiss_index"), blocking=True, description="The index holds one vector per usable row."
+    )
+
+    @region.asset(
+        "release",
+        deps=[region.all_of("evaluations")],
+        automation_condition=fan_in_condition(region, "evaluations"),
+        kinds={"mlflow"},
+    )
+    def champion(context: dg.AssetExecutionContext, mlflow: Mlflow, clock: Clock) -> dg.MaterializeResult:
+        """The promoted checkpoint: the first automatically, later ones only through the evaluation gates."""
+        from geoloc_dagster.prediction.promotion import promote_best
+
+        outcome = promote_best(region.layout, settings.recipes, now=clock.now())
+        version = mlflow.set_champion(region.model_name, outcome.champion) if outcome.promoted else None
+        return dg.MaterializeResult(
+            metadata=facts(
+                1,
+                region.layout.champion,
+                model_version=outcome.champion.model_version,
+                promoted=str(outcome.promoted),
+                reason=outcome.reason,
+                mlflow_model_version=version,
+            )
+        )
+
+    @region.asset(
+        "release",
+        deps=["crops", region.unpartitioned("champion")],
+        partitions_def=region.batches,
+        automation_condition=refresh_condition(),
+        kinds={"lance", "pytorch"},
+    )
+    def embeddings(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        """One vector per crop of the champion, one batch replaced per commit of a Lance table."""
+        from geoloc_dagster.prediction.champion import champion_encoder
+        from geoloc_dagster.retrieval.embedding import embed_batch
+
+        layout = region.layout
+        result = embed_batch(
+            champion_encoder(layout), layout.crops, layout.embeddings, context.partition_key, progress=reporter(context)
+        )
+        return dg.MaterializeResult(
+            metadata=facts(
+                result.rows,
+                layout.embeddings,
+                partitioned=True,
+                model_version=result.model_version,
+                table_version=result.table_version,
+            )
+        )
+
+    @region.asset(
+        "release",
+        deps=[region.all_of("embeddings"), "catalog"],
+        checks=[size_check],
+        automation_condition=fan_in_condition(region, "embeddings"),
+        kinds={"faiss"},
+    )
+    def faiss_index(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        """The champion's vectors of all usable rows as a FAISS index with its row table and manifest; refuses mixed models."""
+        from geoloc_dagster.prediction.champion import read_champion
+        from geoloc_dagster.retrieval.index import build_index
+        from geoloc_dagster.storage import read_parquet, table_version
+
+        layout = region.layout
+        catalog = read_parquet(layout.catalog)
+        version = table_version(layout.embeddings)
+        result = build_index(layout.embeddings, catalog, read_champion(layout).model_version, layout.indexes)
+        check = dg.AssetCheckResult(
+            check_name="size", passed=result.vectors == result.rows, metadata={"vectors": result.vectors, "rows": result.rows}
+        )
+        return dg.MaterializeResult(
+            metadata=facts(
+                result.rows,
+                result.folder,
+                model_version=result.model_version,
+                bytes=result.bytes,
+                dimension=result.dimension,
+                embeddings_version=version,
+            ),
+            check_results=[check],
+        )
+
+    @region.asset("release", deps=["faiss_index", "champion"], automation_condition=refresh_condition(), kinds={"json"})
+    def release(context: dg.AssetExecutionContext, clock: Clock) -> dg.MaterializeResult:
+        """An immutable manifest of checkpoint, index and catalog by sha256; one pointer moves; prediction reads only this."""
+        from geoloc_dagster.prediction.release import publish_release
+
+        published = publish_release(region.layout, region=region.name, config_hash=settings.config_hash(), now=clock.now())
+        return dg.MaterializeResult(
+            metadata=facts(published.rows, published.folder, release=published.release_id, model_version=published.model_version)
+        )
+
+    return [champion, embeddings, faiss_index, release]

@@ -1,0 +1,102 @@
+"""Groups `training` and `evaluation`: one checkpoint and one honest report per recipe."""
+
+import dagster as dg
+
+from geoloc_dagster.defs.automation import refresh_condition
+from geoloc_dagster.defs.metadata import facts, flatten
+from geoloc_dagster.defs.progress import reporter
+from geoloc_dagster.defs.region import Region
+from geoloc_dagster.defs.resources import Clock, Mlflow
+
+
+class TrainingConfig(dg.Config):
+    """How one training is run; shown in the Launchpad."""
+
+    resume: bool = True
+    """Continue a training that was interrupted, from its last checkpoint."""
+
+
+def build(region: Region) -> list[dg.AssetsDefinition]:
+    """The assets of these groups for one region."""
+    settings = region.settings
+
+    @region.asset(
+        "training",
+        deps=[region.unpartitioned("catalog")],
+        partitions_def=region.recipes,
+        pool=f"{region.name}_training",
+        kinds={"pytorch", "mlflow"},
+    )
+    def checkpoints(
+        context: dg.AssetExecutionContext, config: TrainingConfig, mlflow: Mlflow, clock: Clock
+    ) -> dg.MaterializeResult:
+        """A trained model per recipe: weights, recipe, and the rows and table versions that it saw, under one manifest."""
+        from geoloc_dagster.learning.recipe import load_recipe
+        from geoloc_dagster.learning.training import train
+        from geoloc_dagster.storage import read_parquet, table_version
+
+        layout = region.layout
+        recipe = load_recipe(context.partition_key, settings.folder)
+        provenance = {"catalog_rows": "all", "crops_version": table_version(layout.crops), "dagster_run_id": context.run_id}
+        with mlflow.run(f"{recipe.name}", mlflow_tags(context)) as target:
+            model = train(
+                recipe,
+                read_parquet(layout.catalog),
+                layout.crops,
+                layout.checkpoints / recipe.name,
+                mlflow=target,
+                resume=config.resume,
+                progress=reporter(context),
+                provenance=provenance,
+                now=clock.now,
+            )
+        return dg.MaterializeResult(
+            metadata=facts(
+                model.rows,
+                model.folder,
+                partitioned=True,
+                model_version=model.model_version,
+                trained_on_rows=model.rows,
+                seconds=model.seconds,
+                epochs=model.epochs,
+                mlflow_run_id=target.run_id,
+                mlflow_url=dg.MetadataValue.url(target.url),
+                **flatten(model.metrics),
+            )
+        )
+
+    @region.asset(
+        "evaluation",
+        deps=["checkpoints", region.unpartitioned("catalog")],
+        partitions_def=region.recipes,
+        automation_condition=refresh_condition(),
+        kinds={"parquet", "json"},
+    )
+    def evaluations(context: dg.AssetExecutionContext, mlflow: Mlflow) -> dg.MaterializeResult:
+        """Recall on the held-out splits with intervals by place, against baselines, by year, district and flags; pictures."""
+        from geoloc_dagster.evaluation.recipe import evaluate_recipe
+
+        report = evaluate_recipe(settings, region.layout, context.partition_key, progress=reporter(context))
+        mlflow.attach(report.mlflow_run_id, report.folder, flatten(report.metrics))
+        return dg.MaterializeResult(
+            metadata=facts(
+                report.queries,
+                report.folder,
+                image=report.sheet,
+                partitioned=True,
+                model_version=report.model_version,
+                **flatten(report.metrics),
+            )
+        )
+
+    return [checkpoints, evaluations]
+
+
+def mlflow_tags(context: dg.AssetExecutionContext) -> dict[str, str]:
+    """How an MLflow run finds the Dagster run that made it."""
+    return {
+        "dagster.run_id": context.run_id,
+        "dagster.asset": context.asset_key.to_user_string(),
+        "dagster.partition": context.partition_key,
+        "dagster.url": f"http://127.0.0.1:3000/runs/{context.run_id}",
+    }

@@ -1,0 +1,121 @@
+"""When things happen by themselves: conditions, sensors and schedules.
+
+Collection is never declarative: it costs money and patience, so schedules with budgets ask for it. From `crops` on the
+graph keeps itself up to date, and training is asked for by a sensor that counts what is new.
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from geoloc_dagster.defs.region import Region
+
+AC = dg.AutomationCondition
+
+
+def refresh_condition() -> dg.AutomationCondition:
+    """Follow the inputs of the same partition: catch up on what is missing, repeat what has new inputs.
+
+    A partition that failed is not repeated until one of its own inputs changes, so a failed gate neither hammers nor
+    holds up its neighbours.
+    """
+    due = (AC.missing() & ~AC.execution_failed()) | AC.any_deps_updated().since_last_handled()
+    return (due & ~AC.in_progress() & ~AC.any_deps_missing() & ~AC.any_deps_in_progress()).with_label("follow_inputs")
+
+
+def fan_in_condition(region: Region, partitioned: str) -> dg.AutomationCondition:
+    """Follow all partitions of `partitioned` without waiting for those that are still to be collected, or failed.
+
+    `~any_deps_missing` would hold the asset up until the last registered batch is there, which at a few batches a night
+    is months; instead at least one partition must be there, and none of them may be on its way.
+    """
+    fan_in = dg.AssetSelection.assets(region.key(partitioned))
+    something = AC.any_deps_match(~AC.missing()).allow(fan_in)
+    others_missing = AC.any_deps_match(AC.missing()).ignore(fan_in)
+    due = (AC.missing() & ~AC.execution_failed()) | AC.any_deps_updated().since_last_handled()
+    ready = something & ~others_missing & ~AC.any_deps_in_progress()
+    return (due & ready & ~AC.in_progress()).with_label("follow_all_batches")
+
+
+def build_automation_sensor(region: Region) -> dg.AutomationConditionSensorDefinition:
+    """The sensor that evaluates the conditions of this region, and of no other."""
+    return dg.AutomationConditionSensorDefinition(
+        f"{region.name}_automation",
+        target=dg.AssetSelection.key_prefixes([region.name]),
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        minimum_interval_seconds=60,
+        run_tags={"geoloc/region": region.name, "geoloc/trigger": "automation"},
+    )
+
+
+def build_retraining_sensor(region: Region) -> dg.SensorDefinition:
+    """Ask for a training of a recipe once enough usable rows have come in since its newest checkpoint."""
+    threshold = region.settings.automation.retrain_after_rows
+
+    @dg.sensor(
+        name=f"{region.name}_retraining",
+        target=dg.AssetSelection.assets(region.key("checkpoints"), region.key("evaluations")),
+        minimum_interval_seconds=300,
+        description=f"Asks for a training when the catalog has {threshold:,} more usable rows than the newest checkpoint saw.",
+    )
+    def retraining(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        from geoloc_dagster.dataset.freshness import retraining_due, usable_rows
+        from geoloc_dagster.learning.registry import newest_training
+
+        layout = region.layout
+        if not layout.catalog.is_file():
+            return dg.SkipReason("there is no catalog yet")
+        rows = usable_rows(layout.catalog)
+        requests: list[dg.RunRequest] = []
+        reasons: list[str] = []
+        for recipe in region.settings.recipes:
+            newest = newest_training(layout.checkpoints / recipe)
+            due, reason = retraining_due(rows, newest.trained_on_rows if newest else 0, threshold)
+            reasons.append(f"{recipe}: {reason}")
+            if due:
+                version = newest.model_version if newest else "first"
+                requests.append(
+                    dg.RunRequest(
+                        run_key=f"retrain-{recipe}-{version}-{rows}",
+                        partition_key=recipe,
+                        tags={"geoloc/region": region.name, "geoloc/trigger": "retraining"},
+                    )
+                )
+        return dg.SensorResult(run_requests=requests) if requests else dg.SkipReason("; ".join(reasons))
+
+    return retraining
+
+
+def build_collection_schedule(region: Region) -> dg.ScheduleDefinition:
+    """Every night, collect the batches that have nothing yet, in rank order."""
+    job = dg.define_asset_job(
+        f"{region.name}_collection",
+        selection=dg.AssetSelection.assets(region.key("panoramas")),
+        partitions_def=region.batches,
+        description="Collect one batch of locations.",
+    )
+
+    @dg.schedule(
+        name=f"{region.name}_nightly_collection",
+        job=job,
+        cron_schedule="0 1 * * *",
+        execution_timezone="UTC",
+        description="Asks for the next batches without any capture, as many as a night allows.",
+    )
+    def nightly_collection(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
+        from geoloc_dagster.dataset.pending import pending_batches
+
+        pending = pending_batches(region.layout)[: region.settings.automation.batches_per_night]
+        if not pending:
+            return dg.SkipReason("every registered batch has been collected")
+        night = context.scheduled_execution_time.date().isoformat()
+        return [
+            dg.RunRequest(
+                run_key=f"{night}-{key}",
+                partition_key=key,
+                tags={"geoloc/region": region.name, "geoloc/trigger": "nightly"},
+            )
+            for key in pending
+        ]
+
+    return nightly_collection

@@ -1,0 +1,54 @@
+"""The code location as a function of its configuration, so that tests and other deployments can replace resources."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from geoloc_dagster.config import Settings
+from geoloc_dagster.config.loader import load_settings
+from geoloc_dagster.defs.assets import collection, coverage, dataset, release, training
+from geoloc_dagster.defs.assets import region as region_assets
+from geoloc_dagster.defs.automation import build_automation_sensor, build_collection_schedule, build_retraining_sensor
+from geoloc_dagster.defs.checks import build_checks
+from geoloc_dagster.defs.region import Region
+from geoloc_dagster.defs.resources import Clock, Imagery, Mlflow
+
+
+def build_definitions(
+    config: Path | str | None = None, *, settings: Settings | None = None, resource_overrides: Mapping[str, Any] | None = None
+) -> dg.Definitions:
+    """Everything Dagster needs to know of one region.
+
+    Args:
+        config: path of the region's `geoloc.yaml`; found through GEOLOC_CONFIG or `./geoloc.yaml` when omitted.
+        settings: settings that are loaded already; takes precedence over `config`.
+        resource_overrides: resources to use in place of the default `clock`, `imagery` and `mlflow`.
+
+    Raises:
+        ConfigError: the configuration is broken; the message names the line.
+        ConfigNotFoundError: there is no configuration.
+    """
+    region = Region(settings or load_settings(None if config is None else Path(config)))
+    modules = (region_assets, coverage, collection, dataset, training, release)
+    resources: dict[str, Any] = {
+        "clock": Clock(),
+        "imagery": Imagery.of(region.settings),
+        "mlflow": Mlflow(
+            tracking_uri=region.layout.mlflow_uri,
+            artifact_location=str(region.layout.mlflow_artifacts),
+            experiment=region.model_name,
+        ),
+        **(resource_overrides or {}),
+    }
+    return dg.Definitions(
+        assets=[asset for module in modules for asset in module.build(region)],
+        asset_checks=build_checks(region),
+        schedules=[build_collection_schedule(region)],
+        sensors=[build_automation_sensor(region), build_retraining_sensor(region)],
+        resources=resources,
+        executor=dg.in_process_executor,
+    )

@@ -1,0 +1,69 @@
+"""Checks that come out of the same pass over the data as the asset, and checks on whether a fan-in is still up to date.
+
+Blocking checks sit on unpartitioned assets only: on partitioned ones a failure of one batch would hold up the others.
+"""
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from geoloc_dagster.defs.region import Region
+
+if TYPE_CHECKING:
+    from geoloc_dagster.dataset.registration import Registration
+
+
+def spacing_check(region: Region, registration: "Registration") -> list[dg.AssetCheckResult]:
+    """Spacing (a warning for imported CSVs, which are kept as published) and containment of the registered locations."""
+    close = registration.close_pairs
+    severity = dg.AssetCheckSeverity.WARN if registration.imported else dg.AssetCheckSeverity.ERROR
+    return [
+        dg.AssetCheckResult(
+            check_name="spacing",
+            asset_key=region.key("buffer_csvs"),
+            passed=sum(close.values()) == 0,
+            severity=severity,
+            metadata={"pairs_too_close": sum(close.values()), **{f"pairs_{series}": n for series, n in close.items()}},
+        ),
+        dg.AssetCheckResult(
+            check_name="inside_boundary",
+            asset_key=region.key("buffer_csvs"),
+            passed=registration.outside == 0,
+            severity=dg.AssetCheckSeverity.WARN,
+            metadata={"locations_outside": registration.outside},
+        ),
+    ]
+
+
+def build_checks(region: Region) -> list[dg.AssetChecksDefinition]:
+    """Whether the fan-ins have seen the newest version of the tables they read; the UI's own badge gives up at 100 partitions."""
+
+    @dg.asset_check(asset=region.key("catalog"), name="up_to_date", description="The catalog was built from the newest crops.")
+    def catalog_up_to_date(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        return _compare(context, region, "catalog", "crops_version", region.layout.crops)
+
+    @dg.asset_check(
+        asset=region.key("faiss_index"), name="up_to_date", description="The index was built from the newest embeddings."
+    )
+    def index_up_to_date(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        return _compare(context, region, "faiss_index", "embeddings_version", region.layout.embeddings)
+
+    return [catalog_up_to_date, index_up_to_date]
+
+
+def _compare(context: dg.AssetCheckExecutionContext, region: Region, asset: str, fact: str, table: object) -> dg.AssetCheckResult:
+    from pathlib import Path
+
+    from geoloc_dagster.storage import table_version
+
+    event = context.instance.get_latest_materialization_event(region.key(asset))
+    seen = None
+    if event is not None and event.asset_materialization is not None:
+        entry = event.asset_materialization.metadata.get(fact)
+        seen = None if entry is None else entry.value
+    newest = table_version(Path(str(table)))
+    return dg.AssetCheckResult(
+        passed=seen == newest,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"built_from_version": str(seen), "newest_version": str(newest)},
+    )

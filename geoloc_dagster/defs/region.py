@@ -1,0 +1,95 @@
+"""What every wiring module needs to know of the region: its settings, keys and partition sets.
+
+Belongs here: how names carry the region, and how an asset body is wrapped. Does not belong here: any single asset.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from geoloc_dagster.config import Layout, Settings
+from geoloc_dagster.errors import GeolocError
+
+AssetFunction = Callable[..., dg.MaterializeResult]
+
+
+@dataclass(frozen=True)
+class Region:
+    """One region's settings, and the names that they give to things in Dagster and MLflow."""
+
+    settings: Settings
+
+    @property
+    def name(self) -> str:
+        """The region's name, prefix of everything."""
+        return self.settings.region.name
+
+    @property
+    def layout(self) -> Layout:
+        """Where this region's artifacts lie."""
+        return Layout(self.settings.data_root)
+
+    @functools.cached_property
+    def batches(self) -> dg.DynamicPartitionsDefinition:
+        """The batches of locations; keys are registered by `buffer_csvs`."""
+        return dg.DynamicPartitionsDefinition(name=f"{self.name}_batches")
+
+    @functools.cached_property
+    def recipes(self) -> dg.StaticPartitionsDefinition:
+        """The recipes that the configuration names: a fixed set, so nothing has to be registered."""
+        return dg.StaticPartitionsDefinition(self.settings.recipes)
+
+    @property
+    def model_name(self) -> str:
+        """MLflow experiment and registered model."""
+        return f"geoloc-{self.name.replace('_', '-')}"
+
+    def key(self, name: str) -> dg.AssetKey:
+        """The asset key under the region's prefix."""
+        return dg.AssetKey([self.name, name])
+
+    def all_of(self, name: str) -> dg.AssetDep:
+        """A dependency on every partition of an asset."""
+        return dg.AssetDep(self.key(name), partition_mapping=dg.AllPartitionMapping())
+
+    def unpartitioned(self, name: str) -> dg.AssetDep:
+        """A dependency of a partitioned asset on one that has no partitions."""
+        return dg.AssetDep(self.key(name))
+
+    def asset(
+        self, group: str, *, deps: Sequence[str | dg.AssetDep] = (), checks: Sequence[dg.AssetCheckSpec] = (), **options: Any
+    ) -> Callable[[AssetFunction], dg.AssetsDefinition]:
+        """`dg.asset` under the region's prefix whose user errors fail the step once, with cause and remedy."""
+
+        def decorate(function: AssetFunction) -> dg.AssetsDefinition:
+            return dg.asset(
+                key=self.key(function.__name__),
+                group_name=group,
+                deps=[self.key(dep) if isinstance(dep, str) else dep for dep in deps],
+                check_specs=list(checks),
+                **options,
+            )(failing_once(function))
+
+        return decorate
+
+
+def failing_once(function: AssetFunction) -> AssetFunction:
+    """Turn a `GeolocError` into a `dg.Failure` that is not retried: trying again would fail in the same way."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> dg.MaterializeResult:
+        try:
+            return function(*args, **kwargs)
+        except GeolocError as error:
+            raise dg.Failure(
+                description=str(error),
+                metadata={"code": error.code, "cause": error.cause, "remedy": error.remedy},
+                allow_retries=False,
+            ) from error
+
+    return wrapped
