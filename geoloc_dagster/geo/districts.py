@@ -1,0 +1,67 @@
+"""Naming the district of a position, for reports by district."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import s2sphere
+import shapely
+
+from geoloc_dagster.errors import BoundaryError
+from geoloc_dagster.geo.features import PolygonFeature, read_polygons
+
+S2_LEVEL = 13
+"""About 1.2 km² per cell: a neighbourhood of a city."""
+
+OUTSIDE = "outside"
+"""The name of a position that lies in no district."""
+
+
+def district_of(
+    lat_deg: npt.ArrayLike, lng_deg: npt.ArrayLike, districts_path: Path | None, property: str = "name"
+) -> npt.NDArray[np.str_]:
+    """The name of the district of each position.
+
+    Args:
+        lat_deg: shape (n,).
+        lng_deg: shape (n,).
+        districts_path: polygons with names; where it is None, the token of the S2 cell of level 13 is the name.
+        property: of the polygons, that names them.
+
+    Returns:
+        Strings of shape (n,). Where polygons overlap the first in the file wins; a position in none is `OUTSIDE`.
+
+    Raises:
+        BoundaryError: the file cannot be used, or a polygon lacks the property.
+    """
+    positions = np.stack([np.asarray(lat_deg, dtype=np.float64), np.asarray(lng_deg, dtype=np.float64)], axis=1)
+    unique, back = np.unique(positions, axis=0, return_inverse=True)
+    if districts_path is None:
+        names = np.array([_s2_token(lat, lng) for lat, lng in unique.tolist()], dtype=np.str_)
+    else:
+        names = _polygon_names(unique, read_polygons(districts_path), districts_path, property)
+    return names[back.ravel()]
+
+
+def _s2_token(lat_deg: float, lng_deg: float) -> str:
+    position = s2sphere.LatLng.from_degrees(lat_deg, lng_deg)
+    cell: Any = s2sphere.CellId.from_lat_lng(position).parent(S2_LEVEL)
+    return str(cell.to_token())
+
+
+def _polygon_names(
+    positions: npt.NDArray[np.float64], features: list[PolygonFeature], path: Path, property: str
+) -> npt.NDArray[np.str_]:
+    for feature in features:
+        if not isinstance(feature.properties.get(property), str):
+            known = ", ".join(sorted(feature.properties)) or "none"
+            remedy = f"Set region.district_property to a property that holds names; feature {feature.number} has: {known}."
+            raise BoundaryError(f"feature {feature.number} of {path} has no text in the property {property!r}", remedy)
+    tree = shapely.STRtree([feature.geometry for feature in features])
+    of_position, of_feature = tree.query(shapely.points(positions[:, 1], positions[:, 0]), predicate="intersects")
+    first = np.full(len(positions), len(features))
+    np.minimum.at(first, of_position, of_feature)
+    return np.array([*(feature.properties[property] for feature in features), OUTSIDE], dtype=np.str_)[first]
