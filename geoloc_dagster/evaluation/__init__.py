@@ -1,1 +1,1 @@
-"""Metrics with their intervals, baselines and reports."""
+"""How well a model finds places: one protocol, intervals by place, baselines beside every number."""

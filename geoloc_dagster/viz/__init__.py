@@ -1,1 +1,1 @@
-"""Maps, contact sheets and charts as bytes."""
+"""Maps, contact sheets and charts: values in, small pictures out as bytes."""
