@@ -1,0 +1,237 @@
+"""From captures to crops: square pictures of one size, encoded, with what was found in each of them.
+
+A capture that cannot be decoded gives a row without a picture, flagged `undecodable`. A capture that already is a square
+JPEG of the wanted size is stored byte for byte. One batch is replaced in one commit, or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import ExifTags, Image
+
+from geoloc_dagster.config.settings import CropSettings
+from geoloc_dagster.dataset.schema import CROPS
+from geoloc_dagster.errors import ImageError, IntegrityError
+from geoloc_dagster.geo.batches import BatchKey
+from geoloc_dagster.imagery.quality import GreyStatistics, decode, decode_opened, open_header, phash64_many, thumbnail, to_grey
+from geoloc_dagster.storage import open_table, read_json, replace_batch, table_version, write_json
+
+if TYPE_CHECKING:
+    import lance
+
+_log = logging.getLogger(__name__)
+_CHUNK_ROWS = 128  # captures in memory at a time; crops are 60 times smaller than screenshots
+_RECIPE_VERSION = 1  # raise it when the same captures and settings would give other crops
+_COPIED = [
+    "capture_id",
+    "batch",
+    "source",
+    "pano_id",
+    "location_id",
+    "lat_deg",
+    "lng_deg",
+    "captured_on",
+    "heading_deg",
+    "rotation",
+    "licence",
+    "attribution",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class CropResult:
+    """The crops of one batch.
+
+    Attributes:
+        rows: crops of the batch, undecodable ones included.
+        decodable_share: share of rows with a picture; 1.0 for a batch without rows.
+        flags: rows per flag.
+        table_version: version of the table that holds them.
+        changed: False where the table held exactly these crops already.
+    """
+
+    rows: int
+    decodable_share: float
+    flags: dict[str, int]
+    table_version: int
+    changed: bool
+
+
+def crop_picture(image: Image.Image, size: int, box: tuple[int, int, int, int] | None) -> Image.Image:
+    """Cut out `box` (left, top, right, bottom; pixels), or the centre square, and scale it to `size` x `size` (bicubic).
+
+    A picture that already has that size is returned as it is: collections mix screenshots and finished crops.
+
+    Raises:
+        ImageError: the box reaches out of the picture.
+    """
+    if image.size == (size, size):
+        return image
+    if box is None:
+        side = min(image.size)
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        box = (left, top, left + side, top + side)
+    if not (0 <= box[0] < box[2] <= image.width and 0 <= box[1] < box[3] <= image.height):
+        raise ImageError(
+            f"the crop box {box} does not fit into a picture of {image.width} x {image.height} pixels",
+            "Correct `crops.box`, or leave it out for the centre square.",
+        )
+    return image.resize((size, size), Image.Resampling.BICUBIC, box=box)
+
+
+def make_crops(captures: pa.Table, settings: CropSettings) -> pa.Table:
+    """Crop the captures of a table with the columns of CAPTURES; rows without bytes give no crop.
+
+    Raises:
+        IntegrityError: the bytes of a capture are not those that were collected.
+        ImageError: the crop box of the settings does not fit a picture.
+    """
+    rows: list[dict[str, Any]] = []
+    thumbnails: dict[int, np.ndarray] = {}
+    for capture in captures.to_pylist():
+        if capture["image"] is None:
+            continue
+        columns, small = _crop_columns(capture, settings)
+        if small is not None:
+            thumbnails[len(rows)] = small
+        rows.append({name: capture[name] for name in _COPIED} | columns)
+    if thumbnails:
+        for row, phash in zip(thumbnails, phash64_many(np.stack(list(thumbnails.values()))), strict=True):
+            rows[row]["phash"] = int(phash)
+    return pa.Table.from_pylist(rows, schema=CROPS)
+
+
+def _crop_columns(capture: dict[str, Any], settings: CropSettings) -> tuple[dict[str, Any], np.ndarray | None]:
+    """The columns that depend on the picture, and its grey thumbnail where it could be decoded."""
+    content: bytes = capture["image"]
+    if hashlib.sha256(content).hexdigest() != capture["sha256"]:
+        raise IntegrityError(f"the picture of capture {capture['capture_id']} has changed since it was collected")
+    try:
+        header = open_header(content)
+        picture = decode_opened(header)
+    except ImageError as error:
+        _log.warning("capture %s: %s", capture["capture_id"], error.cause)
+        return {"capture_sha256": capture["sha256"], "flags": ["undecodable"]}, None
+    if _is_crop_already(header, settings.size):
+        encoded, crop = content, picture
+    else:
+        encoded, crop = _encode(crop_picture(picture, settings.size, settings.box), settings.jpeg_quality)
+    grey = to_grey(np.asarray(crop))
+    statistics = GreyStatistics.of(grey)
+    columns = {
+        "image": encoded,
+        "sha256": hashlib.sha256(encoded).hexdigest(),
+        "capture_sha256": capture["sha256"],
+        "brightness": statistics.mean,
+        "contrast": statistics.deviation,
+        "flags": statistics.flags(),
+    }
+    return columns, thumbnail(grey)
+
+
+def _is_crop_already(header: Image.Image, size: int) -> bool:
+    """Whether the bytes of a picture can be stored as they are."""
+    upright = header.getexif().get(ExifTags.Base.Orientation, 1) == 1
+    return header.size == (size, size) and header.format == "JPEG" and header.mode in ("RGB", "L") and upright
+
+
+def _encode(crop: Image.Image, quality: int) -> tuple[bytes, Image.Image]:
+    """JPEG bytes, and the pixels that they will give: what is measured is what is stored."""
+    stream = io.BytesIO()
+    crop.save(stream, "JPEG", quality=quality)
+    return stream.getvalue(), decode(stream.getvalue())
+
+
+def write_crops(
+    captures_path: Path,
+    crops_path: Path,
+    batch: str,
+    settings: CropSettings,
+    progress: Callable[[int, int], None] | None = None,
+) -> CropResult:
+    """Make the crops of one batch the only ones of that batch, in one commit; nothing is done where nothing changed.
+
+    Captures are read and decoded a chunk at a time; only the encoded crops of the batch are held together.
+
+    Args:
+        captures_path: the captures table.
+        crops_path: the crops table; written where it is missing.
+        batch: key of the batch, e.g. `100m-0003`.
+        settings: size, box and quality of the crops.
+        progress: called with (captures done, captures) after each chunk.
+
+    Raises:
+        IntegrityError: the captures table is missing, or bytes in it have changed since they were collected.
+        ImageError: the crop box does not fit a picture.
+        DiskFullError: the crops of the batch are those of before.
+    """
+    BatchKey.parse(batch)
+    captures = open_table(captures_path)
+    if captures is None:
+        raise IntegrityError(f"{captures_path} is missing", "Materialise the captures of a batch first.")
+    of_batch = f"batch = '{batch}'"
+    inputs = _input_digest(
+        captures.to_table(columns=["capture_id", "sha256"], filter=f"{of_batch} AND sha256 IS NOT NULL"), settings
+    )
+    receipt = crops_path.with_name(crops_path.name + ".receipts") / f"{batch}.json"
+    held = _held(crops_path, of_batch)
+    if held is not None and receipt.is_file() and read_json(receipt) == {"inputs": inputs, "crops": _digest(held)}:
+        return _result(held, table_version(crops_path), changed=False)
+    crops = _crop_all(captures, of_batch, settings, progress)
+    version = replace_batch(crops_path, crops, batch)
+    write_json(receipt, {"inputs": inputs, "crops": _digest(crops)})
+    return _result(crops, version, changed=True)
+
+
+def _crop_all(
+    captures: lance.LanceDataset, of_batch: str, settings: CropSettings, progress: Callable[[int, int], None] | None
+) -> pa.Table:
+    columns = [*_COPIED, "image", "sha256"]
+    total = int(captures.count_rows(filter=of_batch))
+    done = 0
+    parts = [CROPS.empty_table()]
+    for chunk in captures.scanner(columns=columns, filter=of_batch, batch_size=_CHUNK_ROWS).to_batches():
+        parts.append(make_crops(pa.Table.from_batches([chunk]), settings))
+        done += chunk.num_rows
+        if progress is not None:
+            progress(done, total)
+    return pa.concat_tables(parts)
+
+
+def _held(crops_path: Path, of_batch: str) -> pa.Table | None:
+    table = open_table(crops_path)
+    return None if table is None else table.to_table(columns=["capture_id", "capture_sha256", "sha256", "flags"], filter=of_batch)
+
+
+def _input_digest(captures: pa.Table, settings: CropSettings) -> str:
+    """Fingerprint of everything that decides what the crops of a batch are."""
+    recipe = f"{_RECIPE_VERSION} {settings.size} {settings.box} {settings.jpeg_quality}"
+    return _fingerprint([recipe], captures["capture_id"].to_pylist(), captures["sha256"].to_pylist())
+
+
+def _digest(crops: pa.Table) -> str:
+    """Fingerprint of the crops of a batch, whatever their order."""
+    columns = (crops[name].to_pylist() for name in ("capture_id", "capture_sha256", "sha256"))
+    return _fingerprint([], *columns)
+
+
+def _fingerprint(head: list[str], *columns: Iterable[str | None]) -> str:
+    lines = head + sorted(" ".join(map(str, row)) for row in zip(*columns, strict=True))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _result(crops: pa.Table, version: int, *, changed: bool) -> CropResult:
+    flags = Counter(flag for row in crops["flags"].to_pylist() for flag in row)
+    rows = crops.num_rows
+    share = 1.0 if rows == 0 else 1 - flags["undecodable"] / rows
+    return CropResult(rows, share, dict(sorted(flags.items())), version, changed)

@@ -1,0 +1,151 @@
+"""What a provider of street-level imagery is: the one protocol that every source of pictures implements.
+
+`find` says which panoramas there are at locations (or that there are none), `history` gives the other dates of one, and
+`capture` gives the pictures of chosen views. Providers know nothing of tables, batches or resuming; `collect` does.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from geoloc_dagster.errors import ConfigError, PermissionMissingError
+
+Precision = Literal["day", "month", "unknown"]
+FailureKind = Literal["undecodable", "too_large", "unreadable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Under which terms pictures may be kept; repeated in every row.
+
+    Attributes:
+        licence: SPDX id, `proprietary` or `NOASSERTION`.
+        attribution: whom to name beside every picture.
+        may_store: whether the terms allow keeping the pictures.
+        may_train: whether the terms allow training a model on them.
+        permission: reference of the right to do what the terms alone do not allow.
+    """
+
+    licence: str
+    attribution: str
+    may_store: bool = True
+    may_train: bool = True
+    permission: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.licence.strip() or not self.attribution.strip():
+            raise ConfigError("a collection needs a licence and an attribution; no row is stored without them")
+
+    def require(self, provider: str) -> None:
+        """Raise `PermissionMissingError` where storing or training is forbidden and no permission is on record."""
+        forbidden = [what for what, allowed in (("storing", self.may_store), ("training", self.may_train)) if not allowed]
+        if forbidden and not (self.permission or "").strip():
+            raise PermissionMissingError(f"the terms of `{provider}` do not allow {' and '.join(forbidden)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A registered place on the map, degrees WGS84.
+
+    `pano_id` is the panorama that its lookup found, and `captured_on` the date of that panorama; pictures of other dates
+    are of other panoramas and do not get its id.
+    """
+
+    location_id: str
+    lat_deg: float
+    lng_deg: float
+    pano_id: str | None = None
+    captured_on: dt.date | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Where the camera looks: an absolute heading, or one of four rotations (0-3) from an unknown start heading."""
+
+    heading_deg: float | None
+    rotation: int | None
+    pitch_deg: float
+    fov_deg: float
+
+    def __post_init__(self) -> None:
+        if (self.heading_deg is None) == (self.rotation is None):
+            raise ValueError("a view has either a heading or a rotation")
+
+
+@dataclass(frozen=True, slots=True)
+class Panorama:
+    """What can be seen from one location on one date.
+
+    Attributes:
+        source: the folder or archive that holds it; the provider's name for live ones.
+        variant: tells panoramas of one location and date apart (image size, number within the collection).
+        views: the views that exist; empty where any view can be asked for.
+    """
+
+    location: Location
+    source: str
+    captured_on: dt.date | None
+    precision: Precision
+    variant: str
+    pano_id: str | None = None
+    sequence_id: str | None = None
+    views: tuple[View, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Negative:
+    """The provider has nothing at this location; an answer, not an error."""
+
+    location: Location
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """One picture of one view: its bytes, untouched."""
+
+    panorama: Panorama
+    view: View
+    image: bytes
+    source_url: str | None = None
+    creator: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One view that gave no picture. A `retryable` one is asked for again by the next run instead of becoming a row."""
+
+    kind: FailureKind
+    detail: str
+    panorama: Panorama
+    view: View
+    retryable: bool = False
+
+
+class Provider(Protocol):
+    """A source of street-level imagery."""
+
+    @property
+    def name(self) -> str:
+        """The word for it in tables and configuration."""
+        ...
+
+    @property
+    def terms(self) -> Terms:
+        """Under which terms its pictures may be kept."""
+        ...
+
+    def find(self, locations: Sequence[Location]) -> AsyncIterator[Panorama | Negative]:
+        """The newest panorama of each location, or the answer that there is none, in the order of `locations`."""
+        ...
+
+    async def history(self, panorama: Panorama) -> list[Panorama]:
+        """Every panorama of that place, `panorama` among them, newest first."""
+        ...
+
+    def capture(self, panorama: Panorama, views: Sequence[View]) -> AsyncIterator[Capture | Failure]:
+        """One answer per view, in the order of `views`."""
+        ...
