@@ -1,0 +1,264 @@
+"""`geoloc …`: set up a region, run it, and ask it where a photo was taken.
+
+Commands only gather arguments, call one function and show what came back; imports that take seconds happen inside them.
+A problem with a known cause is one line on stderr and exit code 2.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+from geoloc_dagster import __version__, starter
+from geoloc_dagster.config import Layout, Settings
+from geoloc_dagster.config.loader import claim_data_root, find_config, load_settings, resolved_yaml
+from geoloc_dagster.errors import GeolocError, RecipeError
+from geoloc_dagster.storage import read_json
+
+USER_ERROR = 2
+CHECK_FAILED = 1
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+Config = Annotated[
+    Path | None, typer.Option("--config", "-c", help="The region's geoloc.yaml. Default: GEOLOC_CONFIG, else ./geoloc.yaml.")
+]
+DataRoot = Annotated[Path | None, typer.Option("--data-root", help="Where everything goes, in place of the file's data_root.")]
+Select = Annotated[str | None, typer.Option("--select", help="Assets to make, e.g. 'crops+' or 'catalog,checkpoints'.")]
+
+
+def main() -> None:
+    """Run the command line; no user error ends in a traceback."""
+    debug = "--debug" in sys.argv[1:]
+    try:
+        app(args=[argument for argument in sys.argv[1:] if argument != "--debug"], prog_name="geoloc")
+    except Exception as error:  # noqa: BLE001 - the outermost frame: whatever arrives here is shown and ends the process
+        _fail(error, debug)
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere.")] = False,
+) -> None:
+    """Give it a polygon; get a visual geolocator for that place that keeps itself fresh."""
+    if version:
+        typer.echo(f"geoloc {__version__}")
+        raise typer.Exit
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+
+
+@app.command()
+def init(
+    directory: Annotated[Path, typer.Argument(help="The region's folder; created if it is missing.")],
+    name: Annotated[str | None, typer.Option(help="The region's name. Default: the folder's.")] = None,
+) -> None:
+    """Write a region's folder: geoloc.yaml, definitions.py, workspace.yaml and a small example polygon."""
+    for path in starter.write_region(directory, name):
+        typer.echo(f"wrote {path}")
+    typer.echo(f"next: put your polygon into {directory / 'region.geojson'}, name your pictures in {directory / 'geoloc.yaml'},")
+    typer.echo(f"then: geoloc doctor --config {directory}")
+
+
+@app.command("check-config")
+def check_config(config: Config = None, data_root: DataRoot = None) -> None:
+    """Check the configuration and its recipes; print every setting as it resolves, and `ok`."""
+    from geoloc_dagster.learning.recipe import load_recipe
+
+    settings = load_settings(config, data_root=data_root)
+    for recipe in settings.recipes:
+        load_recipe(recipe, settings.folder)
+    typer.echo(resolved_yaml(settings), nl=False)
+    typer.echo("ok", err=True)
+
+
+@app.command()
+def doctor(config: Config = None, data_root: DataRoot = None) -> None:
+    """Say what is missing on this machine or in this region, one line per check."""
+    from geoloc_dagster.doctor import examine
+
+    statuses: list[str] = []
+    for check in examine(lambda: load_settings(config, data_root=data_root)):
+        typer.echo(str(check))
+        statuses.append(check.status)
+    if "FAIL" in statuses:
+        raise typer.Exit(CHECK_FAILED)
+
+
+@app.command()
+def run(config: Config = None, data_root: DataRoot = None, select: Select = None) -> None:
+    """Make everything, from the polygon to the release, or the selected part of it."""
+    settings = _settings(config, data_root)
+    summary = _materialise(settings, select)
+    _show_summary(settings, summary)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Option("--recipe", help="One of the configuration's recipes.")],
+    resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on with an interrupted training of it.")] = True,
+    config: Config = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Train one recipe on the catalog as it is, and evaluate it; nothing that is served changes."""
+    settings = _settings(config, data_root)
+    if recipe not in settings.recipes:
+        raise RecipeError(
+            f"recipe {recipe!r} is not one of this region's: {', '.join(settings.recipes)}", "Add it to `recipes` in geoloc.yaml."
+        )
+    only = settings.model_copy(update={"recipes": [recipe]})
+    _show_summary(settings, _materialise(only, "checkpoints,evaluations", resume=resume))
+
+
+@app.command()
+def backfill(
+    series: Annotated[str, typer.Option("--series", help="The series of batches, e.g. 100m.")],
+    select: Annotated[str, typer.Option("--select", help="Batch-partitioned assets, comma separated.")] = "panoramas,crops",
+    config: Config = None,
+    data_root: DataRoot = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the batches.")] = False,
+) -> None:
+    """Make some assets for every batch of one series; a failed batch does not hold up the others."""
+    from geoloc_dagster.dataset.pending import registered_batches
+    from geoloc_dagster.geo.batches import BatchKey, select_series
+
+    settings = _settings(config, data_root)
+    registered = registered_batches(Layout(settings.data_root))
+    keys = select_series(registered, series)
+    if not keys:
+        known = ", ".join(sorted({BatchKey.parse(key).series for key in registered})) or "none yet; run `buffer_csvs` first"
+        raise typer.BadParameter(f"there is no batch of series {series!r}; registered series: {known}", param_hint="--series")
+    if dry_run:
+        typer.echo("\n".join(keys))
+        return
+    from geoloc_dagster.console import ProgressView
+    from geoloc_dagster.defs.headless import run_backfill
+
+    names = [name.strip() for name in select.split(",") if name.strip()]
+    with ProgressView(Console(stderr=True)) as view:
+        failures = run_backfill(settings, names=names, keys=keys, report=view.report)
+    typer.echo(f"{len(keys)} batches, {len(failures)} failed steps")
+    for failure in failures:
+        typer.echo(failure, err=True)
+    if failures:
+        raise typer.Exit(CHECK_FAILED)
+
+
+@app.command()
+def predict(
+    photos: Annotated[list[Path], typer.Argument(help="JPEG, PNG or WebP files.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    map_file: Annotated[Path | None, typer.Option("--map", help="Write a PNG map of the answer (one photo only).")] = None,
+    top: Annotated[int, typer.Option(min=1, max=1000, help="Candidates to show.")] = 5,
+    config: Config = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Where was this photo taken? Asks the released model; the photo is only read."""
+    if map_file is not None and len(photos) != 1:
+        raise typer.BadParameter("a map shows one photo", param_hint="--map")
+    from geoloc_dagster.console import prediction_table
+    from geoloc_dagster.prediction.release import load_release, predict_photo
+
+    layout = Layout(load_settings(config, data_root=data_root).data_root)
+    release = load_release(layout)
+    answers = [predict_photo(release, photo) for photo in photos]
+    if as_json:
+        listed = [{"photo": str(photo), **_limited(answer.to_json(), top)} for photo, answer in zip(photos, answers, strict=True)]
+        typer.echo(json.dumps(listed, indent=2))
+    else:
+        console = Console()
+        for photo, answer in zip(photos, answers, strict=True):
+            console.print(prediction_table(photo.name, answer, top))
+    if map_file is not None:
+        from geoloc_dagster.storage import write_bytes
+        from geoloc_dagster.viz.answers import prediction_map
+
+        write_bytes(map_file, prediction_map(layout.boundary, answers[0], top=top))
+        typer.echo(f"wrote {map_file}", err=True)
+
+
+@app.command()
+def dev(
+    config: Config = None,
+    data_root: DataRoot = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the UI on 127.0.0.1.")] = 3000,
+) -> None:
+    """Open the Dagster UI of a region; without a configuration, that of the last `geoloc run`."""
+    last = starter.last_run(os.environ)
+    if config is None and data_root is None and last is not None and not os.environ.get("GEOLOC_CONFIG"):
+        here = Path("geoloc.yaml")
+        if not here.is_file() or here.resolve() == last.config:
+            config, data_root = last.config, last.data_root
+    path = find_config(config, os.environ, Path.cwd())
+    layout = claim_data_root(load_settings(path, data_root=data_root))
+    from geoloc_dagster.defs.headless import prepare_home
+
+    environment = {
+        **os.environ,
+        "GEOLOC_CONFIG": str(path),
+        "GEOLOC_DATA_ROOT": str(layout.root),
+        "DAGSTER_HOME": str(prepare_home(layout)),
+    }
+    typer.echo(f"region folder {path.parent}, data root {layout.root}: http://127.0.0.1:{port}", err=True)
+    command = [sys.executable, "-m", "dagster", "dev", "-h", "127.0.0.1", "-p", str(port), "-m", "geoloc_dagster.definitions"]
+    os.execve(sys.executable, command, environment)
+
+
+def _settings(config: Path | None, data_root: Path | None) -> Settings:
+    """The settings, with their data root claimed and remembered for `geoloc dev`."""
+    path = find_config(config, os.environ, Path.cwd())
+    settings = load_settings(path, data_root=data_root)
+    claim_data_root(settings)
+    starter.remember_run(os.environ, path, settings.data_root)
+    return settings
+
+
+def _materialise(settings: Settings, select: str | None, *, resume: bool = True) -> dict[str, Any]:
+    from geoloc_dagster.console import ProgressView
+    from geoloc_dagster.defs.headless import run_headless
+
+    with ProgressView(Console(stderr=True)) as view:
+        return run_headless(settings, select=select, report=view.report, resume=resume)
+
+
+def _show_summary(settings: Settings, summary: dict[str, Any]) -> None:
+    from geoloc_dagster.console import summary_table
+
+    layout = Layout(settings.data_root)
+    Console().print(summary_table(summary or read_json(layout.reports / "summary.json")))
+    typer.echo(f"everything is below {layout.root}; figures in {layout.reports / 'summary.json'}")
+    if (layout.releases / "CURRENT.json").is_file():
+        typer.echo("next: geoloc predict PHOTO, or geoloc dev for the Dagster UI")
+    else:
+        typer.echo("next: geoloc run (without --select) makes a release; geoloc dev opens the Dagster UI")
+
+
+def _limited(answer: dict[str, Any], top: int) -> dict[str, Any]:
+    return {**answer, "candidates": answer["candidates"][:top]}
+
+
+def _fail(error: BaseException, debug: bool) -> NoReturn:
+    known = _known_cause(error)
+    if debug:
+        traceback.print_exception(error)
+    if known is not None:
+        typer.echo(f"error {known}", err=True)
+        raise SystemExit(USER_ERROR) from None
+    typer.echo(f"unexpected error: {type(error).__name__}: {error} (`geoloc --debug …` shows where)", err=True)
+    raise SystemExit(CHECK_FAILED) from None
+
+
+def _known_cause(error: BaseException) -> GeolocError | None:
+    """The user error behind an exception, also where a framework has wrapped it."""
+    current: BaseException | None = error
+    while current is not None and not isinstance(current, GeolocError):
+        current = current.__cause__ or current.__context__
+    return current

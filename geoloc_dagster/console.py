@@ -1,0 +1,148 @@
+"""What a person sees in the terminal while assets are made, and the tables at the end.
+
+On a terminal progress is a set of live bars; elsewhere it is one line per start and finish, and at most one line in ten
+seconds in between, so that a build log stays readable.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from geoloc_dagster.prediction.protocol import Prediction
+
+PLAIN_INTERVAL_S = 10.0
+
+
+class Event(Protocol):
+    """Something that happened to an asset: it started, got on, was done, or failed."""
+
+    @property
+    def kind(self) -> str: ...  # noqa: D102
+    @property
+    def asset(self) -> str: ...  # noqa: D102
+    @property
+    def partition(self) -> str | None: ...  # noqa: D102
+    @property
+    def done(self) -> int: ...  # noqa: D102
+    @property
+    def total(self) -> int: ...  # noqa: D102
+    @property
+    def seconds(self) -> float | None: ...  # noqa: D102
+    @property
+    def message(self) -> str | None: ...  # noqa: D102
+
+
+class ProgressView:
+    """Shows events as they are reported; a context manager whose `report` is the callback."""
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = console
+        self._clock = clock
+        self._last_line = clock()
+        self._bars: dict[tuple[str, str | None], TaskID] = {}
+        self._live: Progress | None = None
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            columns = (
+                SpinnerColumn(),
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+            )
+            self._live = Progress(*columns, console=self._console, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def report(self, event: Event) -> None:
+        """Show one event."""
+        if event.kind == "progress":
+            self._advance(event)
+        elif event.kind == "start":
+            self._start(event)
+        else:
+            self._finish(event)
+
+    def _start(self, event: Event) -> None:
+        if self._live is not None:
+            self._bars[event.asset, event.partition] = self._live.add_task(_name(event), total=None)
+        else:
+            self._say(f"{_name(event)}: started")
+
+    def _advance(self, event: Event) -> None:
+        if self._live is not None:
+            key = (event.asset, event.partition)
+            if key not in self._bars:
+                self._bars[key] = self._live.add_task(_name(event), total=None)
+            self._live.update(self._bars[key], completed=event.done, total=event.total or None)
+        elif self._clock() - self._last_line >= PLAIN_INTERVAL_S:
+            share = f" ({event.done / event.total:.0%})" if event.total else ""
+            of_total = f" of {event.total:,}" if event.total else ""
+            self._say(f"{_name(event)}: {event.done:,}{of_total}{share}")
+
+    def _finish(self, event: Event) -> None:
+        bar = self._bars.pop((event.asset, event.partition), None)
+        if self._live is not None and bar is not None:
+            self._live.remove_task(bar)
+        took = f" in {event.seconds:,.1f} s" if event.seconds is not None else ""
+        rows = f", {event.done:,} rows" if event.kind == "done" and event.done else ""
+        outcome = "done" if event.kind == "done" else "FAILED"
+        self._say(f"{_name(event)}: {outcome}{took}{rows}")
+
+    def _say(self, line: str) -> None:
+        self._last_line = self._clock()
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def summary_table(summary: Mapping[str, Any]) -> Table:
+    """What the last run made: partitions, rows and seconds per asset."""
+    table = Table(title=f"{summary.get('region', 'region')}: what was made", title_justify="left")
+    table.add_column("asset")
+    for column in ("partitions", "rows", "seconds"):
+        table.add_column(column, justify="right")
+    for name, figures in summary.get("assets", {}).items():
+        partitions, rows = int(figures.get("partitions", 0)), int(figures.get("rows", 0))
+        table.add_row(name, f"{partitions:,}" if partitions else "", f"{rows:,}", f"{figures.get('seconds', 0.0):,.1f}")
+    return table
+
+
+def prediction_table(photo: str, prediction: Prediction, top: int) -> Table:
+    """The answer for one photo and the candidates behind it."""
+    table = Table(title=f"{photo}: {prediction.lat_deg:.6f}, {prediction.lng_deg:.6f} (lat, lng)", title_justify="left")
+    for column in ("#", "lat, lng", "similarity", "to answer", "location", "captured", "attribution"):
+        table.add_column(column, justify="right" if column in ("#", "similarity", "to answer") else "left")
+    for rank, candidate in enumerate(prediction.candidates[:top], start=1):
+        table.add_row(
+            str(rank),
+            f"{candidate.lat_deg:.6f}, {candidate.lng_deg:.6f}",
+            f"{candidate.similarity:.3f}",
+            f"{candidate.distance_to_answer_m:,.0f} m",
+            candidate.location_id,
+            "" if candidate.captured_on is None else f"{candidate.captured_on:%Y-%m}",
+            candidate.attribution,
+        )
+    return table
+
+
+def print_lines(console: Console, lines: Iterable[str]) -> None:
+    """Print plain lines, never wrapped or coloured, so that they can be searched for and cut."""
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _name(event: Event) -> str:
+    return f"{event.asset} {event.partition}" if event.partition else event.asset
