@@ -1,1 +1,1 @@
-"""From a photo to an answer: the predictor protocol, the champion and the release that is served."""
+"""Where is this photo? Predictors, the champion that they use, and the release that is served."""

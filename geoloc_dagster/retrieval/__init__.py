@@ -1,1 +1,1 @@
-"""Embeddings, the FAISS index and re-ranking."""
+"""From crops to a searchable gallery: vectors of the champion, an index over them, and votes among its hits."""

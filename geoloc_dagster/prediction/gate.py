@@ -1,0 +1,121 @@
+"""The gate: whether a newly evaluated model replaces the champion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from geoloc_dagster.errors import NotEnoughDataError
+from geoloc_dagster.evaluation.bootstrap import paired_bootstrap
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEvaluation:
+    """How one model did, query by query: the per-query table of its evaluation.
+
+    `queries` needs the columns `capture_id`, `location_id` and `first_hit_rank` (1 = found at once, 0 = not found).
+    `n_gallery` is the size of the gallery that was searched, where known.
+    """
+
+    model_version: str
+    queries: pa.Table
+    n_gallery: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GateSettings:
+    """When a candidate replaces the champion.
+
+    Attributes:
+        margin: The candidate is refused unless the 95 % interval of its gain in recall@1 lies above minus this.
+        min_shared: Both must have been asked at least this share of the candidate's queries.
+        bootstrap: Resamples of the places.
+        seed: Of the resampling.
+    """
+
+    margin: float = 0.02
+    min_shared: float = 0.5
+    bootstrap: int = 2000
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GateResult:
+    """The decision, in a sentence for people and in numbers for metadata."""
+
+    promote: bool
+    reason: str
+    numbers: dict[str, float]
+
+
+def gate(candidate: ModelEvaluation, champion: ModelEvaluation | None, settings: GateSettings | None = None) -> GateResult:
+    """Decide whether a candidate replaces the champion, by recall@1 on the queries that both were asked.
+
+    The first model passes. A later one passes when it found more, and when the 95 % interval of the gain (paired bootstrap
+    over places) excludes a loss of more than the margin.
+
+    Raises:
+        NotEnoughDataError: the candidate's evaluation has no queries.
+    """
+    settings = settings or GateSettings()
+    hits = _hits(candidate)
+    recall = float(np.mean([found for found, _ in hits.values()]))
+    if champion is None:
+        reason = f"{candidate.model_version} is the first model: recall@1 {recall:.1%} on {len(hits)} queries"
+        return GateResult(True, reason, {"recall_at_1": recall})
+    if champion.model_version == candidate.model_version:
+        return GateResult(False, f"{candidate.model_version} is the champion already", {"recall_at_1": recall})
+    others = _hits(champion)
+    shared = sorted(hits.keys() & others.keys())
+    if len(shared) < max(1, settings.min_shared * len(hits)):
+        reason = (
+            f"{candidate.model_version} and {champion.model_version} share only {len(shared)} of {len(hits)} queries; "
+            "evaluate the champion on the current catalog before comparing"
+        )
+        return GateResult(False, reason, {"recall_at_1": recall, "shared_queries": len(shared)})
+    ours, theirs = (np.array([source[capture][0] for capture in shared]) for source in (hits, others))
+    places = np.array([hits[capture][1] for capture in shared])
+    change = paired_bootstrap(ours, theirs, places, settings.bootstrap, settings.seed)
+    passed, verdict = _verdict(change.difference, change.low, change.high, settings.margin)
+    reason = (
+        f"{candidate.model_version} {verdict}: R@1 {ours.mean():.1%} against {theirs.mean():.1%} of {champion.model_version} "
+        f"on {len(shared)} shared queries of {change.n_places} places, {_points(change.difference)} points "
+        f"(95 % interval {_points(change.low)} to {_points(change.high)}){_galleries(candidate, champion)}"
+    )
+    numbers = {
+        "recall_at_1": float(ours.mean()),
+        "champion_recall_at_1": float(theirs.mean()),
+        "shared_queries": float(len(shared)),
+    }
+    return GateResult(passed, reason, numbers | {"difference": change.difference, "low": change.low, "high": change.high})
+
+
+def _verdict(difference: float, low: float, high: float, margin: float) -> tuple[bool, str]:
+    if high < 0:
+        return False, "is significantly worse"
+    if difference <= 0:
+        return False, "is not better"
+    if low <= -margin:
+        return False, f"may be worse by more than {margin * 100:g} points"
+    return True, "is better"
+
+
+def _points(share: float) -> str:
+    return f"{share * 100:+.1f}"
+
+
+def _galleries(candidate: ModelEvaluation, champion: ModelEvaluation) -> str:
+    if candidate.n_gallery == champion.n_gallery or candidate.n_gallery is None or champion.n_gallery is None:
+        return ""
+    return f"; the galleries differ ({candidate.n_gallery} and {champion.n_gallery} pictures), which favours the smaller"
+
+
+def _hits(evaluation: ModelEvaluation) -> dict[str, tuple[bool, str]]:
+    """Query -> whether its place was found at once, and the place."""
+    names = ("capture_id", "location_id", "first_hit_rank")
+    columns = [evaluation.queries[name].to_pylist() for name in names]
+    if not columns[0]:
+        raise NotEnoughDataError(f"the evaluation of {evaluation.model_version} has no queries")
+    return {capture: (rank == 1, place) for capture, place, rank in zip(*columns, strict=True)}

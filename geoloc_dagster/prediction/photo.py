@@ -1,0 +1,55 @@
+"""From an untrusted photo to what an encoder reads. It stays in memory.
+
+Of its EXIF only the orientation is used, never the position.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from geoloc_dagster.errors import ImageError
+from geoloc_dagster.imagery.quality import decode, open_header
+from geoloc_dagster.learning.pictures import decode_picture
+from geoloc_dagster.retrieval.embedding import Pictures
+
+MAX_BYTES = 100_000_000
+_ORIENTATION = 0x0112  # EXIF tag
+
+
+def read_photo(photo: bytes | Path) -> bytes:
+    """The photo's bytes, at most `MAX_BYTES` of them."""
+    if isinstance(photo, Path):
+        try:
+            size = photo.stat().st_size
+            if size > MAX_BYTES:
+                raise ImageError(f"{photo} has {size:,} bytes, more than {MAX_BYTES:,}")
+            return photo.read_bytes()
+        except OSError as error:
+            raise ImageError(f"cannot read {photo}: {error.strerror}", "Give the path of a JPEG, PNG or WebP file.") from error
+    if len(photo) > MAX_BYTES:
+        raise ImageError(f"the photo has {len(photo):,} bytes, more than {MAX_BYTES:,}")
+    return photo
+
+
+def as_picture(content: bytes, size: int) -> Pictures:
+    """The centre square of a photo as the encoder reads it: uint8 (3, size, size).
+
+    A photo that is square and upright takes exactly the way of a crop of the gallery, so that one of those gives its own vector.
+
+    Raises:
+        ImageError: not a picture, truncated, or too large.
+    """
+    image = decode(content)  # the one place that looks at untrusted bytes, with its limits
+    with open_header(content) as stored:
+        is_upright = stored.getexif().get(_ORIENTATION, 1) == 1
+    if image.width == image.height and is_upright:
+        pixels = decode_picture(content, size)
+    else:
+        side = min(image.size)
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        square = image.crop((left, top, left + side, top + side))
+        pixels = np.asarray(square.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=2.0))
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))

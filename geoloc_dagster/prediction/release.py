@@ -1,0 +1,192 @@
+"""A release: one encoder and one index that belong together, under one immutable manifest; `CURRENT.json` says which is served.
+
+Trust runs down a chain of sha256: the pointer seals itself and names the release's manifest, that names the manifests of
+model and index, and those name every file. Nothing is opened before the chain down to it has been checked. The pointer
+is replaced last, so whatever fails or is killed before, the previous release stays served.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from geoloc_dagster import storage
+from geoloc_dagster.config.layout import Layout
+from geoloc_dagster.errors import IntegrityError, ModelMismatchError, NoReleaseError, SchemaVersionError
+from geoloc_dagster.learning.encoder import load_encoder
+from geoloc_dagster.prediction.champion import read_champion, verify_folder
+from geoloc_dagster.prediction.photo import as_picture, read_photo
+from geoloc_dagster.prediction.protocol import Prediction
+from geoloc_dagster.prediction.retrieval import RetrievalPredictor
+from geoloc_dagster.retrieval.embedding import Encoder
+from geoloc_dagster.retrieval.index import GalleryIndex, latest_index, load_index, verify_index
+from geoloc_dagster.retrieval.pointer import read_pointer, write_pointer
+from geoloc_dagster.retrieval.rerank import VoteSettings
+
+_CURRENT = "CURRENT.json"
+_AGAIN = "Materialise `release` again, or activate an earlier one."
+_REMEDIES = {
+    "model": "Restore that folder, materialise `checkpoints` and what follows again, or activate an earlier release.",
+    "index": "Materialise `faiss_index` and then `release` again, or activate an earlier release.",
+}
+EncoderLoader = Callable[[Path], Encoder]
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedRelease:
+    """A release that is now served: its id, its folder, what it holds, and whether the pointer moved."""
+
+    release_id: str
+    folder: Path
+    model_version: str
+    rows: int
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A verified release in memory."""
+
+    release_id: str
+    manifest: dict[str, Any]
+    encoder: Encoder
+    index: GalleryIndex
+
+    @property
+    def model_version(self) -> str:
+        """The model of encoder and index."""
+        return self.encoder.model_version
+
+    def predictor(self, vote: VoteSettings | None = None) -> RetrievalPredictor:
+        """A predictor over this release."""
+        return RetrievalPredictor(self.encoder, self.index, vote or VoteSettings())
+
+
+# --- publishing ------------------------------------------------------------------------------------------------------
+def publish_release(layout: Layout, *, region: str, config_hash: str, now: datetime) -> PublishedRelease:
+    """Release the champion with the index that was built last, and serve it.
+
+    The same parts give the same release, and then nothing is written.
+
+    Raises:
+        ModelMismatchError: the index holds vectors of another model than the champion.
+        NoReleaseError: there is no champion or no index yet.
+        IntegrityError: a part has changed since it was written.
+    """
+    champion = read_champion(layout)
+    index_folder = latest_index(layout.indexes)
+    index = verify_index(index_folder)
+    if index["model_version"] != champion.model_version:
+        raise ModelMismatchError(
+            f"{index_folder} holds vectors of {index['model_version']}, the champion is {champion.model_version}"
+        )
+    manifest = {
+        "schema_version": storage.SCHEMA_VERSION,
+        "kind": "release",
+        "region": region,
+        "config_hash": config_hash,
+        "model_version": champion.model_version,
+        "recipe": champion.recipe,
+        "rows": index["rows"],
+        "catalog_sha256": storage.sha256_file(layout.catalog) if layout.catalog.is_file() else None,
+        "parts": {"model": _part(layout, champion.folder), "index": _part(layout, index_folder)},
+    }
+    return _serve(layout, manifest, now)
+
+
+def activate_release(layout: Layout, release_id: str, now: datetime) -> PublishedRelease:
+    """Serve an earlier release again, after checking all of its files."""
+    folder = layout.releases / release_id
+    manifest = _verified_manifest(layout, release_id, storage.sha256_file(folder / storage.MANIFEST) if folder.is_dir() else "")
+    return _serve(layout, manifest, now)
+
+
+def _part(layout: Layout, folder: Path) -> dict[str, Any]:
+    """Where a part lies, and the sha256 of its manifest, which holds those of its files."""
+    return {"folder": str(folder.relative_to(layout.root)), "manifest_sha256": storage.sha256_file(folder / storage.MANIFEST)}
+
+
+def _serve(layout: Layout, manifest: dict[str, Any], now: datetime) -> PublishedRelease:
+    content = (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode()
+    digest = hashlib.sha256(content).hexdigest()
+    release_id = digest[:12]
+    folder = layout.releases / release_id
+    file = folder / storage.MANIFEST
+    if not file.is_file() or storage.sha256_file(file) != digest:
+        with storage.atomic_folder(folder) as temporary:
+            storage.write_bytes(temporary / storage.MANIFEST, content)
+    changed = _served_digest(layout) != digest
+    if changed:
+        fields = {"release": release_id, "manifest_sha256": digest, "activated_at": now.isoformat()}
+        write_pointer(layout.releases / _CURRENT, fields)
+    return PublishedRelease(release_id, folder, manifest["model_version"], int(manifest["rows"]), changed)
+
+
+def _served_digest(layout: Layout) -> str | None:
+    """What is served now; None where nothing is, or where the pointer is damaged and is to be replaced."""
+    try:
+        return str(read_pointer(layout.releases / _CURRENT, _AGAIN)["manifest_sha256"])
+    except IntegrityError:
+        return None
+
+
+# --- asking -----------------------------------------------------------------------------------------------------------
+def predict_photo(release: Release, photo: bytes | Path, *, vote: VoteSettings | None = None) -> Prediction:
+    """Where was this photo taken?
+
+    Args:
+        release: What is served.
+        photo: Encoded JPEG, PNG or WebP, or the path of one.
+        vote: How the hits vote; the defaults otherwise.
+
+    Raises:
+        ImageError: there is no such file, or it cannot be used as a picture.
+    """
+    picture = as_picture(read_photo(photo), release.encoder.image_size)
+    answer = release.predictor(vote).predict(picture[None])[0]
+    return replace(answer, release=release.release_id)
+
+
+# --- loading ---------------------------------------------------------------------------------------------------------
+def load_release(layout: Layout, *, encoder_loader: EncoderLoader = load_encoder) -> Release:
+    """Load what is served, after checking every byte of it.
+
+    Raises:
+        NoReleaseError: nothing has been released yet.
+        IntegrityError: a file is missing or has changed; names it and says what to do.
+        ModelMismatchError: encoder and index are of different models.
+        SchemaVersionError: the release was written by newer code.
+    """
+    pointer = layout.releases / _CURRENT
+    if not pointer.exists():
+        raise NoReleaseError(f"{pointer} does not exist: nothing has been released")
+    fields = read_pointer(pointer, _AGAIN)
+    manifest = _verified_manifest(layout, fields["release"], fields["manifest_sha256"])
+    folders = {name: layout.root / part["folder"] for name, part in manifest["parts"].items()}
+    index = load_index(folders["index"])
+    encoder = encoder_loader(folders["model"])
+    release = Release(str(fields["release"]), manifest, encoder, index)
+    release.predictor()  # refuses an encoder and an index of different models
+    return release
+
+
+def _verified_manifest(layout: Layout, release_id: str, digest: str) -> dict[str, Any]:
+    """The manifest of a release, with every file that it stands for checked."""
+    file = layout.releases / release_id / storage.MANIFEST
+    if not file.is_file():
+        raise IntegrityError(f"{file} is missing", _AGAIN)
+    if storage.sha256_file(file) != digest or digest[:12] != release_id:
+        raise IntegrityError(f"{file} has changed since it was written (sha256 differs)", _AGAIN)
+    manifest: dict[str, Any] = storage.read_json(file)
+    if manifest["schema_version"] > storage.SCHEMA_VERSION:
+        raise SchemaVersionError(
+            f"{file} has schema version {manifest['schema_version']}, this code knows {storage.SCHEMA_VERSION}"
+        )
+    for name, part in manifest["parts"].items():
+        verify_folder(layout.root / part["folder"], part["manifest_sha256"], _REMEDIES[name])
+    return manifest

@@ -1,0 +1,105 @@
+"""Prediction by retrieval: the most similar street views of the gallery vote for a position."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from geoloc_dagster.errors import ModelMismatchError
+from geoloc_dagster.geo.distance import great_circle_m
+from geoloc_dagster.prediction.protocol import Candidate, CellDistribution, Prediction
+from geoloc_dagster.retrieval.cells import CellIds
+from geoloc_dagster.retrieval.embedding import Encoder, Pictures
+from geoloc_dagster.retrieval.index import GalleryIndex
+from geoloc_dagster.retrieval.rerank import Floats, Vote, VoteSettings, geographic_vote
+
+_UNIFORM_SHARE = 1e-3  # keeps cells without a hit possible, so that another predictor can still raise them
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalPredictor:
+    """Embeds photos with the encoder that made the index and lets the nearest pictures vote.
+
+    Raises:
+        ModelMismatchError: index and encoder are of different models.
+    """
+
+    encoder: Encoder
+    index: GalleryIndex
+    vote: VoteSettings = field(default_factory=VoteSettings)
+    candidates: int = 5
+
+    def __post_init__(self) -> None:
+        if self.encoder.model_version != self.index.model_version or self.encoder.dimension != self.index.dimension:
+            raise ModelMismatchError(
+                f"the index holds vectors of {self.index.model_version} ({self.index.dimension}-d), the encoder is "
+                f"{self.encoder.model_version} ({self.encoder.dimension}-d)"
+            )
+
+    @property
+    def model_version(self) -> str:
+        """The model of encoder and index."""
+        return self.encoder.model_version
+
+    def predict(self, images: Pictures) -> list[Prediction]:
+        """One prediction per picture, uint8 (N, 3, S, S)."""
+        similarity, rows = self.index.search(self.encoder.embed(images, min(64, len(images))), self.vote.k)
+        return [self._answer(s.astype(np.float64), r) for s, r in zip(similarity, rows, strict=True)]
+
+    def _answer(self, similarity: Floats, rows: npt.NDArray[np.int64]) -> Prediction:
+        vote = geographic_vote(similarity, self.index.lat_deg[rows], self.index.lng_deg[rows], self.vote)
+        hits = self.index.rows.take(pa.array(rows)).to_pylist()
+        cells = vote_distribution(self.index.cells, self.index.cells[rows], vote.weights)
+        return Prediction(
+            lat_deg=vote.lat_deg,
+            lng_deg=vote.lng_deg,
+            spread_50_m=vote.spread_50_m,
+            spread_90_m=vote.spread_90_m,
+            candidates=tuple(rank_candidates(hits, similarity, vote, self.candidates)),
+            cells=CellDistribution(int(self.index.manifest["s2_level"]), *cells),
+            model_version=self.model_version,
+        )
+
+
+def rank_candidates(hits: list[dict[str, Any]], similarity: Floats, vote: Vote, count: int) -> list[Candidate]:
+    """The `count` most similar distinct locations among the hits, each with its best picture, most similar first."""
+    best: dict[str, int] = {}
+    share: dict[str, float] = {}
+    for position in np.argsort(-similarity, kind="stable").tolist():
+        location = hits[position]["location_id"]
+        best.setdefault(location, position)
+        share[location] = share.get(location, 0.0) + float(vote.weights[position])
+    chosen = [hits[position] for position in list(best.values())[:count]]
+    lat, lng = (np.array([hit[c] for hit in chosen], dtype=np.float64) for c in ("lat_deg", "lng_deg"))
+    to_answer = great_circle_m(vote.lat_deg, vote.lng_deg, lat, lng)
+    to_first = great_circle_m(lat[0], lng[0], lat, lng)
+    return [
+        Candidate(
+            lat_deg=float(hit["lat_deg"]),
+            lng_deg=float(hit["lng_deg"]),
+            similarity=float(similarity[best[hit["location_id"]]]),
+            vote_share=share[hit["location_id"]],
+            distance_to_answer_m=float(to_answer[i]),
+            distance_to_first_m=float(to_first[i]),
+            capture_id=hit["capture_id"],
+            location_id=hit["location_id"],
+            captured_on=hit["captured_on"],
+            licence=hit["licence"],
+            attribution=hit["attribution"],
+        )
+        for i, hit in enumerate(chosen)
+    ]
+
+
+def vote_distribution(gallery_cells: CellIds, hit_cells: CellIds, weights: Floats) -> tuple[CellIds, Floats]:
+    """Distinct cells of the gallery, ascending, and the log of each one's share of the votes.
+
+    One part in a thousand is spread evenly over all cells, so that a cell without a hit is unlikely and not impossible.
+    """
+    cells = np.unique(gallery_cells)
+    votes = np.bincount(np.searchsorted(cells, hit_cells), weights=weights, minlength=len(cells))
+    return cells, np.log((1 - _UNIFORM_SHARE) * votes / votes.sum() + _UNIFORM_SHARE / len(cells))

@@ -1,0 +1,252 @@
+"""The gallery as an index: nearest vectors in, rows of the catalog out.
+
+An index is a folder that never changes: `vectors.faiss`, `rows.parquet` (row n describes vector n) and a manifest with the
+sha256 of both. The folder is named by the sha256 of its manifest, so every byte below it can be checked from its name.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from geoloc_dagster import storage
+from geoloc_dagster.errors import IntegrityError, ModelMismatchError, NoReleaseError, NotEnoughDataError
+from geoloc_dagster.retrieval.cells import CellIds, cell_ids
+from geoloc_dagster.retrieval.embedding import Vectors
+from geoloc_dagster.retrieval.pointer import read_pointer, write_pointer
+
+DEFAULT_S2_LEVEL = 16
+_VECTORS, _ROWS, _LATEST = "vectors.faiss", "rows.parquet", "LATEST.json"
+_ROW_COLUMNS = ["capture_id", "location_id", "lat_deg", "lng_deg", "view", "captured_on", "batch", "licence", "attribution"]
+_REBUILD = "Materialise `faiss_index` and then `release` again; the last good release stays served."
+_EMBED = "Materialise `embeddings` for every batch again, then `faiss_index`; the last good release stays served."
+
+
+@dataclass(frozen=True, slots=True)
+class IndexResult:
+    """A written index: its folder, what it holds, and whether this call wrote it."""
+
+    folder: Path
+    model_version: str
+    rows: int
+    vectors: int
+    locations: int
+    dimension: int
+    bytes: int
+    embeddings_version: int
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GalleryIndex:
+    """A verified index in memory; `rows` has one row per vector, with `s2_cell` beside the catalog's columns."""
+
+    folder: Path
+    manifest: dict[str, Any]
+    rows: pa.Table
+    lat_deg: npt.NDArray[np.float64]
+    lng_deg: npt.NDArray[np.float64]
+    cells: CellIds
+    faiss_index: Any
+
+    @property
+    def model_version(self) -> str:
+        """The model whose vectors these are."""
+        return str(self.manifest["model_version"])
+
+    @property
+    def dimension(self) -> int:
+        """Length of a vector."""
+        return int(self.manifest["dimension"])
+
+    def search(self, vectors: Vectors, k: int) -> tuple[Vectors, npt.NDArray[np.int64]]:
+        """The k most similar rows of each query (all of them where the gallery is smaller), most similar first.
+
+        Args:
+            vectors: float32 (N, dimension), L2-normalised, of the same model.
+            k: How many.
+
+        Returns:
+            Cosine similarities and row numbers, both (N, min(k, rows)).
+        """
+        similarity, row = self.faiss_index.search(np.ascontiguousarray(vectors, dtype=np.float32), min(k, self.rows.num_rows))
+        return similarity, row
+
+
+# --- building --------------------------------------------------------------------------------------------------------
+def build_index(
+    embeddings_path: Path,
+    catalog: pa.Table,
+    model_version: str,
+    out_folder: Path,
+    *,
+    s2_level: int = DEFAULT_S2_LEVEL,
+    provenance: dict[str, Any] | None = None,
+) -> IndexResult:
+    """Write an exact inner-product index over the usable rows of the catalog.
+
+    The same vectors and rows give the same folder; an index that is there already is kept.
+
+    Args:
+        embeddings_path: Lance table of the champion's vectors.
+        catalog: The whole catalog.
+        model_version: The champion; every batch must hold its vectors and no others.
+        out_folder: Where the folder named by content goes.
+        s2_level: Level of the cells on which probabilities are stated.
+        provenance: Facts for the manifest, e.g. the catalog's sha256.
+
+    Raises:
+        ModelMismatchError: naming the batches that lack vectors of `model_version`, and what they hold instead.
+        IntegrityError: the embeddings table has changed since it was written.
+        NotEnoughDataError: the catalog has no usable row.
+    """
+    gallery = catalog.filter(catalog["usable"]).sort_by("capture_id")
+    if gallery.num_rows == 0:
+        raise NotEnoughDataError("the catalog has no usable row, there is nothing to index")
+    vectors, version = _gallery_vectors(embeddings_path, gallery, model_version)
+    lat, lng = (gallery[c].to_numpy().astype(np.float64) for c in ("lat_deg", "lng_deg"))
+    rows = gallery.select(_ROW_COLUMNS).append_column("s2_cell", pa.array(cell_ids(lat, lng, s2_level)))
+    facts = {
+        "kind": "faiss index",
+        "index_type": "flat, inner product",
+        "model_version": model_version,
+        "dimension": vectors.shape[1],
+        "rows": rows.num_rows,
+        "s2_level": s2_level,
+        "embeddings_version": version,
+        "provenance": provenance or {},
+    }
+    folder, created = _publish(out_folder, vectors, rows, facts)
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    locations = len(rows["location_id"].unique())
+    write_pointer(out_folder / _LATEST, {"index": folder.name})
+    return IndexResult(folder, model_version, rows.num_rows, len(vectors), locations, vectors.shape[1], size, version, created)
+
+
+def _gallery_vectors(path: Path, gallery: pa.Table, model_version: str) -> tuple[Vectors, int]:
+    """The vectors of the gallery's rows in their order, and the version of the table that they were read from."""
+    storage.verify_table(path, remedy=_EMBED)
+    table = storage.open_table(path)
+    assert table is not None  # verify_table opened it
+    names = table.to_table(columns=["capture_id", "batch", "model_version", "crop_sha256"])
+    _refuse_mixed(names, gallery, model_version)
+    held = table.to_table(columns=["capture_id", "vector"])
+    order = pc.index_in(gallery["capture_id"], held["capture_id"].combine_chunks())  # pyright: ignore[reportAttributeAccessIssue]
+    column = held["vector"].combine_chunks()
+    vectors = column.flatten().to_numpy().reshape(len(column), -1)[order.to_numpy()]
+    if not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3):
+        raise IntegrityError(f"{path} holds vectors that are not of length 1", _EMBED)
+    return np.ascontiguousarray(vectors, dtype=np.float32), int(table.version)
+
+
+def _refuse_mixed(held: pa.Table, gallery: pa.Table, model_version: str) -> None:
+    """Raise unless every row of the gallery has a vector of this model, made from the crop that the catalog describes."""
+    versions: dict[str, set[str]] = {}
+    for batch, version in zip(held["batch"].to_pylist(), held["model_version"].to_pylist(), strict=True):
+        versions.setdefault(batch, set()).add(version)
+    sums = dict(zip(held["capture_id"].to_pylist(), held["crop_sha256"].to_pylist(), strict=True))
+    lacking: dict[str, int] = {}
+    for capture, batch, crop in zip(*(gallery[c].to_pylist() for c in ("capture_id", "batch", "sha256")), strict=True):
+        lacking[batch] = lacking.get(batch, 0) + (sums.get(capture) != crop)
+    problems: list[str] = []
+    for batch, count in sorted(lacking.items()):
+        others = sorted(versions.get(batch, set()) - {model_version})
+        if batch not in versions:
+            problems.append(f"{batch} has no vectors")
+        elif others:
+            problems.append(f"{batch} has vectors of {', '.join(others)}")
+        elif count:
+            problems.append(f"{batch} lacks vectors of {count} usable crops")
+    if problems:
+        shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more batches" if len(problems) > 5 else "")
+        raise ModelMismatchError(f"the index is to hold only {model_version}, but {shown}")
+
+
+def _publish(out_folder: Path, vectors: Vectors, rows: pa.Table, facts: dict[str, Any]) -> tuple[Path, bool]:
+    """Write the three files beside their final place and rename; the name is known only when they are written."""
+    index: Any = faiss.IndexFlatIP(vectors.shape[1])
+    index.add(vectors)
+    with storage.translated_errors(out_folder):
+        out_folder.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".", suffix=".part", dir=out_folder))
+        try:
+            storage.write_bytes(staging / _VECTORS, faiss.serialize_index(index).tobytes())
+            storage.write_parquet(staging / _ROWS, rows)
+            storage.write_manifest(staging, **facts)
+            folder = out_folder / _content_name(staging)
+            if folder.exists() and _is_intact(folder):
+                return folder, False
+            if folder.exists():  # damaged: the same bytes again repair every release that names it
+                shutil.rmtree(folder)
+            staging.replace(folder)
+            folder.chmod(0o755)
+            return folder, True
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def _content_name(folder: Path) -> str:
+    return f"index-{storage.sha256_file(folder / storage.MANIFEST)[:12]}"
+
+
+def _is_intact(folder: Path) -> bool:
+    try:
+        verify_index(folder)
+    except IntegrityError:
+        return False
+    return True
+
+
+def latest_index(out_folder: Path) -> Path:
+    """The folder of the index that was built last; what a release may be made of.
+
+    Raises:
+        NoReleaseError: none has been built yet.
+        IntegrityError: the pointer has changed.
+    """
+    if not (out_folder / _LATEST).exists():
+        raise NoReleaseError(f"{out_folder} holds no index yet", "Materialise `faiss_index` first.")
+    return out_folder / str(read_pointer(out_folder / _LATEST, _REBUILD)["index"])
+
+
+# --- loading ---------------------------------------------------------------------------------------------------------
+def verify_index(folder: Path) -> dict[str, Any]:
+    """Check every byte of an index folder against its name and its manifest; return the manifest.
+
+    Raises:
+        IntegrityError: naming the file that is missing or has changed, with what to do.
+    """
+    manifest = folder / storage.MANIFEST
+    if not manifest.is_file():
+        raise IntegrityError(f"{manifest} is missing", _REBUILD)
+    if _content_name(folder) != folder.name:
+        raise IntegrityError(f"{manifest} has changed since it was written (the folder's name is its sha256)", _REBUILD)
+    return storage.verify_manifest(folder, remedy=_REBUILD)
+
+
+def load_index(folder: Path) -> GalleryIndex:
+    """Read an index after checking all of its bytes; nothing reaches faiss before that.
+
+    Raises:
+        IntegrityError: a file is missing or has changed, or the parts do not describe the same rows.
+    """
+    manifest = verify_index(folder)
+    index: Any = faiss.read_index(str(folder / _VECTORS))
+    rows = storage.read_parquet(folder / _ROWS)
+    if not index.ntotal == rows.num_rows == manifest["rows"] or index.d != manifest["dimension"]:
+        raise IntegrityError(
+            f"{folder}: {index.ntotal} vectors of dimension {index.d} beside {rows.num_rows} rows; the manifest says "
+            f"{manifest['rows']} of dimension {manifest['dimension']}",
+            _REBUILD,
+        )
+    lat, lng = (rows[c].to_numpy().astype(np.float64) for c in ("lat_deg", "lng_deg"))
+    return GalleryIndex(folder, manifest, rows, lat, lng, rows["s2_cell"].to_numpy().astype(np.uint64), index)
