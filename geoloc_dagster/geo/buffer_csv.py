@@ -95,21 +95,26 @@ def write_buffer_csv(path: Path, frame: pd.DataFrame, *, metric_crs: str) -> Pat
     """
     to_metric = Transformer.from_crs("OGC:CRS84", metric_crs, always_xy=True)
     x, y = to_metric.transform(frame["lng_deg"].to_numpy(np.float64), frame["lat_deg"].to_numpy(np.float64))
+    rows = zip(frame.to_dict("records"), x, y, strict=True)
+    lines = [_line(COLUMNS), *(_line(_fields(row, float(east), float(north))) for row, east, north in rows)]
+    return write_bytes(path, "".join(lines).encode())
+
+
+def _line(fields: list[str]) -> str:
+    """One line ending in a line feed; written with both ends first, because only characters of the end are quoted."""
     text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row, east, north in zip(frame.to_dict("records"), x, y, strict=True):
-        writer.writerow(_fields(row, float(east), float(north)))
-    return write_bytes(path, text.getvalue().encode())
+    csv.writer(text, lineterminator="\r\n").writerow(fields)
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _fields(row: dict[Any, Any], east_m: float, north_m: float) -> list[str]:
     """One line, in the order of `COLUMNS`."""
     lat, lng = float(row["lat_deg"]), float(row["lng_deg"])
-    sorted_idx = row.get("sorted_idx")
+    sorted_idx: Any = row.get("sorted_idx")
+    rank: Any = row["rank"]
     return [
         str(row["location_id"]),
-        str(int(row["rank"] if pd.isna(sorted_idx) else sorted_idx)),
+        str(int(rank if _missing(sorted_idx) else sorted_idx)),
         str(row["lookup_id"]),
         _position_text(row["requested_lat_deg"], row["requested_lng_deg"]),
         _text(row["copyright"]),
@@ -251,14 +256,18 @@ def _date(text: str) -> dt.date | None:
 
 
 def _date_text(value: Any) -> str:
-    if pd.isna(value):
+    if _missing(value):
         return ""
     return f"{value:%Y-%m}" if value.day == 1 else f"{value:%Y-%m-%d}"
 
 
 def _position_text(lat_deg: Any, lng_deg: Any) -> str:
-    return "" if pd.isna(lat_deg) or pd.isna(lng_deg) else f"{float(lat_deg)!r}, {float(lng_deg)!r}"
+    return "" if _missing(lat_deg) or _missing(lng_deg) else f"{float(lat_deg)!r}, {float(lng_deg)!r}"
 
 
 def _text(value: Any) -> str:
-    return "" if pd.isna(value) else str(value)
+    return "" if _missing(value) else str(value)
+
+
+def _missing(value: Any) -> bool:
+    return value is None or value is pd.NaT or (isinstance(value, float) and math.isnan(value))

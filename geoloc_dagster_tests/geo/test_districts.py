@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import s2sphere
+
+from geoloc_dagster.errors import BoundaryError
+from geoloc_dagster.geo.districts import OUTSIDE, S2_LEVEL, district_of
+from geoloc_dagster_tests.geo.shapes import OLD_TOWN, collection, feature, polygon, saved
+
+NEXT = [[lng + 0.02, lat] for lng, lat in OLD_TOWN]
+
+
+def test_positions_are_named_after_the_polygon_they_lie_in(tmp_path: Path):
+    path = saved(tmp_path, collection(feature(polygon(OLD_TOWN), name="Gamla stan"), feature(polygon(NEXT), name="Södermalm")))
+    lat, lng = np.array([59.325, 59.325, 0.0, 59.325, 59.325]), np.array([18.09, 18.07, 0.0, 18.09, 18.08])
+    # The last lies on the border of both: the first in the file wins.
+    assert district_of(lat, lng, path).tolist() == ["Södermalm", "Gamla stan", OUTSIDE, "Södermalm", "Gamla stan"]
+
+
+def test_without_a_file_districts_are_s2_cells_that_hold_their_positions():
+    lat, lng = np.array([59.325, -33.9, 59.325]), np.array([18.07, 151.2, 18.07])
+    tokens = district_of(lat, lng, None)
+    assert tokens[0] == tokens[2] != tokens[1]
+    for token, a, b in zip(tokens.tolist(), lat.tolist(), lng.tolist(), strict=True):
+        cell = s2sphere.CellId.from_token(token)
+        assert cell.level() == S2_LEVEL
+        assert cell.contains(s2sphere.CellId.from_lat_lng(s2sphere.LatLng.from_degrees(a, b)))
+
+
+def test_no_positions_have_no_districts(tmp_path: Path):
+    path = saved(tmp_path, feature(polygon(OLD_TOWN), name="a"))
+    assert district_of([], [], None).shape == district_of([], [], path).shape == (0,)
+
+
+def test_a_polygon_without_the_property_is_refused_with_those_it_has(tmp_path: Path):
+    path = saved(tmp_path, collection(feature(polygon(OLD_TOWN), name="a"), feature(polygon(NEXT), NAMN="b", kod=7)))
+    with pytest.raises(BoundaryError, match=r"feature 1 of .* no text in the property 'name'.*feature 1 has: NAMN, kod"):
+        district_of([59.325], [18.07], path)
