@@ -13,7 +13,7 @@ CONFIG ?= examples/stockholm/geoloc.yaml
 PYTEST_ARGS ?=
 LOCK_FLAGS := --universal --python-version 3.11 --extra dev --no-annotate --no-emit-index-url --no-emit-find-links
 
-.PHONY: help setup test lint types pytest format lock dev stockholm clean
+.PHONY: help setup test lint types pytest format lock docs dev stockholm clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ format: $(READY) ## Format and fix what can be fixed by itself
 lock: $(READY) ## Resolve requirements.lock again from pyproject.toml
 	@uv=$(BIN)/uv; [ -x $$uv ] || uv=uv; \
 	$$uv pip compile $(LOCK_FLAGS) --custom-compile-command "make lock" --upgrade --quiet pyproject.toml -o requirements.lock
+
+docs: $(READY) ## Write the README's error table again from errors.py
+	$(BIN)/python -m geoloc_dagster_tests.test_readme
 
 dev: $(READY) ## Open the Dagster UI on the data root of the last `geoloc run`
 	$(BIN)/geoloc dev

@@ -21,7 +21,7 @@ from geoloc_dagster import __version__, starter
 from geoloc_dagster.config import Layout, Settings
 from geoloc_dagster.config.loader import claim_data_root, find_config, load_settings, resolved_yaml
 from geoloc_dagster.errors import GeolocError, RecipeError
-from geoloc_dagster.storage import read_json
+from geoloc_dagster.storage import read_json, write_bytes
 
 USER_ERROR = 2
 CHECK_FAILED = 1
@@ -178,10 +178,11 @@ def predict(
         for photo, answer in zip(photos, answers, strict=True):
             console.print(prediction_table(photo.name, answer, top))
     if map_file is not None:
-        from geoloc_dagster.storage import write_bytes
-        from geoloc_dagster.viz.answers import prediction_map
+        from geoloc_dagster.geo.boundary import read_boundary
+        from geoloc_dagster.prediction.picture import prediction_map
 
-        write_bytes(map_file, prediction_map(layout.boundary, answers[0], top=top))
+        geometry = read_boundary(layout.boundary).geometry if layout.boundary.is_file() else None
+        write_bytes(map_file, prediction_map(answers[0], photos[0].read_bytes(), layout.crops, geometry=geometry))
         typer.echo(f"wrote {map_file}", err=True)
 
 
@@ -199,13 +200,11 @@ def dev(
             config, data_root = last.config, last.data_root
     path = find_config(config, os.environ, Path.cwd())
     layout = claim_data_root(load_settings(path, data_root=data_root))
-    from geoloc_dagster.defs.headless import prepare_home
-
     environment = {
         **os.environ,
         "GEOLOC_CONFIG": str(path),
         "GEOLOC_DATA_ROOT": str(layout.root),
-        "DAGSTER_HOME": str(prepare_home(layout)),
+        "DAGSTER_HOME": str(starter.prepare_home(layout)),
     }
     typer.echo(f"region folder {path.parent}, data root {layout.root}: http://127.0.0.1:{port}", err=True)
     command = [sys.executable, "-m", "dagster", "dev", "-h", "127.0.0.1", "-p", str(port), "-m", "geoloc_dagster.definitions"]
@@ -250,7 +249,8 @@ def _fail(error: BaseException, debug: bool) -> NoReturn:
     if debug:
         traceback.print_exception(error)
     if known is not None:
-        typer.echo(f"error {known}", err=True)
+        text, _, _ = str(known).partition("\n\nStack Trace:")
+        typer.echo(f"error {' '.join(text.split())}", err=True)
         raise SystemExit(USER_ERROR) from None
     typer.echo(f"unexpected error: {type(error).__name__}: {error} (`geoloc --debug …` shows where)", err=True)
     raise SystemExit(CHECK_FAILED) from None

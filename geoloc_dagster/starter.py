@@ -1,4 +1,4 @@
-"""A new region's folder from the packaged templates, and the memory of which region was run last."""
+"""What a region starts with: its folder from the packaged templates, its Dagster home, and which region was run last."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from geoloc_dagster.config import Layout
 from geoloc_dagster.errors import ConfigError, GeolocError
 from geoloc_dagster.storage import read_json, translated_errors, write_bytes, write_json
 
@@ -48,6 +49,14 @@ def write_region(directory: Path, name: str | None = None) -> list[Path]:
             text = (templates / target.name).read_text(encoding="utf-8")
             write_bytes(target, text.replace(TEMPLATE_NAME, region).encode())
     return targets
+
+
+def prepare_home(layout: Layout) -> Path:
+    """The DAGSTER_HOME below a data root, with telemetry off; a `dagster.yaml` that is there already is kept."""
+    home = layout.dagster_home
+    if not (home / "dagster.yaml").is_file():
+        write_bytes(home / "dagster.yaml", b"telemetry:\n  enabled: false\n")
+    return home
 
 
 def remember_run(environ: Mapping[str, str], config: Path, data_root: Path) -> None:
