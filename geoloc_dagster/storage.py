@@ -11,6 +11,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import logging
 import os
 import shutil
 import uuid
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import lance
     import pyarrow as pa
 
+_log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
 _PICKLE_SUFFIXES = {".pkl", ".pickle", ".joblib", ".npy", ".npz"}
@@ -196,7 +198,10 @@ def open_table(path: Path, version: int | None = None) -> lance.LanceDataset | N
 
     if not (path / "_versions").is_dir():
         return None
-    dataset = lance.dataset(str(path), version=version)
+    try:
+        dataset = lance.dataset(str(path), version=version)
+    except (OSError, ValueError) as error:
+        raise IntegrityError(f"{path} cannot be opened: {error}") from error
     written = int((dataset.schema.metadata or {}).get(b"geoloc_schema_version", b"1"))
     if written > SCHEMA_VERSION:
         raise SchemaVersionError(f"{path} has schema version {written}, this code knows {SCHEMA_VERSION}")
@@ -242,20 +247,36 @@ def table_version(path: Path) -> int:
 
 
 def verify_table(path: Path, *, remedy: str | None = None) -> None:
-    """Compare every data file of a table's newest version with the checksum recorded when it was committed.
+    """Compare every file of a table's newest version with the checksum recorded when it was committed.
+
+    A file without a checksum was committed by a process that was killed right after; it gets its checksum now.
 
     Raises:
-        IntegrityError: naming the first data file that is missing or changed.
+        IntegrityError: naming the first file that is missing or changed.
     """
-    dataset = open_table(path)
-    if dataset is None:
+    if not (path / "_versions").is_dir():
         raise IntegrityError(f"{path} is missing", remedy)
+    _compare_seal(path, _newest_manifest(path), remedy)  # before Lance reads it
+    dataset = open_table(path)
+    assert dataset is not None
     for file in _data_files(path, dataset):
-        seal = _seal_path(path, file)
-        if not file.is_file():
-            raise IntegrityError(f"{file} is missing", remedy)
-        if seal.is_file() and seal.read_text().strip() != sha256_file(file):
-            raise IntegrityError(f"{file} has changed since it was written (sha256 differs)", remedy)
+        _compare_seal(path, file, remedy)
+
+
+def _compare_seal(path: Path, file: Path, remedy: str | None) -> None:
+    if not file.is_file():
+        raise IntegrityError(f"{file} is missing", remedy)
+    seal = _seal_path(path, file)
+    if not seal.is_file():
+        _log.warning("%s had no checksum; recording it now", file)
+        write_bytes(seal, sha256_file(file).encode())
+    elif seal.read_text().strip() != sha256_file(file):
+        raise IntegrityError(f"{file} has changed since it was written (sha256 differs)", remedy)
+
+
+def _newest_manifest(path: Path) -> Path:
+    """The manifest of the newest version: Lance counts their names down."""
+    return min((path / "_versions").glob("*.manifest"), key=lambda file: int(file.stem))
 
 
 def _data_files(path: Path, dataset: lance.LanceDataset) -> list[Path]:
@@ -267,8 +288,8 @@ def _seal_path(path: Path, file: Path) -> Path:
 
 
 def _seal(path: Path, dataset: lance.LanceDataset) -> None:
-    """Record the sha256 of data files that have none yet; they are immutable from their commit on."""
-    for file in _data_files(path, dataset):
+    """Record the sha256 of files that have none yet; they are immutable from their commit on."""
+    for file in [*_data_files(path, dataset), _newest_manifest(path)]:
         seal = _seal_path(path, file)
         if not seal.is_file():
             write_bytes(seal, sha256_file(file).encode())

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+_VARIABLE = re.compile(r"\$\{(?P<name>[A-Z_][A-Z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 LatLng = tuple[Annotated[float, Field(ge=-90, le=90)], Annotated[float, Field(ge=-180, le=180)]]
 Spacing = Annotated[int, Field(gt=0, le=10_000)]
 
@@ -151,5 +154,6 @@ class Settings(Section):
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
     def resolve(self, path: Path) -> Path:
-        """A path of the YAML, taken relative to the folder of the YAML."""
-        return path if path.is_absolute() else (self.folder / path).resolve()
+        """A path of the YAML, relative to its folder; `${NAME:-default}` stands for an environment variable."""
+        expanded = Path(_VARIABLE.sub(lambda match: os.environ.get(match["name"]) or match["default"] or "", str(path)))
+        return expanded if expanded.is_absolute() else (self.folder / expanded).resolve()

@@ -155,7 +155,7 @@ def _series_of(frame: Any, locations: pd.DataFrame) -> pd.Series:
     unknown = sorted(set(frame.loc[series.isna(), "location_id"]))
     if unknown:
         raise IntegrityError(
-            f"crops exist of {len(unknown)} locations that are not registered, e.g. {', '.join(unknown[:5])}",
+            f"there are crops of locations that are not registered ({len(unknown)}, e.g. {', '.join(unknown[:5])})",
             "Materialise `buffer_csvs` with the CSVs that these crops were collected for.",
         )
     return series
@@ -216,17 +216,18 @@ def _drop_leaking(frame: Any) -> None:
 
 
 def _add_places(frame: Any, settings: Settings) -> None:
-    """Year, district, and the distance of held-out rows to the nearest place of train."""
+    """Year, district, and the distance of held-out rows to the nearest place that models may have learned from."""
     frame["year"] = frame["captured_on"].dt.year.astype("Int16")
     districts = settings.region.districts
     path = None if districts is None else settings.resolve(districts)
     lat, lng = frame["lat_deg"].to_numpy(np.float64), frame["lng_deg"].to_numpy(np.float64)
     frame["district"] = district_of(lat, lng, path, settings.region.district_property)
-    held_out = frame["split"].isin(splits.HELD_OUT).to_numpy()
-    train = (frame["split"] == "train").to_numpy()
+    split = frame["split"].to_numpy()
     metres = np.full(len(frame), np.nan, dtype=np.float32)
-    if train.any():
-        metres[held_out] = splits.nearest_m(lat[held_out], lng[held_out], lat[train], lng[train])
+    for held_out, learned in (("dev", ["train"]), ("test", ["train", "dev"])):  # recipes may learn from dev in the end
+        rows, near = split == held_out, np.isin(split, learned)
+        if near.any():
+            metres[rows] = splits.nearest_m(lat[rows], lng[rows], lat[near], lng[near])
     frame["near_train_m"] = metres
 
 

@@ -8,14 +8,18 @@ from dataclasses import dataclass
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import pyarrow.compute as pc
 
 from geoloc_dagster.config import Layout, Settings
+from geoloc_dagster.errors import IntegrityError
 from geoloc_dagster.geo.batches import buffer_series
 from geoloc_dagster.geo.boundary import Boundary, contains, read_boundary
 from geoloc_dagster.geo.buffer_csv import read_buffer_csv, write_buffer_csv
-from geoloc_dagster.geo.buffers import assign_batches, build_buffers, close_pairs
+from geoloc_dagster.geo.buffers import assign_batches, build_buffers
+from geoloc_dagster.geo.spacing import close_pairs
 from geoloc_dagster.imagery.coverage import covered_locations
-from geoloc_dagster.storage import read_geoparquet, write_geoparquet
+from geoloc_dagster.imagery.provider import Location
+from geoloc_dagster.storage import read_geoparquet, read_parquet, write_geoparquet
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,19 @@ def register_locations(settings: Settings, layout: Layout) -> Registration:
         close_pairs=_count_close_pairs(locations, settings.buffers.spacings_m),
         outside=int(np.count_nonzero(~inside)),
     )
+
+
+def batch_locations(layout: Layout, batch: str) -> list[Location]:
+    """The locations of one batch, in rank order, as a provider takes them.
+
+    Raises:
+        IntegrityError: no locations have been registered, or not this batch.
+    """
+    table = read_parquet(layout.locations)
+    rows = table.filter(pc.equal(table["batch"], batch)).to_pylist()
+    if not rows:
+        raise IntegrityError(f"batch {batch} is not in {layout.locations}", "Materialise `buffer_csvs` again.")
+    return [Location(row["location_id"], row["lat_deg"], row["lng_deg"], row["pano_id"], row["captured_on"]) for row in rows]
 
 
 def _count_close_pairs(locations: pd.DataFrame, spacings_m: list[int]) -> dict[str, int]:

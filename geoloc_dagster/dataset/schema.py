@@ -114,7 +114,7 @@ CATALOG = pa.schema(
         pa.field("split", pa.string(), nullable=False),  # train | dev | test | none (guard band)
         pa.field("usable", pa.bool_(), nullable=False),
         pa.field("is_query", pa.bool_(), nullable=False),
-        pa.field("near_train_m", pa.float32()),  # distance to the nearest train location, for dev and test rows
+        pa.field("near_train_m", pa.float32()),  # to the nearest train location for dev rows, train or dev for test rows
         pa.field("licence", pa.string(), nullable=False),
         pa.field("attribution", pa.string(), nullable=False),
     ],

@@ -36,7 +36,7 @@ def build_definitions(
     modules = (region_assets, coverage, collection, dataset, training, release)
     resources: dict[str, Any] = {
         "clock": Clock(),
-        "imagery": Imagery.of(region.settings),
+        "imagery": Imagery(region.settings),
         "mlflow": Mlflow(
             tracking_uri=region.layout.mlflow_uri,
             artifact_location=str(region.layout.mlflow_artifacts),

@@ -20,7 +20,8 @@ from geoloc_dagster.defs.build import build_definitions
 from geoloc_dagster.defs.progress import set_listener
 from geoloc_dagster.defs.region import Region
 from geoloc_dagster.errors import GeolocError, StepFailedError
-from geoloc_dagster.storage import read_json, write_bytes, write_json
+from geoloc_dagster.starter import prepare_home
+from geoloc_dagster.storage import read_json, write_json
 
 _COUNTS = ("dagster/partition_row_count", "dagster/row_count")
 
@@ -57,7 +58,8 @@ class Tally:
 class _Runner:
     """Executes groups of assets of one partition each, in one process, on the region's own instance."""
 
-    def __init__(self, settings: Settings, report: Report, *, keep_going: bool = False) -> None:
+    def __init__(self, settings: Settings, report: Report, *, keep_going: bool = False, resume: bool = True) -> None:
+        self.resume = resume
         self.region = Region(settings)
         self.layout = claim_data_root(settings)
         self.defs = build_definitions(settings=settings)
@@ -76,13 +78,21 @@ class _Runner:
             asset_selection=[self.region.key(name) for name in names],
             partition_key=partition,
             raise_on_error=False,
+            run_config=self.run_config(names),
             tags={"geoloc/region": self.region.name, "geoloc/trigger": "command line"},
         )
         for event in result.all_events:
-            if event.is_step_success and event.step_key:
+            if event.is_step_success and (event.step_key or "").removeprefix(f"{self.region.name}__") in names:
                 self._succeeded(event, result, partition)
             elif event.is_step_failure:
                 self._failed(event, partition)
+
+    def run_config(self, names: Sequence[str]) -> dict[str, Any]:
+        """Quiet console (progress is reported otherwise), and the training's options."""
+        config: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+        if "checkpoints" in names:
+            config["ops"] = {f"{self.region.name}__checkpoints": {"config": {"resume": self.resume}}}
+        return config
 
     def _succeeded(self, event: dg.DagsterEvent, result: dg.ExecuteInProcessResult, partition: str | None) -> None:
         name = (event.step_key or "").removeprefix(f"{self.region.name}__")
@@ -97,7 +107,7 @@ class _Runner:
         name = (event.step_key or "").removeprefix(f"{self.region.name}__")
         data = event.step_failure_data
         failure = data.user_failure_data
-        message = failure.description if failure else (data.error.to_string() if data.error else "failed")
+        message = failure.description if failure else _root_cause(data.error)
         self.failures.append(f"{name}{f' [{partition}]' if partition else ''}: {message}")
         self.report(Event("failed", name, partition, message=message))
         if not self.keep_going:
@@ -119,7 +129,7 @@ def run_headless(settings: Settings, *, select: str | None = None, report: Repor
     Raises:
         GeolocError: the first step that failed, with its cause and remedy.
     """
-    runner = _Runner(settings, report)
+    runner = _Runner(settings, report, resume=resume)
     names = _selected(runner, select)
     started = time.monotonic()
     set_listener(lambda asset, partition, done, total: report(Event("progress", asset, partition, done, total)))
@@ -150,12 +160,16 @@ def run_backfill(settings: Settings, *, names: Sequence[str], keys: Sequence[str
     return runner.failures
 
 
+def _root_cause(error: Any) -> str:
+    """The innermost exception in one line; the stack is in the event log."""
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return "failed" if error is None else " ".join(str(error.message).split())
+
+
 def _instance(layout: Layout) -> dg.DagsterInstance:
     """The instance below the data root, the one that `make dev` opens."""
-    home = layout.dagster_home
-    home.mkdir(parents=True, exist_ok=True)
-    if not (home / "dagster.yaml").is_file():
-        write_bytes(home / "dagster.yaml", b"telemetry:\n  enabled: false\n")
+    home = prepare_home(layout)
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
     return dg.DagsterInstance.from_config(str(home))
 

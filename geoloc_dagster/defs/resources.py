@@ -8,16 +8,18 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 from collections.abc import Generator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import dagster as dg
-from pydantic import PrivateAttr
 
 from geoloc_dagster.config import Settings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from geoloc_dagster.imagery.provider import Provider
     from geoloc_dagster.learning.tracking import MlflowTarget
+    from geoloc_dagster.prediction.champion import Champion
 
 
 class Clock(dg.ConfigurableResource):
@@ -28,25 +30,18 @@ class Clock(dg.ConfigurableResource):
         return dt.datetime.now(dt.UTC)
 
 
-class Imagery(dg.ConfigurableResource):
-    """The provider of street views that the configuration names."""
+class Imagery:
+    """The provider of street views that the configuration names; a plain object, as it needs no configuration of its own."""
 
-    _settings: Settings | None = PrivateAttr(default=None)
-    _provider: Any = PrivateAttr(default=None)
-
-    @classmethod
-    def of(cls, settings: Settings) -> Imagery:
-        """The resource for one region's configuration."""
-        resource = cls()
-        resource._settings = settings
-        return resource
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._provider: Provider | None = None
 
     def provider(self) -> Provider:
         """Build the provider once per process: indexing an archive takes seconds."""
         from geoloc_dagster.imagery.factory import build_provider
 
         if self._provider is None:
-            assert self._settings is not None, "Imagery.of(settings) builds this resource"
             self._provider = build_provider(self._settings)
         return self._provider
 
@@ -65,3 +60,17 @@ class Mlflow(dg.ConfigurableResource):
 
         with tracked_run(self.tracking_uri, self.experiment, self.artifact_location, name, tags) as target:
             yield target
+
+    def attach(self, run_id: str | None, folder: Path, figures: Mapping[str, float | int | str]) -> None:
+        """Add an evaluation's figures and files to the run of its training; nothing where that was not tracked."""
+        from geoloc_dagster.learning.tracking import attach_results
+
+        if run_id is not None:
+            numbers = {name: float(value) for name, value in figures.items() if not isinstance(value, str)}
+            attach_results(self.tracking_uri, run_id, numbers, folder)
+
+    def set_champion(self, model_name: str, champion: Champion) -> str:
+        """Point the alias of the registered model at the champion; returns the version's number."""
+        from geoloc_dagster.prediction.alias import point_alias
+
+        return point_alias(self.tracking_uri, model_name, champion)

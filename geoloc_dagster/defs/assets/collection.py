@@ -22,11 +22,11 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
         pool=f"{region.name}_{settings.capture.provider}",
         kinds={"lance"},
     )
-    def panoramas(context: dg.AssetExecutionContext, imagery: Imagery, clock: Clock) -> dg.MaterializeResult:
+    def panoramas(context: dg.AssetExecutionContext, imagery: dg.ResourceParam[Imagery], clock: Clock) -> dg.MaterializeResult:
         """One row per captured view with bytes, place, date, heading, licence and checksum; append-only Lance table."""
         from geoloc_dagster.dataset.registration import batch_locations
         from geoloc_dagster.imagery.collect import collect_batch
-        from geoloc_dagster.viz.sheets import batch_sheet
+        from geoloc_dagster.viz.overview import batch_sheet
 
         result = asyncio.run(
             collect_batch(
@@ -35,7 +35,7 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
                 context.partition_key,
                 region.layout.panoramas,
                 run_id=context.run_id,
-                now=clock.now,
+                now=clock.now(),
                 commit_rows=settings.capture.commit_rows,
                 progress=reporter(context),
             )
@@ -64,7 +64,7 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
     def crops(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         """Quality-checked square crops, stored encoded, with their flags; one batch replaced per commit of a Lance table."""
         from geoloc_dagster.dataset.crops import write_crops
-        from geoloc_dagster.viz.sheets import batch_sheet
+        from geoloc_dagster.viz.overview import batch_sheet
 
         result = write_crops(
             region.layout.panoramas, region.layout.crops, context.partition_key, settings.crops, progress=reporter(context)

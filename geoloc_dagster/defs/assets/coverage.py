@@ -45,7 +45,7 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
     def buffer_csvs(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         """Ranked locations at least X m from every registered one, as CSV per spacing and one GeoParquet; registers batches."""
         from geoloc_dagster.dataset.registration import register_locations
-        from geoloc_dagster.viz.maps import locations_map
+        from geoloc_dagster.viz.overview import locations_map
 
         registration = register_locations(settings, region.layout)
         keys = registration.batch_keys

@@ -3,7 +3,7 @@
 import dagster as dg
 
 from geoloc_dagster.defs.automation import fan_in_condition
-from geoloc_dagster.defs.metadata import facts
+from geoloc_dagster.defs.metadata import facts, flatten
 from geoloc_dagster.defs.progress import reporter
 from geoloc_dagster.defs.region import Region
 
@@ -28,21 +28,22 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
     def catalog(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         """One row per crop: place, view, date, split, query or not, usable or not, and the flags found by comparison."""
         from geoloc_dagster.dataset.assembly import assemble_catalog
-        from geoloc_dagster.viz.maps import splits_map
+        from geoloc_dagster.viz.overview import splits_map
 
-        result = assemble_catalog(settings, region.layout, progress=reporter(context))
+        made = assemble_catalog(settings, region.layout, progress=reporter(context))
         check = dg.AssetCheckResult(
             check_name="leakage",
-            passed=not len(result.leaks),
-            metadata={"pairs": len(result.leaks), "dropped": result.dropped, "examples": dg.MetadataValue.json(result.examples)},
+            passed=made.leaks.empty,
+            description=str(made.leak_error()) if len(made.leaks) else None,
+            metadata={"pairs": len(made.leaks), "examples": dg.MetadataValue.json(made.examples)},
         )
         return dg.MaterializeResult(
             metadata=facts(
-                result.rows,
+                made.catalog.num_rows,
                 region.layout.catalog,
-                image=splits_map(result.boundary, result.locations),
-                crops_version=result.crops_version,
-                **result.counts,
+                image=splits_map(made.boundary, made.catalog),
+                crops_version=made.crops_version,
+                **flatten({name: count for name, count in made.counts.items() if name != "rows"}),
             ),
             check_results=[check],
         )

@@ -15,7 +15,7 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
         """The region's validated polygon, from GeoJSON, shapefile or TopoJSON; stored as GeoParquet in WGS84."""
         from geoloc_dagster.config.loader import claim_data_root
         from geoloc_dagster.geo.boundary import load_boundary, write_boundary
-        from geoloc_dagster.viz.maps import boundary_map
+        from geoloc_dagster.viz.overview import boundary_map
 
         layout = claim_data_root(settings)
         place = settings.region
@@ -25,6 +25,7 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
             feature=place.boundary_feature,
             metric_crs=place.metric_crs,
             max_area_km2=place.max_area_km2,
+            start_point=place.start_point,
         )
         write_boundary(layout.boundary, boundary)
         return dg.MaterializeResult(

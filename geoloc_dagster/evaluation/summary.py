@@ -1,0 +1,44 @@
+"""The figures of a region in one place: what `reports/summary.json` says of recipes and baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from geoloc_dagster.config import Layout
+from geoloc_dagster.learning.registry import newest_training
+from geoloc_dagster.storage import read_json
+
+_KEPT = ("n_queries", "n_gallery", "n_places", "same_place", "within_m", "by_year", "by_district", "variants", "gained_over")
+
+
+def recipe_figures(layout: Layout, recipes: Sequence[str]) -> dict[str, Any]:
+    """`recipes.{name}.{split}` and `baselines.{name}.{split}` of every evaluated recipe, the newest model of each."""
+    found: dict[str, Any] = {}
+    baselines: dict[str, Any] = {}
+    for recipe in recipes:
+        training = newest_training(layout.checkpoints / recipe)
+        if training is None:
+            continue
+        folders = sorted((layout.evaluations / recipe).glob(f"{training.model_version}*/report.json"))
+        for report in (read_json(path) for path in folders):
+            split = report["split"]
+            entry = found.setdefault(recipe, {"model_version": training.model_version})
+            entry[split] = {name: report[name] for name in _KEPT}
+            for name, baseline in report["baselines"].items():
+                label = name if name == "thumbnail" else f"{name}_{recipe}"
+                baselines.setdefault(label, {})[split] = {key: baseline[key] for key in _KEPT if key in baseline}
+    return {"recipes": found, "baselines": baselines, "figures": _lines(found, baselines)}
+
+
+def _lines(recipes: Mapping[str, Any], baselines: Mapping[str, Any]) -> list[list[str]]:
+    """Label and value pairs for the terminal."""
+    lines: list[list[str]] = []
+    for name, splits in [*recipes.items(), *baselines.items()]:
+        for split, figures in splits.items():
+            if isinstance(figures, dict):
+                same = figures["same_place"]
+                recalls = "  ".join(f"R@{k.removeprefix('recall@')} {v['value']:.3f}" for k, v in same.items())
+                first = same["recall@1"]
+                lines.append([f"{name} on {split}", f"{recalls}  (R@1 95 % {first['low']:.3f}-{first['high']:.3f})"])
+    return lines

@@ -1,0 +1,78 @@
+"""The picture that each materialization carries: a small map or contact sheet of what was just made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from geoloc_dagster.geo.boundary import Boundary
+from geoloc_dagster.storage import open_table
+from geoloc_dagster.viz import style
+from geoloc_dagster.viz.maps import Layer, points_map
+from geoloc_dagster.viz.sheets import Tile, contact_sheet
+
+_COLOURS = (style.BLUE, style.VERMILION, style.GREEN, style.ORANGE, style.SKY, style.GREY)
+_MARKERS = ("o", "^", "s", "D", "v", "P")
+_SHEET_COLUMNS, _SHEET_ROWS = 6, 3
+
+
+def boundary_map(boundary: Boundary) -> bytes:
+    """PNG of the region's outline."""
+    return points_map(boundary.geometry, [], title=boundary.name, subtitle=f"{boundary.area_km2:,.1f} km², {boundary.metric_crs}")
+
+
+def categories_map(boundary: Boundary, places: pd.DataFrame, column: str, *, title: str, subtitle: str = "") -> bytes:
+    """PNG of places in one colour and marker per category.
+
+    Args:
+        boundary: the region.
+        places: columns lat_deg, lng_deg and `column`.
+        column: the category, e.g. series or split.
+        title: what is shown.
+        subtitle: figures that belong to it.
+    """
+    layers: list[Layer] = []
+    for i, (name, rows) in enumerate(places.groupby(column, sort=False)):
+        lat, lng = rows["lat_deg"].to_numpy(np.float64), rows["lng_deg"].to_numpy(np.float64)
+        layers.append(Layer(lat, lng, str(name), _COLOURS[i % 6], _MARKERS[i % 6], size=7))
+    return points_map(boundary.geometry, layers, title=title, subtitle=subtitle)
+
+
+def locations_map(boundary: Boundary, locations: pd.DataFrame) -> bytes:
+    """PNG of the registered locations by series."""
+    subtitle = f"{len(locations):,} locations in {locations['batch'].nunique()} batches"
+    return categories_map(boundary, locations, "series", title=f"{boundary.name}: locations by buffer", subtitle=subtitle)
+
+
+def splits_map(boundary: Boundary, catalog: pa.Table) -> bytes:
+    """PNG of the catalog's places by split."""
+    places = catalog.select(["location_id", "lat_deg", "lng_deg", "split"]).to_pandas().drop_duplicates("location_id")
+    subtitle = f"{len(places):,} places, {catalog.num_rows:,} crops"
+    return categories_map(boundary, places, "split", title=f"{boundary.name}: places by split", subtitle=subtitle)
+
+
+def batch_sheet(table_path: Path, batch: str) -> bytes | None:
+    """JPEG of a few pictures of one batch, evenly spread over its rows; None where the batch has no picture."""
+    dataset = open_table(table_path)
+    if dataset is None:
+        return None
+    wanted = f"batch = '{batch}' AND image IS NOT NULL"
+    names = dataset.to_table(columns=["capture_id"], filter=wanted)["capture_id"].to_pylist()
+    if not names:
+        return None
+    chosen = [names[i] for i in np.unique(np.linspace(0, len(names) - 1, _SHEET_COLUMNS * _SHEET_ROWS).astype(int))]
+    quoted = ", ".join(f"'{name}'" for name in chosen)
+    columns = ["image", "location_id", "captured_on", "attribution"]
+    rows = dataset.to_table(columns=columns, filter=f"capture_id IN ({quoted})").to_pylist()
+    tiles = [
+        Tile(row["image"], (row["location_id"], f"{row['captured_on']:%b %Y}" if row["captured_on"] else "no date"))
+        for row in rows
+    ]
+    grid = [tiles[i : i + _SHEET_COLUMNS] for i in range(0, len(tiles), _SHEET_COLUMNS)]
+    credit = " · ".join(sorted({row["attribution"] for row in rows})[:3])
+    return contact_sheet(
+        grid, title=f"{batch}: {len(names):,} pictures", attribution=f"Street views: {credit}", first_is_query=False
+    )

@@ -1,0 +1,161 @@
+"""Nothing is half-written, and nothing changed is believed."""
+
+from __future__ import annotations
+
+import errno
+import random
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from geoloc_dagster import storage
+from geoloc_dagster.errors import DataRootError, DiskFullError, IntegrityError, SchemaVersionError, UnsafeFileError
+
+
+def rows(batch: str, count: int, version: str = "1") -> pa.Table:
+    schema = pa.schema(
+        [
+            pa.field("capture_id", pa.string(), nullable=False),
+            pa.field("batch", pa.string()),
+            pa.field("image", pa.large_binary()),
+        ],
+        metadata={b"geoloc_schema_version": version.encode()},
+    )
+    columns = {"capture_id": [f"{batch}{i}" for i in range(count)], "batch": [batch] * count, "image": [b"x" * 50] * count}
+    return pa.table(columns, schema=schema)
+
+
+def test_an_interrupted_write_leaves_the_old_file_and_no_part(tmp_path: Path) -> None:
+    path = storage.write_bytes(tmp_path / "a" / "file", b"old")
+
+    def write_half() -> None:
+        with storage.atomic_path(path) as temporary:
+            temporary.write_bytes(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in path.parent.iterdir()] == ["file"]
+
+
+def test_an_interrupted_folder_leaves_the_old_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    with storage.atomic_folder(folder) as temporary:
+        (temporary / "weights").write_bytes(b"old")
+
+    def write_half() -> None:
+        with storage.atomic_folder(folder) as temporary:
+            (temporary / "weights").write_bytes(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
+    assert (folder / "weights").read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"), [(errno.ENOSPC, DiskFullError), (errno.EDQUOT, DiskFullError), (errno.EACCES, DataRootError)]
+)
+def test_a_full_or_forbidden_disk_is_one_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, expected: type[Exception]
+) -> None:
+    path = storage.write_bytes(tmp_path / "table.parquet", b"old")
+
+    def fail(self: Path, content: bytes) -> int:
+        raise OSError(number, "simulated")
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(expected, match=r"table\.parquet"):
+        storage.write_bytes(path, b"new")
+    monkeypatch.undo()
+    assert path.read_bytes() == b"old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_changed_byte_of_a_parquet_file_never_reads_back_as_other_data(tmp_path: Path) -> None:
+    table = pa.table({"n": [i * i % 977 for i in range(20_000)]})
+    path = storage.write_parquet(tmp_path / "catalog.parquet", table)
+    content = path.read_bytes()
+    rng = random.Random(0)
+    refused = 0
+    for _ in range(60):
+        position = rng.randrange(len(content))
+        path.write_bytes(content[:position] + bytes([content[position] ^ 1 << rng.randrange(8)]) + content[position + 1 :])
+        try:
+            assert storage.read_parquet(path) == table  # a byte of the footer that nothing depends on
+        except IntegrityError as error:
+            refused += 1
+            assert "catalog.parquet" in str(error)
+    assert refused >= 50
+
+
+def test_a_manifest_names_the_file_that_changed_and_the_one_that_is_gone(tmp_path: Path) -> None:
+    storage.write_bytes(tmp_path / "weights", b"weights")
+    storage.write_bytes(tmp_path / "deep" / "recipe", b"recipe")
+    assert storage.write_manifest(tmp_path, model_version="m-1")["model_version"] == "m-1"
+    assert storage.verify_manifest(tmp_path)["model_version"] == "m-1"
+    (tmp_path / "deep" / "recipe").write_bytes(b"recipE")
+    with pytest.raises(IntegrityError, match="recipe has changed"):
+        storage.verify_manifest(tmp_path)
+    (tmp_path / "deep" / "recipe").unlink()
+    with pytest.raises(IntegrityError, match="recipe is missing"):
+        storage.verify_manifest(tmp_path)
+
+
+def test_data_of_a_newer_version_is_refused_not_guessed(tmp_path: Path) -> None:
+    storage.append_rows(tmp_path / "crops.lance", rows("a", 1, version="2"))
+    with pytest.raises(SchemaVersionError, match=r"crops\.lance has schema version 2"):
+        storage.open_table(tmp_path / "crops.lance")
+    storage.write_json(tmp_path / "manifest.json", {"schema_version": 2, "files": {}})
+    with pytest.raises(SchemaVersionError):
+        storage.verify_manifest(tmp_path)
+
+
+def test_a_batch_is_replaced_in_one_commit_and_the_others_stay(tmp_path: Path) -> None:
+    path = tmp_path / "crops.lance"
+    storage.append_rows(path, rows("a", 3))
+    before = storage.append_rows(path, rows("b", 2))
+    assert storage.replace_batch(path, rows("a", 1), "a") == before + 1
+    dataset = storage.open_table(path)
+    assert sorted(dataset.to_table()["capture_id"].to_pylist()) == ["a0", "b0", "b1"]
+    assert storage.open_table(path, version=before).count_rows() == 5  # older versions stay readable
+
+
+def test_every_changed_byte_of_a_lance_table_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "panoramas.lance"
+    storage.append_rows(path, rows("a", 40))
+    storage.append_rows(path, rows("b", 40))
+    storage.verify_table(path)
+    newest = min((path / "_versions").glob("*.manifest"), key=lambda file: int(file.stem))
+    rng = random.Random(0)
+    for file in [*(path / "data").iterdir(), newest]:
+        content = file.read_bytes()
+        for _ in range(10):
+            position = rng.randrange(len(content))
+            file.write_bytes(content[:position] + bytes([content[position] ^ 1 << rng.randrange(8)]) + content[position + 1 :])
+            with pytest.raises(IntegrityError, match=file.name):
+                storage.verify_table(path)
+        file.write_bytes(content)
+    storage.verify_table(path)
+
+
+def test_a_table_whose_writer_was_killed_before_the_checksums_is_not_lost(tmp_path: Path) -> None:
+    path = tmp_path / "panoramas.lance"
+    storage.append_rows(path, rows("a", 4))
+    for seal in (tmp_path / "panoramas.lance.sha256").iterdir():
+        seal.unlink()
+    storage.verify_table(path)
+    file = next((path / "data").iterdir())
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    with pytest.raises(IntegrityError):
+        storage.verify_table(path)
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.pkl", b""), ("a.npy", b"\x93NUMPY"), ("innocent.json", b"\x80\x04\x95")])
+def test_pickles_are_refused_by_name_and_by_content(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UnsafeFileError, match=name):
+        storage.refuse_pickles(tmp_path / name)
