@@ -86,7 +86,8 @@ def crop_picture(image: Image.Image, size: int, box: tuple[int, int, int, int] |
             f"the crop box {box} does not fit into a picture of {image.width} x {image.height} pixels",
             "Correct `crops.box`, or leave it out for the centre square.",
         )
-    return image.resize((size, size), Image.Resampling.BICUBIC, box=box)
+    # Cut first: `resize(box=...)` would let pixels from beyond the box into its edges.
+    return image.crop(box).resize((size, size), Image.Resampling.BICUBIC)
 
 
 def make_crops(captures: pa.Table, settings: CropSettings) -> pa.Table:
@@ -185,7 +186,7 @@ def write_crops(
     )
     receipt = crops_path.with_name(crops_path.name + ".receipts") / f"{batch}.json"
     held = _held(crops_path, of_batch)
-    if held is not None and receipt.is_file() and read_json(receipt) == {"inputs": inputs, "crops": _digest(held)}:
+    if held is not None and _read_receipt(receipt) == {"inputs": inputs, "crops": _digest(held)}:
         return _result(held, table_version(crops_path), changed=False)
     crops = _crop_all(captures, of_batch, settings, progress)
     version = replace_batch(crops_path, crops, batch)
@@ -206,6 +207,14 @@ def _crop_all(
         if progress is not None:
             progress(done, total)
     return pa.concat_tables(parts)
+
+
+def _read_receipt(path: Path) -> Any:
+    """What the last run that finished this batch noted; a missing or damaged note only costs making the crops again."""
+    try:
+        return read_json(path)
+    except IntegrityError:
+        return None
 
 
 def _held(crops_path: Path, of_batch: str) -> pa.Table | None:

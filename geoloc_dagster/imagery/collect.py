@@ -162,7 +162,7 @@ class _Writer:
             self._failures[row["failure"]] += 1
         self._known.add(row["capture_id"])
         self._rows.append(row)
-        self._buffered += len(row["image"] or b"")
+        self._buffered += len(row.get("image") or b"")
         if len(self._rows) >= self.commit_rows or self._buffered >= _MAX_COMMIT_BYTES:
             self._commit()
 
