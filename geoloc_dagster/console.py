@@ -99,7 +99,8 @@ class ProgressView:
         if self._live is not None and bar is not None:
             self._live.remove_task(bar)
         took = f" in {event.seconds:,.1f} s" if event.seconds is not None else ""
-        rows = f", {event.done:,} rows" if event.kind == "done" and event.done else ""
+        unit = "row" if event.done == 1 else "rows"
+        rows = f", {event.done:,} {unit}" if event.kind == "done" and event.done else ""
         outcome = "done" if event.kind == "done" else "FAILED"
         self._say(f"{_name(event)}: {outcome}{took}{rows}")
 

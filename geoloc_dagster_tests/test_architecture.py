@@ -178,6 +178,7 @@ print(json.dumps({"dagster": imported - started, "ours": loaded - imported, "hea
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_loading_the_code_location_costs_under_half_a_second_beyond_dagster(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
@@ -189,7 +190,7 @@ def test_loading_the_code_location_costs_under_half_a_second_beyond_dagster(
     command = [sys.executable, "-c", LOAD, str(tmp_path / "oslo" / "definitions.py"), json.dumps(sorted(HEAVY))]
     runs = []
     for _ in range(5):
-        result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=170, check=False, cwd=tmp_path)
         assert result.returncode == 0, result.stderr
         runs.append(json.loads(result.stdout))
     assert runs[0]["heavy"] == []
