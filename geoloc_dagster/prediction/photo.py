@@ -12,8 +12,7 @@ from PIL import Image
 
 from geoloc_dagster.errors import ImageError
 from geoloc_dagster.imagery.quality import decode, open_header
-from geoloc_dagster.learning.pictures import decode_picture
-from geoloc_dagster.retrieval.embedding import Pictures
+from geoloc_dagster.retrieval.encoder import Pictures
 
 MAX_BYTES = 100_000_000
 _ORIENTATION = 0x0112  # EXIF tag
@@ -42,6 +41,8 @@ def as_picture(content: bytes, size: int) -> Pictures:
     Raises:
         ImageError: not a picture, truncated, or too large.
     """
+    from geoloc_dagster.learning.pictures import decode_picture
+
     image = decode(content)  # the one place that looks at untrusted bytes, with its limits
     with open_header(content) as stored:
         is_upright = stored.getexif().get(_ORIENTATION, 1) == 1

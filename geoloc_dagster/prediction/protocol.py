@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from geoloc_dagster.retrieval.cells import CellIds, cell_centre, cell_token
-from geoloc_dagster.retrieval.embedding import Pictures
+from geoloc_dagster.retrieval.encoder import Pictures
 
 Floats = npt.NDArray[np.float64]
 

@@ -18,12 +18,11 @@ from typing import Any
 from geoloc_dagster import storage
 from geoloc_dagster.config.layout import Layout
 from geoloc_dagster.errors import IntegrityError, ModelMismatchError, NoReleaseError, SchemaVersionError
-from geoloc_dagster.learning.encoder import load_encoder
 from geoloc_dagster.prediction.champion import read_champion, verify_folder
 from geoloc_dagster.prediction.photo import as_picture, read_photo
 from geoloc_dagster.prediction.protocol import Prediction
 from geoloc_dagster.prediction.retrieval import RetrievalPredictor
-from geoloc_dagster.retrieval.embedding import Encoder
+from geoloc_dagster.retrieval.encoder import Encoder
 from geoloc_dagster.retrieval.index import GalleryIndex, latest_index, load_index, verify_index
 from geoloc_dagster.retrieval.pointer import read_pointer, write_pointer
 from geoloc_dagster.retrieval.rerank import VoteSettings
@@ -153,7 +152,7 @@ def predict_photo(release: Release, photo: bytes | Path, *, vote: VoteSettings |
 
 
 # --- loading ---------------------------------------------------------------------------------------------------------
-def load_release(layout: Layout, *, encoder_loader: EncoderLoader = load_encoder) -> Release:
+def load_release(layout: Layout, *, encoder_loader: EncoderLoader | None = None) -> Release:
     """Load what is served, after checking every byte of it.
 
     Raises:
@@ -169,10 +168,16 @@ def load_release(layout: Layout, *, encoder_loader: EncoderLoader = load_encoder
     manifest = _verified_manifest(layout, fields["release"], fields["manifest_sha256"])
     folders = {name: layout.root / part["folder"] for name, part in manifest["parts"].items()}
     index = load_index(folders["index"])
-    encoder = encoder_loader(folders["model"])
+    encoder = (encoder_loader or _load_encoder)(folders["model"])
     release = Release(str(fields["release"]), manifest, encoder, index)
     release.predictor()  # refuses an encoder and an index of different models
     return release
+
+
+def _load_encoder(folder: Path) -> Encoder:
+    from geoloc_dagster.learning.encoder import load_encoder
+
+    return load_encoder(folder)
 
 
 def _verified_manifest(layout: Layout, release_id: str, digest: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from geoloc_dagster.errors import ModelMismatchError
 from geoloc_dagster.geo.distance import great_circle_m
 from geoloc_dagster.prediction.protocol import Candidate, CellDistribution, Prediction
 from geoloc_dagster.retrieval.cells import CellIds
-from geoloc_dagster.retrieval.embedding import Encoder, Pictures
+from geoloc_dagster.retrieval.encoder import Encoder, Pictures
 from geoloc_dagster.retrieval.index import GalleryIndex
 from geoloc_dagster.retrieval.rerank import Floats, Vote, VoteSettings, geographic_vote
 

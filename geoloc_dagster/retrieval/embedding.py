@@ -13,42 +13,19 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from geoloc_dagster import storage
 from geoloc_dagster.dataset.schema import embeddings_schema
 from geoloc_dagster.errors import IntegrityError, ModelMismatchError
-from geoloc_dagster.learning.pictures import decode_picture
+from geoloc_dagster.retrieval.encoder import Encoder, Pictures
 
 logger = logging.getLogger(__name__)
 
-Pictures = npt.NDArray[np.uint8]
-Vectors = npt.NDArray[np.float32]
 _READ_ROWS = 256  # crops held in memory at once: about 40 MB of pixels at 224 px
-
-
-class Encoder(Protocol):
-    """Turns pictures into comparable vectors; what `learning.encoder.load_encoder` returns."""
-
-    model_version: str
-
-    @property
-    def dimension(self) -> int:
-        """Length of a vector."""
-        ...
-
-    @property
-    def image_size(self) -> int:
-        """Side in pixels to which pictures are resized before the first layer."""
-        ...
-
-    def embed(self, pictures: Pictures, batch_size: int = ...) -> Vectors:
-        """Vectors of uint8 pictures (N, 3, S, S): float32 (N, dimension), L2-normalised."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,18 +94,19 @@ def embed_batch(
 # --- the table -------------------------------------------------------------------------------------------------------
 def _sound_table(path: Path, dimension: int) -> Any | None:
     """The table, or None after discarding one that is damaged or holds vectors of another dimension."""
+    if not path.exists():
+        return None
     try:
-        table = storage.open_table(path)
-        if table is None:
-            return None
         storage.verify_table(path)
-        if table.schema.field("vector").type.list_size == dimension:
+        table = storage.open_table(path)
+        if table is not None and table.schema.field("vector").type.list_size == dimension:
             return table
         reason = f"its vectors do not have dimension {dimension}"
-    except (IntegrityError, OSError, ValueError) as error:
+    except (IntegrityError, OSError, ValueError, pa.ArrowException) as error:
         reason = str(error)
     logger.warning("Starting %s afresh, every batch must be embedded again: %s", path, reason)
-    shutil.rmtree(path, ignore_errors=True)
+    for folder in (path, path.with_name(path.name + ".sha256")):  # the checksums last: they would not fit a new table
+        shutil.rmtree(folder, ignore_errors=True)
     return None
 
 
@@ -164,6 +142,8 @@ def _read_crops(crops: Any, path: Path, batch: str, size: int) -> Iterator[tuple
 
     They are decoded as in training: another way of resizing would move every vector a little.
     """
+    from geoloc_dagster.learning.pictures import decode_picture
+
     columns = ["capture_id", "image", "sha256"]
     scanner = crops.scanner(columns=columns, filter=f"batch = '{batch}' AND sha256 IS NOT NULL", batch_size=_READ_ROWS)
     for chunk in scanner.to_batches():

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from geoloc_dagster import storage
 from geoloc_dagster.errors import IntegrityError, ModelMismatchError, NoReleaseError, NotEnoughDataError
 from geoloc_dagster.retrieval.cells import CellIds, cell_ids
-from geoloc_dagster.retrieval.embedding import Vectors
+from geoloc_dagster.retrieval.encoder import Vectors
 from geoloc_dagster.retrieval.pointer import read_pointer, write_pointer
 
 DEFAULT_S2_LEVEL = 16
@@ -134,18 +134,25 @@ def build_index(
 
 def _gallery_vectors(path: Path, gallery: pa.Table, model_version: str) -> tuple[Vectors, int]:
     """The vectors of the gallery's rows in their order, and the version of the table that they were read from."""
-    storage.verify_table(path, remedy=_EMBED)
-    table = storage.open_table(path)
-    assert table is not None  # verify_table opened it
-    names = table.to_table(columns=["capture_id", "batch", "model_version", "crop_sha256"])
-    _refuse_mixed(names, gallery, model_version)
-    held = table.to_table(columns=["capture_id", "vector"])
+    held, version = _verified_rows(path)
+    _refuse_mixed(held, gallery, model_version)
     order = pc.index_in(gallery["capture_id"], held["capture_id"].combine_chunks())  # pyright: ignore[reportAttributeAccessIssue]
     column = held["vector"].combine_chunks()
     vectors = column.flatten().to_numpy().reshape(len(column), -1)[order.to_numpy()]
     if not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3):
         raise IntegrityError(f"{path} holds vectors that are not of length 1", _EMBED)
-    return np.ascontiguousarray(vectors, dtype=np.float32), int(table.version)
+    return np.ascontiguousarray(vectors, dtype=np.float32), version
+
+
+def _verified_rows(path: Path) -> tuple[pa.Table, int]:
+    """All rows of the embeddings table and its version, after comparing its files with their checksums."""
+    try:
+        storage.verify_table(path, remedy=_EMBED)
+        table = storage.open_table(path)
+        assert table is not None  # verify_table opened it
+        return table.to_table(), int(table.version)
+    except (OSError, ValueError, pa.ArrowException) as error:  # what Lance says of a damaged manifest
+        raise IntegrityError(f"{path} is damaged: {error}", _EMBED) from error
 
 
 def _refuse_mixed(held: pa.Table, gallery: pa.Table, model_version: str) -> None:

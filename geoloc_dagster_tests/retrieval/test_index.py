@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pytest
 
 from geoloc_dagster import storage
-from geoloc_dagster.errors import IntegrityError, ModelMismatchError, NoReleaseError, NotEnoughDataError
+from geoloc_dagster.errors import DiskFullError, IntegrityError, ModelMismatchError, NoReleaseError, NotEnoughDataError
 from geoloc_dagster.retrieval.embedding import embed_batch
 from geoloc_dagster.retrieval.index import IndexResult, build_index, latest_index, load_index
 from geoloc_dagster_tests.retrieval.city import BATCHES, City, FakeEncoder, flip_byte, jpeg
@@ -183,6 +183,21 @@ def test_a_changed_byte_of_the_embeddings_table_is_refused_by_name(city: City) -
     assert not city.indexes.exists()
 
 
+def test_a_changed_byte_of_the_tables_own_manifest_is_refused(city: City) -> None:
+    embed_all(city)
+    newest = min((city.embeddings / "_versions").glob("*.manifest"))
+    original = newest.read_bytes()
+    rng = np.random.default_rng(7)
+    for _ in range(40):
+        what = flip_byte(newest, rng)
+        with pytest.raises(IntegrityError) as refused:
+            build(city)
+        assert str(city.embeddings) in refused.value.cause, what
+        assert "Materialise `embeddings`" in refused.value.remedy
+        newest.write_bytes(original)
+    assert not city.indexes.exists()
+
+
 def test_a_failed_build_leaves_the_last_index(city: City, monkeypatch: pytest.MonkeyPatch) -> None:
     embed_all(city)
     folder = build(city).folder
@@ -191,9 +206,10 @@ def test_a_failed_build_leaves_the_last_index(city: City, monkeypatch: pytest.Mo
     def no_space(path: Path, table: pa.Table) -> None:
         raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patched, pytest.raises(Exception, match="no space left"):
-        patched.setattr(storage, "write_parquet", no_space)
+    monkeypatch.setattr(storage, "write_parquet", no_space)
+    with pytest.raises(DiskFullError):
         build(city, fewer)
+    monkeypatch.undo()
     assert latest_index(city.indexes) == folder
     assert sorted(path.name for path in city.indexes.iterdir()) == ["LATEST.json", folder.name]
     load_index(folder)
