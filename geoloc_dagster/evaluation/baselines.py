@@ -19,8 +19,8 @@ THUMBNAIL_SIDE = 24
 class Embeds(Protocol):
     """Anything that turns pictures into descriptors; trained, untrained or not learned at all."""
 
-    def embed(self, images: Any, batch_size: int = 64) -> np.ndarray:
-        """(N, 3, S, S) uint8 pictures to (N, D) float32 descriptors."""
+    def embed(self, pictures: Any, /) -> np.ndarray:
+        """(N, 3, S, S) uint8 pictures, an array or a tensor, to (N, D) float32 descriptors."""
         ...
 
 
@@ -41,9 +41,9 @@ class ThumbnailEncoder:
     model_version = "thumbnail"
     dimension = THUMBNAIL_SIDE**2
 
-    def embed(self, images: Any, batch_size: int = 64) -> np.ndarray:
-        """(N, 3, S, S) uint8 pictures to (N, 576) float32 descriptors; nothing is batched."""
-        pictures = np.asarray(images)
+    def embed(self, pictures: Any, /) -> np.ndarray:
+        """(N, 3, S, S) uint8 pictures to (N, 576) float32 descriptors."""
+        pictures = np.asarray(pictures)
         if pictures.ndim != 4 or pictures.shape[1] != 3 or pictures.dtype != np.uint8:
             raise ValueError(f"expected uint8 pictures of shape (N, 3, S, S), not {pictures.dtype} {pictures.shape}")
         rows = [thumbnail(Image.fromarray(np.ascontiguousarray(p.transpose(1, 2, 0)))) for p in pictures]
@@ -80,7 +80,7 @@ def embed_crops(
         decoded = {name: _pixels(data) for name, data in crops.items() if data is not None}
         if decoded:
             names.extend(decoded)
-            parts.append(np.asarray(encoder.embed(_tensor(np.stack(list(decoded.values())))), np.float32))
+            parts.append(np.asarray(encoder.embed(np.stack(list(decoded.values()))), np.float32))
         if progress is not None:
             progress(min(start + batch_rows, len(capture_ids)), len(capture_ids))
     return Vectors(tuple(names), np.concatenate(parts) if parts else np.empty((0, 1), np.float32))
@@ -89,9 +89,3 @@ def embed_crops(
 def _pixels(data: bytes) -> np.ndarray:
     with Image.open(io.BytesIO(data)) as image:
         return np.ascontiguousarray(np.asarray(image.convert("RGB")).transpose(2, 0, 1))
-
-
-def _tensor(pictures: np.ndarray) -> Any:
-    import torch
-
-    return torch.from_numpy(pictures)

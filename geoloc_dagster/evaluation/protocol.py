@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -72,7 +71,7 @@ def split_rows(catalog: pa.Table, split: str) -> pa.Table:
     Raises:
         NotEnoughDataError: the split has no rows.
     """
-    rows = catalog.filter(pc.equal(catalog["split"], split)).sort_by("capture_id")
+    rows = catalog.filter(pc.field("split") == split).sort_by("capture_id")
     if rows.num_rows == 0:
         raise NotEnoughDataError(f"the catalog has no rows in the split `{split}`", "Give it places in the `splits:` section.")
     return rows
@@ -97,29 +96,22 @@ def select_queries(frame: pd.DataFrame, eligible: np.ndarray, min_dates: int = 2
     return chosen
 
 
-def divide(frame: pd.DataFrame, has_vector: np.ndarray, rows: Literal["usable", "all"] = "usable") -> Division:
-    """Divide the rows of one split into queries and gallery.
-
-    `usable` follows the catalog's own `usable` and `is_query`. `all` takes flagged pictures in as well and chooses the
-    queries anew, which shows what the flags keep out of the headline.
+def divide(frame: pd.DataFrame, has_vector: np.ndarray) -> Division:
+    """Divide the usable rows of one split into queries and gallery, as the catalog's `usable` and `is_query` say.
 
     Raises:
         IntegrityError: a usable row has no vector, so the figure would silently be about fewer pictures.
         NotEnoughDataError: no query, or nothing to find them in.
     """
-    if rows == "usable":
-        member = frame["usable"].to_numpy(bool)
-        missing = member & ~has_vector
-        if missing.any():
-            first = frame["capture_id"].to_numpy()[missing][0]
-            raise IntegrityError(
-                f"{int(missing.sum())} usable rows of the split have no finite vector, the first is capture {first}",
-                "Embed every usable row of the split with the same model.",
-            )
-        asks = member & frame["is_query"].to_numpy(bool)
-    else:
-        member = has_vector
-        asks = select_queries(frame, member)
+    member = frame["usable"].to_numpy(bool)
+    missing = member & ~has_vector
+    if missing.any():
+        first = frame["capture_id"].to_numpy()[missing][0]
+        raise IntegrityError(
+            f"{int(missing.sum())} usable rows of the split have no finite vector, the first is capture {first}",
+            "Embed every usable row of the split with the same model.",
+        )
+    asks = member & frame["is_query"].to_numpy(bool)
     division = Division(np.flatnonzero(asks), np.flatnonzero(member & ~asks))
     if len(division.query) == 0 or len(division.gallery) == 0:
         raise NotEnoughDataError(
@@ -127,3 +119,9 @@ def divide(frame: pd.DataFrame, has_vector: np.ndarray, rows: Literal["usable", 
             "Collect places with at least two dates per view, or lower `catalog.min_dates`.",
         )
     return division
+
+
+def divide_all(frame: pd.DataFrame, has_vector: np.ndarray) -> Division:
+    """Divide every row that has a vector, flagged or not, choosing the queries anew; it may give no query."""
+    asks = select_queries(frame, has_vector)
+    return Division(np.flatnonzero(asks), np.flatnonzero(has_vector & ~asks))

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from geoloc_dagster.errors import ModelMismatchError
 from geoloc_dagster.evaluation.bootstrap import Interval, PairedDifference, paired_bootstrap
-from geoloc_dagster.evaluation.retrieval import NEAR_TRAIN_M, Group, RetrievalReport
+from geoloc_dagster.evaluation.retrieval import MIN_PLACES, NEAR_TRAIN_M, Group, RetrievalReport
 
 VARIANT_NAMES = {
     "all_rows": "flagged pictures take part",
@@ -96,7 +96,7 @@ def groups_table(groups: Mapping[str, Group], title: str) -> str:
             str(group.n_queries),
             str(group.n_places),
             str(group.n_gallery),
-            *(_cell(v) for v in group.recall.values()),
+            *(_cell(v) if group.n_places >= MIN_PLACES else f"{v.value:.3f}" for v in group.recall.values()),
         ]
         for name, group in groups.items()
     ]

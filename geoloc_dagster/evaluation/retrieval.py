@@ -10,11 +10,12 @@ import pandas as pd
 import pyarrow as pa
 
 from geoloc_dagster.evaluation.bootstrap import Interval, intervals
-from geoloc_dagster.evaluation.protocol import COLUMNS, Division, divide
+from geoloc_dagster.evaluation.protocol import COLUMNS, Division, divide, divide_all
 from geoloc_dagster.evaluation.ranking import Ranking, Side, normalise, rank
 from geoloc_dagster.geo.distance import great_circle_m
 
 NEAR_TRAIN_M = 50.0
+MIN_PLACES = 5  # of a group: an interval over fewer says nothing and is not shown
 LISTED_NEIGHBOURS = 10
 
 
@@ -106,7 +107,7 @@ def evaluate(
     if vectors.ndim != 2 or len(vectors) != len(frame):
         raise ValueError(f"need one vector for each of the {len(frame)} rows, not {vectors.shape}")
     measure = _Measure(tuple(ks), bootstrap, seed)
-    has_vector = np.isfinite(vectors).all(axis=1)
+    has_vector = np.asarray(np.isfinite(vectors).all(axis=1), bool)
     division = divide(frame, has_vector)
     vectors = normalise(vectors)
     depth = max(*ks, LISTED_NEIGHBOURS)
@@ -177,9 +178,10 @@ def _variants(
     location = frame["location_id"].to_numpy()
     places = location[division.query]
     variants: dict[str, Group] = {}
-    everything = divide(frame, has_vector, "all")
-    loose = _rank(frame, vectors, everything, 1)
-    variants["all_rows"] = measure.group(loose.first_hit, location[everything.query], len(everything.gallery))
+    everything = divide_all(frame, has_vector)
+    if len(everything.query):
+        loose = _rank(frame, vectors, everything, 1)
+        variants["all_rows"] = measure.group(loose.first_hit, location[everything.query], len(everything.gallery))
     near_train_m = frame["near_train_m"].to_numpy(float, na_value=np.inf)[division.query]
     far = ~(near_train_m < NEAR_TRAIN_M)
     if far.any():

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from geoloc_dagster.evaluation.bootstrap import Interval
-from geoloc_dagster.evaluation.retrieval import Group
+from geoloc_dagster.evaluation.retrieval import MIN_PLACES, Group
 from geoloc_dagster.viz import style
 from geoloc_dagster.viz.encode import MAX_BYTES
 
@@ -51,7 +51,15 @@ def recall_bars(
     axes.set_yticks(np.arange(0, 1.01, 0.2))
     axes.set_ylabel("share of queries found", color=style.INK)
     style.plain_axes(axes, title, subtitle)
-    axes.legend(frameon=False, fontsize=9.5, loc="upper center", ncols=min(len(recalls), 4), bbox_to_anchor=(0.5, -0.08))
+    axes.legend(
+        frameon=False,
+        fontsize=9.5,
+        loc="upper center",
+        ncols=min(len(recalls), 5),
+        columnspacing=1.0,
+        handletextpad=0.4,
+        bbox_to_anchor=(0.5, -0.08),
+    )
     made.tight_layout()
     return style.render(made, "png", max_bytes)
 
@@ -62,11 +70,20 @@ def recall_by_year(groups: Mapping[str, Group], *, title: str, cut: str = "recal
     axes = made.add_subplot()
     values = [group.recall[cut] for group in groups.values()]
     x = np.arange(len(values))
-    axes.errorbar(
-        x, [v.value for v in values], yerr=_whiskers(values), fmt="o", ms=8, color=style.BLUE, ecolor=style.MUTED, capsize=4, lw=1.5
-    )
+    enough = np.array([group.n_places >= MIN_PLACES for group in groups.values()], bool)
+    sure = [value for value, keep in zip(values, enough, strict=True) if keep]
+    if sure:
+        heights = [v.value for v in sure]
+        axes.errorbar(x[enough], heights, yerr=_whiskers(sure), fmt="none", ecolor=style.MUTED, capsize=4, lw=1.5, clip_on=False)
+    for mask, fill, label in (
+        (enough, style.BLUE, "95 % interval by place"),
+        (~enough, "white", f"fewer than {MIN_PLACES} places"),
+    ):
+        heights = [value.value for value, keep in zip(values, mask, strict=True) if keep]
+        axes.plot(x[mask], heights, "o", ms=8, mfc=fill, mec=style.BLUE, mew=1.6, label=label, clip_on=False, zorder=5)
     for position, value in zip(x, values, strict=True):
-        axes.annotate(f"{value.value:.2f}", (position, value.value), (9, 0), textcoords="offset points", va="center", fontsize=9)
+        axes.annotate(f"{value.value:.2f}", (position, value.value), (9, 3), textcoords="offset points", fontsize=9)
+    axes.legend(frameon=False, fontsize=9, loc="upper left")
     axes.set_xticks(x, [f"{name}\nn = {group.n_queries:,}" for name, group in groups.items()])
     axes.set_xlim(-0.5, len(values) - 0.35)
     axes.set_ylim(0, 1.05)

@@ -3,45 +3,68 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from PIL import Image
+from PIL import Image, ImageColor
 
 MAX_BYTES = 50_000
 _SMALLEST_SIDE = 32
-_SHRINK = 0.88
+_SHRINK = 0.85
+_QUALITIES = (85, 75, 65, 55, 46)
+
+Kind = Literal["png", "jpeg", "webp"]
 
 
-def fit_bytes(image: Image.Image, kind: Literal["png", "jpeg", "webp"], max_bytes: int = MAX_BYTES) -> bytes:
+def fit_bytes(image: Image.Image, kind: Kind, max_bytes: int = MAX_BYTES, keep: Sequence[str] = ()) -> bytes:
     """Encode a picture in at most `max_bytes`, as good as fits.
 
     First fewer colours (PNG) or a lower quality (JPEG, WebP) are tried, then a smaller picture.
+
+    Args:
+        image: any mode; it becomes RGB.
+        kind: the format.
+        max_bytes: cap.
+        keep: colours, as `#rrggbb`, that a reduced palette must hold exactly, however rare: they carry meaning.
 
     Raises:
         ValueError: not even a picture of 32 pixels fits.
     """
     image = image.convert("RGB")
     while min(image.size) >= _SMALLEST_SIDE:
-        for data in _encodings(image, kind):
-            if len(data) <= max_bytes:
-                return data
+        data = fit_unshrunk(image, kind, max_bytes, keep)
+        if data is not None:
+            return data
         size = (round(image.width * _SHRINK), round(image.height * _SHRINK))
         image = image.resize(size, Image.Resampling.LANCZOS)
     raise ValueError(f"no picture fits in {max_bytes} bytes")
 
 
-def _encodings(image: Image.Image, kind: Literal["png", "jpeg", "webp"]) -> Iterator[bytes]:
+def fit_unshrunk(image: Image.Image, kind: Kind, max_bytes: int = MAX_BYTES, keep: Sequence[str] = ()) -> bytes | None:
+    """The best encoding at full size in at most `max_bytes`; None where the picture would have to shrink."""
+    return next((data for data in _encodings(image.convert("RGB"), kind, keep) if len(data) <= max_bytes), None)
+
+
+def _encodings(image: Image.Image, kind: Kind, keep: Sequence[str]) -> Iterator[bytes]:
     if kind == "png":
         yield _save(image, "PNG", optimize=True)
-        for colours in (256, 128, 64, 32):
-            yield _save(image.quantize(colours, dither=Image.Dither.NONE), "PNG", optimize=True)
+        for colours in (256, 64):
+            yield _save(_reduced(image, colours, keep), "PNG", optimize=True)
     elif kind == "jpeg":
-        for quality in (85, 78, 70, 62, 54):
+        for quality in _QUALITIES:
             yield _save(image, "JPEG", quality=quality, optimize=True, progressive=True)
     else:
-        for quality in (85, 78, 70, 62, 54):
+        for quality in _QUALITIES:
             yield _save(image, "WEBP", quality=quality, method=4)
+
+
+def _reduced(image: Image.Image, colours: int, keep: Sequence[str]) -> Image.Image:
+    """The picture in a palette of the colours to keep and, for the rest, of those that its pixels need most."""
+    common = image.quantize(colours - len(keep), Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    kept = [channel for colour in keep for channel in ImageColor.getrgb(colour)]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([*kept, *(common.getpalette() or [])][: 3 * colours])
+    return image.quantize(palette=palette, dither=Image.Dither.NONE)
 
 
 def _save(image: Image.Image, form: str, **options: int | bool) -> bytes:

@@ -19,8 +19,10 @@ from geoloc_dagster.viz.encode import MAX_BYTES
 
 Bounds = tuple[float, float, float, float]
 _METRES_PER_DEGREE: Final = np.pi * EARTH_RADIUS_M / 180
-_DENSE: Final = 20_000
+_DENSE: Final = 20_000  # points: from here on they are drawn as pixels
+_SPARSE: Final = 300  # points: up to here each has a white rim
 _WIDTH_IN: Final = 7.0
+_LEGEND_COLUMNS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +65,13 @@ def points_map(
     Raises:
         ValueError: neither a geometry nor a point was given.
     """
-    extent = _padded(_extent(None if zoom else geometry, [layer for layer in layers if not layer.context] or layers))
+    near = [layer for layer in layers if not layer.context and len(layer.lat_deg)]
+    extent = _padded(_extent(None if zoom and near else geometry, near or layers))
     height = float(np.clip(_WIDTH_IN / _ratio(extent), 4.2, 8.5))
-    made = style.figure(_WIDTH_IN + 0.4, height + 1.05)
-    axes = made.add_axes((0.2 / (_WIDTH_IN + 0.4), 0.35 / (height + 1.05), _WIDTH_IN / (_WIDTH_IN + 0.4), height / (height + 1.05)))
+    foot = 0.3 + 0.2 * -(-len(layers) // _LEGEND_COLUMNS)
+    width_in, height_in = _WIDTH_IN + 0.4, height + foot + 0.7
+    made = style.figure(width_in, height_in)
+    axes = made.add_axes((0.2 / width_in, foot / height_in, _WIDTH_IN / width_in, height / height_in))
     _draw_outline(axes, geometry)
     for layer in layers:
         _draw_layer(axes, layer)
@@ -76,13 +81,20 @@ def points_map(
         axes.text(0, 1.012, subtitle, transform=axes.transAxes, fontsize=9.5, color=style.MUTED, va="bottom")
     _draw_scale_bar(axes)
     if zoom and geometry is not None:
-        _draw_inset(axes, geometry)
-    handles = [_handle(layer) for layer in layers]
-    if handles:
-        legend = axes.legend(handles=handles, loc="upper left", fontsize=9, framealpha=0.92, edgecolor=style.GREY)
-        legend.set_zorder(20)
+        _draw_inset(axes, geometry, layers)
+    if layers:
+        axes.legend(
+            handles=[_handle(layer) for layer in layers],
+            loc="upper left",
+            bbox_to_anchor=(-0.015, -0.005),
+            ncols=_LEGEND_COLUMNS,
+            handletextpad=0.1,
+            columnspacing=0.9,
+            fontsize=9,
+            frameon=False,
+        )
     if attribution:
-        made.text(0.2 / (_WIDTH_IN + 0.4), 0.1 / (height + 1.05), attribution, fontsize=7.5, color=style.MUTED, va="bottom")
+        made.text(0.2 / width_in, 0.08 / height_in, attribution, fontsize=7.5, color=style.MUTED, va="bottom")
     return style.render(made, "png", max_bytes)
 
 
@@ -182,8 +194,16 @@ def _draw_layer(axes: Axes, layer: Layer) -> None:
     if len(layer.lat_deg) > _DENSE:
         axes.plot(layer.lng_deg, layer.lat_deg, ",", color=layer.colour, alpha=0.35, zorder=3)
         return
+    edge = 0.6 if len(layer.lat_deg) <= _SPARSE else 0.0
     axes.scatter(
-        layer.lng_deg, layer.lat_deg, s=layer.size, c=layer.colour, marker=layer.marker, linewidths=0.6, edgecolors="white", zorder=4
+        layer.lng_deg,
+        layer.lat_deg,
+        s=layer.size,
+        c=layer.colour,
+        marker=layer.marker,
+        linewidths=edge,
+        edgecolors="white",
+        zorder=4,
     )
 
 
@@ -213,14 +233,24 @@ def scale_length_m(at_most_m: float) -> float:
     return float(max(step * power for step in (1, 2, 5) if step * power <= at_most_m * (1 + 1e-9)))
 
 
-def _draw_inset(axes: Axes, geometry: Any) -> None:
+def _draw_inset(axes: Axes, geometry: Any, layers: Sequence[Layer]) -> None:
+    """The whole region with a frame around what the map shows, in the corner that hides the fewest points."""
     west, east = axes.get_xlim()
     south, north = axes.get_ylim()
     extent = _padded(geometry.bounds)
-    box = axes.get_position().width * (_WIDTH_IN + 0.4) / (axes.get_position().height * axes.figure.get_size_inches()[1])
-    height = 0.24 / _ratio(extent) * box
-    inset = axes.inset_axes((0.99 - 0.24, 0.01 * box, 0.24, height))
+    shown = _ratio((west, south, east, north))
+    width, height = 0.24, min(0.24 / _ratio(extent) * shown, 0.4)
+    x = np.concatenate([(layer.lng_deg - west) / (east - west) for layer in layers if not layer.context] or [np.empty(0)])
+    y = np.concatenate([(layer.lat_deg - south) / (north - south) for layer in layers if not layer.context] or [np.empty(0)])
+    corners = [(0.99 - width, 0.01 * shown), (0.99 - width, 1 - 0.01 * shown - height), (0.01, 1 - 0.01 * shown - height)]
+    left, bottom = min(
+        corners,
+        key=lambda c: np.count_nonzero(
+            (abs(x - c[0] - width / 2) < width / 2 + 0.02) & (abs(y - c[1] - height / 2) < height / 2 + 0.02)
+        ),
+    )
+    inset = axes.inset_axes((left, bottom, width, height))
     _draw_outline(inset, geometry)
     inset.add_patch(Rectangle((west, south), east - west, north - south, fill=False, edgecolor=style.INK, lw=1.6, zorder=5))
-    _frame(inset, extent, _ratio(extent))
+    _frame(inset, extent, shown * width / height)
     inset.set_zorder(15)

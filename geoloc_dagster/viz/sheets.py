@@ -12,10 +12,11 @@ import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
 from geoloc_dagster.viz import style
-from geoloc_dagster.viz.encode import MAX_BYTES, fit_bytes
+from geoloc_dagster.viz.encode import MAX_BYTES, fit_bytes, fit_unshrunk
 
-_SIDE, _GAP, _MARGIN, _FRAME = 132, 10, 14, 4
-_CAPTION, _TITLE, _FOOT = 32, 62, 22
+_SIDES = (140, 132, 124, 116, 108, 100, 92)
+_GAP, _MARGIN, _FRAME = 10, 14, 4
+_CAPTION, _TITLE, _FOOT = 34, 64, 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,44 +53,53 @@ def contact_sheet(
     columns = max((len(row) for row in rows), default=0)
     if columns == 0:
         raise ValueError("a contact sheet needs at least one picture")
-    apart = 18 if first_is_query else 0
-    width = 2 * _MARGIN + columns * _SIDE + (columns - 1) * _GAP + apart
-    pitch = _SIDE + _CAPTION + _GAP
-    sheet = Image.new("RGB", (width, _TITLE + len(rows) * pitch + _FOOT), "white")
-    draw = ImageDraw.Draw(sheet)
-    draw.text((_MARGIN, 12), _cut(draw, title, _font(17, bold=True), width - 2 * _MARGIN), style.INK, _font(17, bold=True))
-    draw.text((_MARGIN, 36), _cut(draw, subtitle, _font(12), width - 2 * _MARGIN), style.MUTED, _font(12))
-    for i, row in enumerate(rows):
-        for j, tile in enumerate(row):
-            x = _MARGIN + j * (_SIDE + _GAP) + (apart if j else 0)
-            _draw_tile(sheet, draw, tile, x, _TITLE + i * pitch)
-    foot = _cut(draw, attribution, _font(11), width - 2 * _MARGIN)
-    draw.text((_MARGIN, sheet.height - _FOOT), foot, style.MUTED, _font(11))
+    sheet = Image.new("RGB", (1, 1))
+    for side in _SIDES:  # smaller pictures rather than a smaller sheet: the captions stay sharp
+        sheet = _draw_sheet(rows, side, columns, (title, subtitle, attribution), 18 if first_is_query else 0)
+        data = fit_unshrunk(sheet, "jpeg", max_bytes)
+        if data is not None:
+            return data
     return fit_bytes(sheet, "jpeg", max_bytes)
 
 
-def _draw_tile(sheet: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, x: int, y: int) -> None:
-    sheet.paste(_picture(tile.image), (x, y))
+def _draw_sheet(rows: Sequence[Sequence[Tile]], side: int, columns: int, texts: tuple[str, str, str], apart: int) -> Image.Image:
+    title, subtitle, attribution = texts
+    width = 2 * _MARGIN + columns * side + (columns - 1) * _GAP + apart
+    pitch = side + _CAPTION + _GAP
+    sheet = Image.new("RGB", (width, _TITLE + len(rows) * pitch + _FOOT), "white")
+    draw = ImageDraw.Draw(sheet)
+    _write(draw, (_MARGIN, 12), title, 17, width - 2 * _MARGIN, style.INK, bold=True)
+    _write(draw, (_MARGIN, 37), subtitle, 12, width - 2 * _MARGIN, style.MUTED)
+    for i, row in enumerate(rows):
+        for j, tile in enumerate(row):
+            x = _MARGIN + j * (side + _GAP) + (apart if j else 0)
+            _draw_tile(sheet, draw, tile, x, _TITLE + i * pitch, side)
+    _write(draw, (_MARGIN, sheet.height - _FOOT), attribution, 11, width - 2 * _MARGIN, style.MUTED)
+    return sheet
+
+
+def _draw_tile(sheet: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, x: int, y: int, side: int) -> None:
+    sheet.paste(_picture(tile.image, side), (x, y))
     if tile.hit is not None:
-        _draw_frame(draw, x, y, tile.hit)
+        _draw_frame(draw, x, y, side, tile.hit)
     for line, text in enumerate(tile.caption[:2]):
         colour = style.INK if line == 0 else style.MUTED
-        draw.text((x, y + _SIDE + 3 + 14 * line), _cut(draw, text, _font(12), _SIDE), colour, _font(12))
+        _write(draw, (x, y + side + 3 + 15 * line), text, 12, side, colour)
 
 
-def _picture(data: bytes | None) -> Image.Image:
+def _picture(data: bytes | None, side: int) -> Image.Image:
     if data is None:
-        return Image.new("RGB", (_SIDE, _SIDE), style.GREY)
+        return Image.new("RGB", (side, side), style.GREY)
     with Image.open(io.BytesIO(data)) as image:
-        return image.convert("RGB").resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+        return image.convert("RGB").resize((side, side), Image.Resampling.BILINEAR)
 
 
-def _draw_frame(draw: ImageDraw.ImageDraw, x: int, y: int, hit: bool) -> None:
-    colour, last = (style.HIT if hit else style.MISS), _SIDE - 1
+def _draw_frame(draw: ImageDraw.ImageDraw, x: int, y: int, side: int, hit: bool) -> None:
+    colour, last = (style.HIT if hit else style.MISS), side - 1
     if hit:
         draw.rectangle((x, y, x + last, y + last), outline=colour, width=_FRAME)
     else:
-        for start in range(0, _SIDE, 14):
+        for start in range(0, side, 14):
             end = min(start + 8, last)
             for box in (
                 (x + start, y, x + end, y + _FRAME - 1),
@@ -113,10 +123,15 @@ def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(folder / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf")), size)
 
 
-def _cut(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """The text, shortened with an ellipsis where it is wider than `width` pixels."""
-    if draw.textlength(text, font) <= width:
-        return text
-    while text and draw.textlength(text + "…", font) > width:
-        text = text[:-1]
-    return text + "…"
+def _write(
+    draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, size: int, width: int, colour: str, *, bold: bool = False
+) -> None:
+    """Write the text, a little smaller or shortened with an ellipsis where it is wider than `width` pixels."""
+    font = _font(size, bold)
+    if draw.textlength(text, font) > width:
+        font = _font(size - 1, bold)
+    if draw.textlength(text, font) > width:
+        while text and draw.textlength(text + "…", font) > width:
+            text = text[:-1]
+        text += "…"
+    draw.text(at, text, colour, font)

@@ -22,8 +22,10 @@ INK: Final = "#1A1A1A"
 MUTED: Final = "#5F6368"
 GREY: Final = "#A7ADB3"
 LAND: Final = "#EDF0F2"
+PALETTE: Final = ("#FFFFFF", INK, MUTED, GREY, LAND, BLUE, SKY, ORANGE, VERMILION, GREEN)
 HIT: Final = BLUE
 MISS: Final = VERMILION
+
 
 def figure(width_in: float, height_in: float, dpi: int = 110) -> Figure:
     """A figure with its own Agg canvas, unknown to pyplot and so safe in threads."""
@@ -47,4 +49,4 @@ def render(made: Figure, kind: Literal["png", "jpeg", "webp"] = "png", max_bytes
     stream = io.BytesIO()
     made.savefig(stream, format="png", facecolor="white")
     with Image.open(stream) as image:
-        return fit_bytes(image, kind, max_bytes)
+        return fit_bytes(image, kind, max_bytes, PALETTE)
