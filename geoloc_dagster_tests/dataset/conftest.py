@@ -78,7 +78,7 @@ def crop_row(capture_id: str, picture: bytes | None, location_id: str, **values:
 
 def _look(picture: bytes) -> dict[str, Any]:
     with Image.open(io.BytesIO(picture)) as image:
-        image.draft("L", (112, 112))
+        image.draft("L", image.size)
         grey = np.asarray(image.convert("L"))
     statistics = GreyStatistics.of(grey)
     return {
