@@ -9,6 +9,7 @@ measured along the ellipsoid.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -27,12 +28,15 @@ _BLOCK = 1024  # candidates that are settled among themselves at once; bounds th
 
 
 class _Points:
-    """Positions with a tree of their earth-centred coordinates."""
+    """Positions with their earth-centred coordinates, and a tree of these once it is asked for."""
 
     def __init__(self, lat_deg: FloatArray, lng_deg: FloatArray, xyz: FloatArray | None = None) -> None:
         self.lat_deg, self.lng_deg = lat_deg, lng_deg
         self.xyz = ecef_m(lat_deg, lng_deg) if xyz is None else xyz
-        self.tree: Any = KDTree(self.xyz, balanced_tree=False, compact_nodes=False)
+
+    @cached_property
+    def tree(self) -> Any:
+        return KDTree(self.xyz, leafsize=16, balanced_tree=False, compact_nodes=False)
 
     def subset(self, chosen: IntArray) -> _Points:
         return _Points(self.lat_deg[chosen], self.lng_deg[chosen], self.xyz[chosen])
@@ -142,16 +146,13 @@ def _close(left: _Points, right: _Points, spacing_m: float) -> Iterator[tuple[In
     """Pairs (i of left, j of right) nearer than the spacing, in blocks of i that go up."""
     surely_below = 2 * _SMALLEST_RADIUS_M * np.sin(spacing_m / (2 * _SMALLEST_RADIUS_M)) - _ROUNDING_M
     for offset in range(0, left.lat_deg.size, _BLOCK):
-        block = left.xyz[offset : offset + _BLOCK]
-        neighbours: Any = right.tree.query_ball_point(block, spacing_m + _ROUNDING_M, return_sorted=False)
-        counts = np.fromiter((len(found) for found in neighbours), dtype=np.int64, count=len(block))
-        if not counts.any():
-            continue
-        i = offset + np.repeat(np.arange(len(block)), counts)
-        j = np.concatenate([np.asarray(found, dtype=np.int64) for found in neighbours if found])
-        chord = np.linalg.norm(left.xyz[i] - right.xyz[j], axis=1)
+        whole = left.lat_deg.size <= _BLOCK
+        tree = left.tree if whole else KDTree(left.xyz[offset : offset + _BLOCK], balanced_tree=False)
+        near: Any = tree.sparse_distance_matrix(right.tree, spacing_m + _ROUNDING_M, output_type="ndarray")
+        i, j, chord = offset + near["i"], near["j"], near["v"]
         close = chord < surely_below
         unsure = np.flatnonzero(~close)
-        a, b = i[unsure], j[unsure]
-        close[unsure] = geodesic_m(left.lat_deg[a], left.lng_deg[a], right.lat_deg[b], right.lng_deg[b]) < spacing_m
+        if unsure.size:
+            a, b = i[unsure], j[unsure]
+            close[unsure] = geodesic_m(left.lat_deg[a], left.lng_deg[a], right.lat_deg[b], right.lng_deg[b]) < spacing_m
         yield i[close], j[close]
