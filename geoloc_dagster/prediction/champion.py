@@ -81,9 +81,10 @@ def read_champion(layout: Layout) -> Champion:
 
 def champion_encoder(layout: Layout) -> Encoder:
     """The champion's network, ready to embed; raises as `read_champion` does."""
+    folder = read_champion(layout).folder  # refused before torch is even imported
     from geoloc_dagster.learning.encoder import load_encoder
 
-    return load_encoder(read_champion(layout).folder)
+    return load_encoder(folder)
 
 
 def verify_folder(folder: Path, manifest_sha256: str, remedy: str) -> None:

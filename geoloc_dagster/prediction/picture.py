@@ -71,7 +71,7 @@ def _caption(number: int, candidate: Candidate) -> tuple[str, str]:
     date = "no date" if candidate.captured_on is None else f"{candidate.captured_on:%Y-%m}"
     away = candidate.distance_to_answer_m
     distance = f"{away:.0f} m" if away < 1000 else f"{away / 1000:.1f} km"
-    return f"{number}. {candidate.location_id} · {distance}", f"{date} · cos {candidate.similarity:.2f}"
+    return f"{number}. place {candidate.location_id} · {distance}", f"{date} · cos {candidate.similarity:.2f}"
 
 
 def _crops(path: Path | None, candidates: Sequence[Candidate]) -> dict[str, bytes | None]:
