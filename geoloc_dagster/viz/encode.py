@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
+import numpy as np
 from PIL import Image, ImageColor
 
 MAX_BYTES = 50_000
@@ -61,10 +62,17 @@ def _encodings(image: Image.Image, kind: Kind, keep: Sequence[str]) -> Iterator[
 def _reduced(image: Image.Image, colours: int, keep: Sequence[str]) -> Image.Image:
     """The picture in a palette of the colours to keep and, for the rest, of those that its pixels need most."""
     common = image.quantize(colours - len(keep), Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    kept = [channel for colour in keep for channel in ImageColor.getrgb(colour)]
+    kept = [ImageColor.getrgb(colour)[:3] for colour in keep]
+    entries = [channel for colour in kept for channel in colour] + (common.getpalette() or [])
     palette = Image.new("P", (1, 1))
-    palette.putpalette([*kept, *(common.getpalette() or [])][: 3 * colours])
-    return image.quantize(palette=palette, dither=Image.Dither.NONE)
+    palette.putpalette(entries[: 3 * colours])
+    index = np.array(image.quantize(palette=palette, dither=Image.Dither.NONE))
+    pixels = np.asarray(image)
+    for i, colour in enumerate(kept):  # quantize() finds a near entry, not always the nearest
+        index[(pixels == colour).all(axis=2)] = i
+    reduced = Image.fromarray(index)
+    reduced.putpalette(entries[: 3 * colours])
+    return reduced
 
 
 def _save(image: Image.Image, form: str, **options: int | bool) -> bytes:
