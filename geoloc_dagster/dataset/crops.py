@@ -21,7 +21,7 @@ from PIL import ExifTags, Image
 
 from geoloc_dagster.config.settings import CropSettings
 from geoloc_dagster.dataset.schema import CROPS
-from geoloc_dagster.errors import ImageError, IntegrityError
+from geoloc_dagster.errors import GateError, ImageError, IntegrityError
 from geoloc_dagster.geo.batches import BatchKey
 from geoloc_dagster.imagery.quality import GreyStatistics, decode, decode_opened, open_header, phash64_many, thumbnail, to_grey
 from geoloc_dagster.storage import open_table, read_json, replace_batch, table_version, write_json
@@ -174,7 +174,8 @@ def write_crops(
     Raises:
         IntegrityError: the captures table is missing, or bytes in it have changed since they were collected.
         ImageError: the crop box does not fit a picture.
-        DiskFullError: the crops of the batch are those of before.
+        GateError: fewer captures than `settings.min_decodable_share` can be decoded; the crops of before stay.
+        DiskFullError: the crops of before stay.
     """
     BatchKey.parse(batch)
     captures = open_table(captures_path)
@@ -187,11 +188,23 @@ def write_crops(
     receipt = crops_path.with_name(crops_path.name + ".receipts") / f"{batch}.json"
     held = _held(crops_path, of_batch)
     if held is not None and _read_receipt(receipt) == {"inputs": inputs, "crops": _digest(held)}:
+        _refuse_undecodable(held, batch, settings)
         return _result(held, table_version(crops_path), changed=False)
     crops = _crop_all(captures, of_batch, settings, progress)
+    _refuse_undecodable(crops, batch, settings)
     version = replace_batch(crops_path, crops, batch)
     write_json(receipt, {"inputs": inputs, "crops": _digest(crops)})
     return _result(crops, version, changed=True)
+
+
+def _refuse_undecodable(crops: pa.Table, batch: str, settings: CropSettings) -> None:
+    """The gate of a batch; called before anything is written."""
+    result = _result(crops, 0, changed=False)
+    if result.decodable_share < settings.min_decodable_share:
+        raise GateError(
+            f"batch {batch}: {result.decodable_share:.1%} of {result.rows} captures can be decoded "
+            f"(crops.min_decodable_share is {settings.min_decodable_share:.1%})"
+        )
 
 
 def _crop_all(

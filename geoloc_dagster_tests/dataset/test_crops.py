@@ -19,7 +19,7 @@ from PIL import Image
 from geoloc_dagster.config.settings import CropSettings
 from geoloc_dagster.dataset.crops import CropResult, crop_picture, make_crops, write_crops
 from geoloc_dagster.dataset.schema import CAPTURES, CROPS
-from geoloc_dagster.errors import DiskFullError, ImageError, IntegrityError
+from geoloc_dagster.errors import DiskFullError, GateError, ImageError, IntegrityError
 from geoloc_dagster.imagery.collect import collect_batch
 from geoloc_dagster.imagery.folder import FolderProvider
 from geoloc_dagster.imagery.quality import phash64
@@ -242,17 +242,24 @@ def test_a_batch_key_is_checked_before_it_becomes_part_of_a_path(captured: Path,
         write_crops(captured, tmp_path / "crops.lance", "../100m-0000", SETTINGS)
 
 
-def test_undecodable_pictures_lower_the_share(tmp_path: Path):
+def test_too_many_undecodable_pictures_hold_a_batch_back_and_write_nothing(tmp_path: Path):
     files = files_of(1)
     for name in sorted(files)[:3]:
         files[name] = files[name][:-60]
     source = write_folder(tmp_path / "city", files)
-    path = tmp_path / "captures.lance"
+    path, crops = tmp_path / "captures.lance", tmp_path / "crops.lance"
     asyncio.run(
         collect_batch(FolderProvider([source], TERMS), places(1), batch_key(0), path, run_id="1", now=NOW, commit_rows=99)
     )
-    result = write_crops(path, tmp_path / "crops.lance", batch_key(0), SETTINGS)
+    with pytest.raises(GateError, match=r"batch 100m-0000: 75.0% of 12 captures can be decoded .* is 99.0%"):
+        write_crops(path, crops, batch_key(0), SETTINGS)
+    assert not crops.exists()
+    lenient = CropSettings(size=64, min_decodable_share=0.75)
+    result = write_crops(path, crops, batch_key(0), lenient)
     assert (result.rows, result.flags, result.decodable_share) == (12, {"undecodable": 3}, 0.75)
+    with pytest.raises(GateError):
+        write_crops(path, crops, batch_key(0), SETTINGS)
+    assert len(crops_of(crops)) == 12, "what was let in by the limit of then is not deleted"
 
 
 def test_a_disk_that_fills_up_leaves_the_crops_of_before(captured: Path, tmp_path: Path, monkeypatch):
