@@ -56,7 +56,7 @@ def _shared(frame: Any, kind: str, column: str) -> pd.DataFrame:
     # Each row with the representatives of the other splits; turned so that the left one is the one to give way.
     forward, backward = pairs[pairs["rank_a"] < pairs["rank_b"]], pairs[pairs["rank_a"] > pairs["rank_b"]]
     both = [_sides(forward, "_a", "_b"), _sides(backward, "_b", "_a")]
-    leaks = pd.concat(both).drop_duplicates(["left", "right"]).sort_values(["left", "right"], ignore_index=True)
+    leaks: Any = pd.concat(both).drop_duplicates(["left", "right"]).sort_values(["left", "right"], ignore_index=True)
     return leaks.assign(kind=kind)[COLUMNS]
 
 

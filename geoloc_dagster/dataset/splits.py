@@ -18,12 +18,14 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pyproj import Transformer
+from pyproj import CRS, Transformer
+from pyproj.exceptions import CRSError
 from scipy.spatial import KDTree
 
 from geoloc_dagster.config.settings import SplitSettings
@@ -82,9 +84,19 @@ def nearest_m(lat_deg: FloatArray, lng_deg: FloatArray, to_lat_deg: FloatArray, 
 
 def _blocks(places: pd.DataFrame, block_m: float, metric_crs: str) -> IntArray:
     """Column and row of the block of every place, shape (n, 2)."""
-    transformer = Transformer.from_crs("EPSG:4326", metric_crs, always_xy=True)
-    east, north = transformer.transform(places["lng_deg"].to_numpy(), places["lat_deg"].to_numpy())
+    east, north = _to_metric(metric_crs).transform(places["lng_deg"].to_numpy(), places["lat_deg"].to_numpy())
     return np.floor(np.stack([east, north], axis=1) / block_m).astype(np.int64)
+
+
+@cache
+def _to_metric(metric_crs: str) -> Transformer:
+    try:
+        crs = CRS.from_user_input(metric_crs)
+    except CRSError as error:
+        raise ConfigError(f"region.metric_crs {metric_crs!r} is not a coordinate reference system") from error
+    if not crs.is_projected:
+        raise ConfigError(f"region.metric_crs {metric_crs!r} is not in metres", "Name a projected one, e.g. EPSG:3006.")
+    return Transformer.from_crs("EPSG:4326", crs, always_xy=True)
 
 
 def _deal(blocks: IntArray, settings: SplitSettings) -> TextArray:
