@@ -1,0 +1,77 @@
+"""From feature map to one vector: pooling that forgets the layout of the picture, and pooling that keeps it."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from geoloc_dagster.learning.backbones import Backbone, build_backbone
+from geoloc_dagster.learning.recipe import HeadSpec, Recipe
+
+
+class GeM(nn.Module):
+    """Generalised mean over the cells of a feature map (Radenović et al., TPAMI 2019): (mean x^p)^(1/p), p learned.
+
+    Args:
+        cells: (rows, columns) of regions that are pooled apart; (1, 1) pools the whole map.
+    """
+
+    def __init__(self, cells: tuple[int, int] = (1, 1)) -> None:
+        super().__init__()
+        self.p = nn.Parameter(torch.tensor(3.0))
+        self.cells = cells
+
+    def forward(self, features: Tensor) -> Tensor:
+        """N x C x H x W -> N x (C * rows * columns)."""
+        powers = features.clamp(min=1e-6).pow(self.p)
+        return F.adaptive_avg_pool2d(powers, self.cells).pow(1 / self.p).flatten(1)
+
+
+class Grid(nn.Module):
+    """Every cell of the feature map, reduced to few channels and laid side by side, so that *where* is kept."""
+
+    def __init__(self, channels_in: int, channels: int) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(channels_in, channels, 1, bias=False)
+        self.norm = nn.BatchNorm2d(channels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """N x C x H x W -> N x (channels * H * W)."""
+        return self.norm(self.reduce(features)).flatten(1)
+
+
+class RetrievalNetwork(nn.Module):
+    """Backbone, pooling and a linear projection to an L2-normalised vector."""
+
+    def __init__(self, backbone: Backbone, spec: HeadSpec) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.pooling, length = _pooling(backbone, spec)
+        self.dropout = nn.Dropout(spec.dropout)
+        self.projection = nn.Linear(length, spec.dimension, bias=False)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Normalised pictures, N x 3 x S x S -> unit vectors, N x dimension."""
+        vectors = self.projection(self.dropout(self.pooling(self.backbone(pictures))))
+        return F.normalize(vectors, dim=1)
+
+
+def _pooling(backbone: Backbone, spec: HeadSpec) -> tuple[nn.Module, int]:
+    channels, height, width = backbone.channels, backbone.height, backbone.width
+    match spec.pooling:
+        case "gem":
+            return GeM(), channels
+        case "average":
+            return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), channels
+        case "strips":
+            return GeM((1, width)), channels * width
+        case "grid":
+            return Grid(channels, spec.channels), spec.channels * height * width
+
+
+def build_network(recipe: Recipe, *, load_weights: bool = True) -> RetrievalNetwork:
+    """The untrained network of a recipe; `load_weights=False` leaves its pretrained weights out."""
+    backbone = build_backbone(recipe.backbone, recipe.data.image_size, load_weights=load_weights)
+    network = RetrievalNetwork(backbone, recipe.head)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -1,0 +1,91 @@
+"""Random changes of a batch of training pictures, on the tensor, on whatever device it lies."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from geoloc_dagster.learning.recipe import AugmentationSpec
+
+_MEAN = (0.485, 0.456, 0.406)
+_STD = (0.229, 0.224, 0.225)
+
+
+def normalise(pictures: Tensor) -> Tensor:
+    """Bring float pictures of 0..255 to the mean and spread that published weights expect; channels last in memory."""
+    mean = torch.tensor(_MEAN, device=pictures.device).view(1, 3, 1, 1) * 255
+    std = torch.tensor(_STD, device=pictures.device).view(1, 3, 1, 1) * 255
+    return ((pictures - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+def plain(pictures: Tensor, size: int) -> Tensor:
+    """Prepare uint8 pictures, N x 3 x any size, for embedding: resized to `size` without cropping, normalised."""
+    values = pictures.float()
+    if values.shape[-2:] != (size, size):
+        values = F.interpolate(values, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
+    return normalise(values)
+
+
+def augment(pictures: Tensor, size: int, spec: AugmentationSpec, generator: torch.Generator) -> Tensor:
+    """Prepare uint8 pictures, N x 3 x S x S, for training: random crops of side `size`, random colours, normalised.
+
+    All random numbers come from `generator`, which lives on the CPU.
+    """
+    values = _crop(pictures.float(), size, spec, generator)
+    values = _colours(values, spec, generator)
+    if spec.blur:
+        blurred = F.avg_pool2d(values, 3, stride=1, padding=1)
+        values = torch.where(_chosen(values, spec.blur, generator), blurred, values)
+    values = normalise(values)
+    return _erase(values, spec.erase, generator) if spec.erase else values
+
+
+def _uniform(values: Tensor, channels: int, low: float, high: float, generator: torch.Generator) -> Tensor:
+    drawn = torch.rand(len(values), channels, 1, 1, generator=generator) * (high - low) + low
+    return drawn.to(values.device)
+
+
+def _chosen(values: Tensor, probability: float, generator: torch.Generator) -> Tensor:
+    return _uniform(values, 1, 0, 1, generator) < probability
+
+
+def _crop(values: Tensor, size: int, spec: AugmentationSpec, generator: torch.Generator) -> Tensor:
+    """Cut a window of random size, aspect and position out of each picture and resample it."""
+    n = len(values)
+    draw = torch.rand(n, 4, generator=generator)
+    side = spec.min_scale + (1 - spec.min_scale) * draw[:, 0]
+    stretch = torch.exp((draw[:, 1] * 2 - 1) * spec.aspect)
+    width, height = (side * stretch).clamp(max=1), (side / stretch).clamp(max=1)
+    window = torch.zeros(n, 2, 3)
+    window[:, 0, 0], window[:, 1, 1] = width, height
+    window[:, 0, 2], window[:, 1, 2] = (draw[:, 2] * 2 - 1) * (1 - width), (draw[:, 3] * 2 - 1) * (1 - height)
+    grid = F.affine_grid(window.to(values.device), [n, 3, size, size], align_corners=False)
+    return F.grid_sample(values, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _colours(values: Tensor, spec: AugmentationSpec, generator: torch.Generator) -> Tensor:
+    """Change saturation, contrast, brightness and white balance, each by its own random amount per picture."""
+    grey = values.mean(1, keepdim=True)
+    values = grey + (values - grey) * _uniform(values, 1, 1 - spec.saturation, 1 + spec.saturation, generator)
+    if spec.grey:
+        values = torch.where(_chosen(values, spec.grey, generator), grey, values)
+    level = grey.mean((2, 3), keepdim=True)
+    values = level + (values - level) * torch.exp(_uniform(values, 1, -spec.contrast, spec.contrast, generator))
+    values = values * torch.exp(_uniform(values, 1, -spec.brightness, spec.brightness, generator))
+    if spec.colour_cast:
+        values = values * torch.exp(_uniform(values, 3, -spec.colour_cast, spec.colour_cast, generator))
+    return values.clamp(0, 255)
+
+
+def _erase(values: Tensor, probability: float, generator: torch.Generator) -> Tensor:
+    """Blank one rectangle of 10 to 45 % of the side in some pictures."""
+    side = values.shape[-1]
+    draw = torch.rand(len(values), 5, generator=generator)
+    extent = (draw[:, :2] * 0.35 + 0.10) * side
+    start = draw[:, 2:4] * (side - extent)
+    axis = torch.arange(side)
+    rows = (axis >= start[:, :1]) & (axis < (start + extent)[:, :1])
+    columns = (axis >= start[:, 1:]) & (axis < (start + extent)[:, 1:])
+    blank = rows[:, :, None] & columns[:, None, :] & (draw[:, 4] < probability)[:, None, None]
+    return values.masked_fill(blank[:, None].to(values.device), 0)

@@ -1,0 +1,268 @@
+"""A recipe is one YAML file that says everything about a training: data, backbone, head, losses, optimiser, budget.
+
+Packaged recipes lie in `recipes/` beside this module; a region's own lie in `recipes/` beside its `geoloc.yaml` and win.
+Cheap to import: no torch here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from geoloc_dagster.errors import RecipeError
+
+PACKAGED_RECIPES = Path(__file__).parent / "recipes"
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+
+
+class Section(BaseModel):
+    """Unknown keys are errors, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSpec(Section):
+    """Which rows of the catalog are learned from, and how their pictures are held."""
+
+    splits: list[Literal["train", "dev", "test"]] = Field(default=["train"], min_length=1)
+    exclude_flags: list[str] = Field(
+        default=["undecodable", "black", "uniform", "frozen_rotation", "shared_panorama", "byte_identical"],
+        description="Rows with one of these quality flags are left out, also where the catalog counts them as usable.",
+    )
+    place: Literal["view", "location"] = Field(
+        default="view",
+        description="What a class is. With `view`, other views of the same location count neither as same nor as different.",
+    )
+    min_pictures: int = Field(default=2, ge=2, description="A place with fewer pictures is left out.")
+    image_size: int = Field(default=112, ge=16, le=1024, description="Pixels, at which the network sees a picture.")
+    stored_size: int = Field(default=128, ge=16, le=2048, description="Pixels, from which augmentation cuts its crops.")
+    memory_limit_gib: float = Field(default=4, gt=0, description="Larger collections are streamed from the crops table.")
+    workers: int = Field(default=2, ge=0, le=64, description="Processes that decode a streamed collection.")
+
+    @model_validator(mode="after")
+    def _sizes(self) -> Self:
+        if self.stored_size < self.image_size:
+            raise ValueError("stored_size must be at least image_size")
+        return self
+
+
+class BackboneSpec(Section):
+    """The network that turns a picture into a feature map."""
+
+    library: Literal["timm", "torchvision"] = "timm"
+    name: str = Field(
+        default="resnet18",
+        description="A model of the library; `resnet_basic` (timm) is built from `channels` and `blocks`.",
+    )
+    channels: list[int] | None = Field(default=None, min_length=4, max_length=4, description="Of the stages of `resnet_basic`.")
+    blocks: list[int] | None = Field(default=None, min_length=4, max_length=4, description="Of the stages of `resnet_basic`.")
+    weights: str = Field(default="none", min_length=1, description="`none`, `hub`, or a file (safetensors or a state dict).")
+    frozen_stages: int = Field(default=0, ge=0, le=4, description="The stem and this many stages keep their weights.")
+
+    @model_validator(mode="after")
+    def _basic(self) -> Self:
+        if (self.name == "resnet_basic") != (self.channels is not None and self.blocks is not None):
+            raise ValueError("channels and blocks belong to `resnet_basic`, which needs both")
+        return self
+
+
+class HeadSpec(Section):
+    """How a feature map becomes one vector."""
+
+    pooling: Literal["gem", "average", "strips", "grid"] = Field(
+        default="gem",
+        description="`gem` and `average` forget where a feature was, `strips` keeps the column, `grid` row and column.",
+    )
+    channels: int = Field(default=64, gt=0, description="`grid` only: channels kept per cell of the feature map.")
+    dimension: int = Field(default=256, gt=0, le=8192, description="Length of the vector.")
+    dropout: float = Field(default=0, ge=0, lt=1)
+
+
+class MultiSimilaritySpec(Section):
+    """Multi-similarity loss and miner (Wang et al., CVPR 2019)."""
+
+    alpha: float = Field(default=2, gt=0)
+    beta: float = Field(default=50, gt=0)
+    base: float = Field(default=0.5, ge=-1, le=1)
+    epsilon: float = Field(default=0.1, ge=0, description="Of the miner, in cosine.")
+    weight: float = Field(default=1, gt=0)
+
+
+class SupervisedContrastiveSpec(Section):
+    """Supervised contrastive loss (Khosla et al., NeurIPS 2020)."""
+
+    temperature: float = Field(default=0.1, gt=0)
+    weight: float = Field(default=1, gt=0)
+
+
+class CosFaceSpec(Section):
+    """Large-margin cosine classification over the places of the training split (Wang et al., CVPR 2018)."""
+
+    scale: float = Field(default=30, gt=0)
+    margin: float = Field(default=0.2, ge=0, lt=1)
+    label_smoothing: float = Field(default=0, ge=0, lt=1)
+    weight: float = Field(default=1, gt=0)
+
+
+class LossSpec(Section):
+    """The losses that are added up."""
+
+    multi_similarity: MultiSimilaritySpec | None = None
+    supervised_contrastive: SupervisedContrastiveSpec | None = None
+    cosface: CosFaceSpec | None = None
+
+    @model_validator(mode="after")
+    def _any(self) -> Self:
+        if self.multi_similarity is None and self.supervised_contrastive is None and self.cosface is None:
+            raise ValueError("name at least one loss: multi_similarity, supervised_contrastive or cosface")
+        return self
+
+
+class SamplerSpec(Section):
+    """A batch is P places times K pictures of each, of different dates where there are as many."""
+
+    places: int = Field(default=24, ge=2)
+    pictures_per_place: int = Field(default=4, ge=2)
+
+
+class AugmentationSpec(Section):
+    """Random changes of training pictures; never mirrored, because a mirrored street is another street."""
+
+    min_scale: float = Field(default=0.8, gt=0, le=1, description="Smallest side of a crop, as a share of the picture.")
+    aspect: float = Field(default=0.05, ge=0, le=1, description="Largest change of the aspect ratio, natural logarithm.")
+    brightness: float = Field(default=0.2, ge=0, le=2, description="Largest gain, natural logarithm.")
+    contrast: float = Field(default=0.2, ge=0, le=2, description="Largest gain, natural logarithm.")
+    saturation: float = Field(default=0.2, ge=0, le=1)
+    colour_cast: float = Field(default=0, ge=0, le=1, description="Largest gain of one channel, natural logarithm.")
+    grey: float = Field(default=0, ge=0, le=1, description="Probability.")
+    blur: float = Field(default=0, ge=0, le=1, description="Probability.")
+    erase: float = Field(default=0, ge=0, le=1, description="Probability that a rectangle is blanked.")
+
+
+class OptimiserSpec(Section):
+    """Optimiser with one cycle of the learning rate: linear-cosine up, cosine down."""
+
+    name: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = Field(default=1e-3, gt=0, description="At the top of the cycle.")
+    weight_decay: float = Field(default=1e-4, ge=0)
+    warmup_share: float = Field(default=0.2, gt=0, lt=1)
+    classifier_factor: float = Field(default=10, gt=0, description="Learning rate of the classes of `cosface`, times this.")
+    clip_norm: float = Field(default=5, gt=0)
+
+
+class BudgetSpec(Section):
+    """How long to train."""
+
+    epochs: int = Field(default=10, gt=0, description="One epoch shows every place once, P x K pictures a step.")
+
+
+class Recipe(Section):
+    """Everything that makes a training what it is."""
+
+    version: Literal[1] = 1
+    name: str = Field(pattern=_NAME.pattern, description="The name of its file.")
+    kind: Literal["retrieval"] = "retrieval"
+    description: str = ""
+    data: DataSpec = DataSpec()
+    backbone: BackboneSpec = BackboneSpec()
+    head: HeadSpec = HeadSpec()
+    loss: LossSpec
+    sampler: SamplerSpec = SamplerSpec()
+    augmentation: AugmentationSpec = AugmentationSpec()
+    optimiser: OptimiserSpec = OptimiserSpec()
+    budget: BudgetSpec = BudgetSpec()
+    seed: int = Field(default=0, ge=0, lt=2**31)
+
+    def recipe_hash(self) -> str:
+        """A fingerprint (16 hex digits) of all that changes the result; the description does not."""
+        fields = self.model_dump(mode="json", exclude={"description"})
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
+
+    def with_seed(self, seed: int) -> Recipe:
+        """The same recipe with other random numbers."""
+        return self.model_copy(update={"seed": seed})
+
+    def to_yaml(self) -> str:
+        """The whole recipe as YAML, defaults written out."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def recipe_names(folder: Path) -> list[str]:
+    """The names that `load_recipe` knows for a region's folder: its own and the packaged ones."""
+    return sorted({path.stem for place in (folder / "recipes", PACKAGED_RECIPES) for path in place.glob("*.yaml")})
+
+
+def load_recipe(name_or_path: str | Path, folder: Path) -> Recipe:
+    """Read a recipe by name (the region's `recipes/` first, then the packaged ones) or from a YAML file.
+
+    Raises:
+        RecipeError: no such recipe, or a line of it is wrong; names the file, the line and the key.
+    """
+    path = _find(str(name_or_path), folder)
+    try:
+        text = path.read_text(encoding="utf-8")
+        recipe = parse_recipe(text, path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"cannot read the recipe {path}: {error}") from error
+    if recipe.name != path.stem:
+        raise RecipeError(f"{path} says `name: {recipe.name}`, its file says {path.stem}", "Give both the same name.")
+    return recipe
+
+
+def parse_recipe(text: str, path: Path) -> Recipe:
+    """Validate the text of a recipe; `path` appears in errors only.
+
+    Raises:
+        RecipeError: not YAML, or a key or value that a recipe cannot have, with its line.
+    """
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        values: Any = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"{path} holds no recipe: its top level must be keys and values")
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the recipe"
+        raise RecipeError(f"{path}, line {_line_of(root, first['loc'])}: {key}: {first['msg']}") from error
+
+
+def _find(text: str, folder: Path) -> Path:
+    if _NAME.fullmatch(text):
+        for place in (folder / "recipes", PACKAGED_RECIPES):
+            if (place / f"{text}.yaml").is_file():
+                return place / f"{text}.yaml"
+        raise RecipeError(
+            f"there is no recipe {text!r}",
+            f"Use one of {', '.join(recipe_names(folder))}, or write {folder / 'recipes' / text}.yaml.",
+        )
+    path = folder / text
+    if not path.is_file():
+        raise RecipeError(f"there is no recipe file {path}")
+    return path
+
+
+def _line_of(root: yaml.Node | None, keys: Sequence[int | str]) -> int:
+    """The line, from 1, of the deepest node on the way to `keys` that the text really has."""
+    node, line = root, 1
+    for key in keys:
+        if isinstance(node, yaml.MappingNode):
+            found = next(((k, v) for k, v in node.value if k.value == key), None)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
+            found = (node.value[key], node.value[key])
+        else:
+            found = None
+        if found is None:
+            break
+        line, node = found[0].start_mark.line + 1, found[1]
+    return line
