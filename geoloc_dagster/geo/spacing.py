@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ class _Points:
 
     @cached_property
     def tree(self) -> Any:
-        return KDTree(self.xyz, leafsize=16, balanced_tree=False, compact_nodes=False)
+        return KDTree(self.xyz, balanced_tree=False, compact_nodes=False)
 
     def subset(self, chosen: IntArray) -> _Points:
         return _Points(self.lat_deg[chosen], self.lng_deg[chosen], self.xyz[chosen])
@@ -76,8 +77,7 @@ def keep_apart(
     points = _Points(lat, lng)
     if registered_lat_deg is not None and registered_lng_deg is not None:
         registered = _Points(*_checked(registered_lat_deg, registered_lng_deg, spacing_m))
-        for _, j in _close(registered, points, spacing_m):
-            alive[j] = False
+        alive = ~_near_any(points, registered, spacing_m)
     start = 0
     while start < lat.size:
         block, start = _next_alive(alive, start)
@@ -142,17 +142,43 @@ def _first_come(points: _Points, spacing_m: float) -> BoolArray:
     return chosen
 
 
+def _near_any(points: _Points, registered: _Points, spacing_m: float) -> BoolArray:
+    """Which points are nearer to a registered one than the spacing; the nearest by chord settles all but the unsure."""
+    if registered.lat_deg.size == 0:
+        return np.zeros(points.lat_deg.size, dtype=np.bool_)
+    chord: FloatArray = registered.tree.query(points.xyz, distance_upper_bound=spacing_m + _ROUNDING_M)[0]
+    near = chord < _surely_below(spacing_m)
+    unsure = np.flatnonzero(~near & np.isfinite(chord))
+    for i, _ in _close(points.subset(unsure), registered, spacing_m):
+        near[unsure[i]] = True
+    return near
+
+
+def _surely_below(spacing_m: float) -> float:
+    """The chord under which a pair is nearer than the spacing whatever its direction."""
+    return float(2 * _SMALLEST_RADIUS_M * np.sin(spacing_m / (2 * _SMALLEST_RADIUS_M)) - _ROUNDING_M)
+
+
 def _close(left: _Points, right: _Points, spacing_m: float) -> Iterator[tuple[IntArray, IntArray]]:
     """Pairs (i of left, j of right) nearer than the spacing, in blocks of i that go up."""
-    surely_below = 2 * _SMALLEST_RADIUS_M * np.sin(spacing_m / (2 * _SMALLEST_RADIUS_M)) - _ROUNDING_M
     for offset in range(0, left.lat_deg.size, _BLOCK):
-        whole = left.lat_deg.size <= _BLOCK
-        tree = left.tree if whole else KDTree(left.xyz[offset : offset + _BLOCK], balanced_tree=False)
-        near: Any = tree.sparse_distance_matrix(right.tree, spacing_m + _ROUNDING_M, output_type="ndarray")
-        i, j, chord = offset + near["i"], near["j"], near["v"]
-        close = chord < surely_below
+        stop = min(offset + _BLOCK, left.lat_deg.size)
+        i, j = _candidate_pairs(left, right, slice(offset, stop), spacing_m + _ROUNDING_M)
+        chord = np.sqrt(((left.xyz[i] - right.xyz[j]) ** 2).sum(axis=1))
+        close = chord < _surely_below(spacing_m)
         unsure = np.flatnonzero(~close)
         if unsure.size:
             a, b = i[unsure], j[unsure]
             close[unsure] = geodesic_m(left.lat_deg[a], left.lng_deg[a], right.lat_deg[b], right.lng_deg[b]) < spacing_m
         yield i[close], j[close]
+
+
+def _candidate_pairs(left: _Points, right: _Points, block: slice, reach_m: float) -> tuple[IntArray, IntArray]:
+    """Pairs whose chord is at most `reach_m`; within one block in one go, otherwise point by point, which scales with `right`."""
+    if left is right and left.lat_deg.size <= _BLOCK:
+        pairs: Any = left.tree.query_pairs(reach_m, output_type="ndarray")
+        return pairs[:, 0], pairs[:, 1]
+    found: Any = right.tree.query_ball_point(left.xyz[block], reach_m, return_sorted=False)
+    counts = np.fromiter(map(len, found), dtype=np.int64, count=len(found))
+    i = np.repeat(np.arange(block.start, block.stop), counts)
+    return i, np.fromiter(chain.from_iterable(found), dtype=np.int64, count=int(counts.sum()))
