@@ -74,22 +74,32 @@ def build_buffers(
     candidates: Any = _candidates(metadata, start_point)
     known: Any = candidates.iloc[:0].reindex(columns=LOCATION_COLUMNS) if registered is None else registered[LOCATION_COLUMNS]
     candidates = candidates[~candidates["lookup_id"].isin(known["lookup_id"])]
-    taken_lat, taken_lng = known["lat_deg"].to_numpy(np.float64), known["lng_deg"].to_numpy(np.float64)
-    next_id, added = _next_id(known), list[Any]()
-    for spacing_m in spacings_m:
-        lat, lng = candidates["lat_deg"].to_numpy(np.float64), candidates["lng_deg"].to_numpy(np.float64)
-        kept = keep_apart(lat, lng, spacing_m, taken_lat, taken_lng)
-        series = buffer_series(spacing_m)
-        first_rank = int(known.loc[known["series"] == series, "rank"].max()) + 1 if (known["series"] == series).any() else 0
-        numbers = np.arange(kept.sum())
-        added.append(
-            candidates[kept].assign(location_id=(next_id + numbers).astype(str), series=series, rank=first_rank + numbers)
-        )
-        next_id += len(numbers)
-        taken_lat, taken_lng = np.append(taken_lat, lat[kept]), np.append(taken_lng, lng[kept])
-        candidates = candidates[~kept]
-    frames = [frame[LOCATION_COLUMNS] for frame in [known, *added] if len(frame)] or [known]
+    chosen = _choose(candidates, known, spacings_m)
+    series = [buffer_series(spacing_m) for spacing_m in spacings_m]
+    counts = [len(rows) for rows in chosen]
+    first_id, first_rank = _next_id(known), [_next_rank(known, name) for name in series]
+    ranks = [np.arange(first, first + count) for first, count in zip(first_rank, counts, strict=True)]
+    nothing = np.zeros(0, dtype=np.int64)  # so that no spacings at all give no locations
+    added = candidates.iloc[np.concatenate([*chosen, nothing])].assign(
+        location_id=[str(number) for number in range(first_id, first_id + sum(counts))],
+        series=np.repeat(series, counts),
+        rank=np.concatenate([*ranks, nothing]),
+    )
+    frames = [frame[LOCATION_COLUMNS] for frame in (known, added) if len(frame)] or [known]
     return pd.concat(frames, ignore_index=True).astype({"rank": np.int64, "location_id": str, "series": str})
+
+
+def _choose(candidates: pd.DataFrame, known: pd.DataFrame, spacings_m: Sequence[int]) -> list[npt.NDArray[np.int64]]:
+    """Row numbers of the candidates that each spacing takes, in rank order."""
+    lat, lng = candidates["lat_deg"].to_numpy(np.float64), candidates["lng_deg"].to_numpy(np.float64)
+    taken_lat, taken_lng = known["lat_deg"].to_numpy(np.float64), known["lng_deg"].to_numpy(np.float64)
+    remaining, chosen = np.arange(len(lat)), list[npt.NDArray[np.int64]]()
+    for spacing_m in spacings_m:
+        kept = keep_apart(lat[remaining], lng[remaining], spacing_m, taken_lat, taken_lng)
+        chosen.append(remaining[kept])
+        taken_lat, taken_lng = np.append(taken_lat, lat[chosen[-1]]), np.append(taken_lng, lng[chosen[-1]])
+        remaining = remaining[~kept]
+    return chosen
 
 
 def assign_batches(locations: pd.DataFrame, batch_size: int, registered_batches: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -141,6 +151,11 @@ def _candidates(metadata: pd.DataFrame, start_point: tuple[float, float]) -> pd.
 def _next_id(known: pd.DataFrame) -> int:
     """One more than the highest id that is a plain number; other ids are left out of the count."""
     return max((int(text) for text in known["location_id"] if str(text).isdecimal()), default=-1) + 1
+
+
+def _next_rank(known: pd.DataFrame, series: str) -> int:
+    ranks: Any = known.loc[known["series"] == series, "rank"]
+    return 0 if len(ranks) == 0 else int(ranks.max()) + 1
 
 
 def _check_registered(locations: pd.DataFrame, batches: Mapping[str, str]) -> None:
