@@ -49,7 +49,8 @@ class RetrievalNetwork(nn.Module):
         self.backbone = backbone
         self.pooling, length = _pooling(backbone, spec)
         self.dropout = nn.Dropout(spec.dropout)
-        self.projection = nn.Linear(length, spec.dimension, bias=False)
+        self.projection = nn.Linear(length, spec.dimension, bias=False) if spec.linear else nn.Identity()
+        self.dimension = spec.dimension if spec.linear else length
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Normalised pictures, N x 3 x S x S -> unit vectors, N x dimension."""

@@ -77,7 +77,7 @@ def build_backbone(spec: BackboneSpec, image_size: int, *, load_weights: bool = 
     try:
         body = _torchvision(spec, from_hub) if spec.library == "torchvision" else _timm(spec, image_size, from_hub)
         backbone = Backbone(body, image_size, spec.frozen_stages)
-    except (RuntimeError, ValueError, AssertionError) as error:
+    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
         raise RecipeError(f"backbone {spec.library}/{spec.name} cannot be built for {image_size} px: {error}") from error
     if load_weights and spec.weights not in ("none", "hub"):
         _load_file(body, Path(spec.weights))
@@ -86,18 +86,21 @@ def build_backbone(spec: BackboneSpec, image_size: int, *, load_weights: bool = 
 
 def _timm(spec: BackboneSpec, image_size: int, from_hub: bool) -> nn.Module:
     if spec.name == "resnet_basic":
-        return _resnet_basic(spec.blocks or [], spec.channels or [])
+        return _resnet_basic(spec.blocks or [], spec.channels or [], spec.output_stride)
     if not timm.is_model(spec.name):
         near = ", ".join(timm.list_models(f"*{spec.name[:6]}*")[:5]) or "resnet18, resnet50"
         raise RecipeError(f"timm has no model {spec.name!r}", f"It has e.g. {near}.")
+    strided: dict[str, Any] = {} if spec.output_stride == 32 else {"output_stride": spec.output_stride}
     sized: dict[str, Any] = {"img_size": image_size} if is_model_in_modules(spec.name, ["vision_transformer"]) else {}
-    return _download(spec, lambda: timm.create_model(spec.name, pretrained=from_hub, num_classes=0, global_pool="", **sized))
+    return _download(
+        spec, lambda: timm.create_model(spec.name, pretrained=from_hub, num_classes=0, global_pool="", **sized, **strided)
+    )
 
 
-def _resnet_basic(blocks: list[int], channels: list[int]) -> nn.Module:
+def _resnet_basic(blocks: list[int], channels: list[int], output_stride: int) -> nn.Module:
     """A ResNet of basic blocks with any width; timm's annotations of its arguments are too narrow."""
     arguments: dict[str, Any] = {"block": BasicBlock, "layers": tuple(blocks), "channels": tuple(channels)}
-    return ResNet(**arguments, num_classes=0, global_pool="", zero_init_last=True)
+    return ResNet(**arguments, output_stride=output_stride, num_classes=0, global_pool="", zero_init_last=True)
 
 
 def _torchvision(spec: BackboneSpec, from_hub: bool) -> nn.Module:

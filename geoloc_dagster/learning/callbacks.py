@@ -1,11 +1,18 @@
-"""What is watched during a training: computing time and progress."""
+"""What is watched during a training: computing time, progress, and whether it still gets better."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from safetensors.torch import load_file, save
+
+from geoloc_dagster.learning.module import RetrievalModule
+from geoloc_dagster.learning.recipe import EarlyStopSpec
+from geoloc_dagster.learning.validation import DevSplit
+from geoloc_dagster.storage import write_bytes
 
 Clock = Callable[[], float]
 
@@ -56,3 +63,45 @@ class ProgressReport(pl.Callback):
         """After every step."""
         if self._progress is not None:
             self._progress(trainer.global_step, self._total)
+
+
+class EarlyStop(pl.Callback):
+    """Ends a training whose dev recall@1 has not risen for a while, and goes back to the best weights.
+
+    Args:
+        spec: how often and how patient.
+        dev: what recall is measured on.
+        best: file of the best weights so far, in the work folder.
+    """
+
+    def __init__(self, spec: EarlyStopSpec, dev: DevSplit, best: Path) -> None:
+        self._spec, self._dev, self._best_file = spec, dev, best
+        self._best = -1.0
+        self._without_rise = 0
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Measure every few epochs."""
+        if (trainer.current_epoch + 1) % self._spec.every_epochs or not isinstance(pl_module, RetrievalModule):
+            return
+        recall = self._dev.recall(pl_module.network)
+        pl_module.log_dict(recall)
+        if recall["dev_recall_at_1"] > self._best:
+            self._best, self._without_rise = recall["dev_recall_at_1"], 0
+            state = pl_module.network.state_dict()
+            write_bytes(self._best_file, save({name: value.cpu().contiguous() for name, value in state.items()}))
+        else:
+            self._without_rise += 1
+        trainer.should_stop = self._without_rise >= self._spec.patience
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the best weights, where any were measured."""
+        if self._best_file.is_file() and isinstance(pl_module, RetrievalModule):
+            pl_module.network.load_state_dict(load_file(self._best_file))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Kept in the checkpoint."""
+        return {"best": self._best, "without_rise": self._without_rise}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Called when a training goes on from a checkpoint."""
+        self._best, self._without_rise = float(state_dict["best"]), int(state_dict["without_rise"])

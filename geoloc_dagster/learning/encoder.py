@@ -31,9 +31,14 @@ class Encoder:
         self.model_version = model_version
 
     @property
+    def network(self) -> RetrievalNetwork:
+        """The network itself, in evaluation mode."""
+        return self._network
+
+    @property
     def dimension(self) -> int:
         """Length of a vector."""
-        return self.recipe.head.dimension
+        return self._network.dimension
 
     @property
     def image_size(self) -> int:
@@ -60,11 +65,11 @@ def load_encoder(model_folder: Path) -> Encoder:
         IntegrityError: a file is missing or changed, or the weights do not fit the recipe; names the file.
     """
     manifest = verify_manifest(model_folder, remedy="Materialise `checkpoints` again; the last good release stays served.")
-    recipe_path, weights_path = model_folder / RECIPE_FILE, model_folder / WEIGHTS_FILE
+    recipe_path = model_folder / RECIPE_FILE
     recipe = parse_recipe(recipe_path.read_text(encoding="utf-8"), recipe_path)
     network = build_network(recipe, load_weights=False)
     try:
-        network.load_state_dict(load_file(weights_path))
+        network.load_state_dict(load_file(model_folder / WEIGHTS_FILE))
     except (SafetensorError, RuntimeError) as error:
-        raise IntegrityError(f"{weights_path} does not fit {recipe_path}: {error}") from error
+        raise IntegrityError(f"{model_folder / WEIGHTS_FILE} does not fit {recipe_path}: {error}") from error
     return Encoder(network, recipe, str(manifest["model_version"]))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from geoloc_dagster.learning.aggregation import RetrievalNetwork, build_network
 from geoloc_dagster.learning.augmentation import augment
@@ -35,7 +35,7 @@ class RetrievalModule(pl.LightningModule):
         self.total_steps = total_steps
         self.network: RetrievalNetwork = build_network(recipe)
         _, first = np.unique(places, return_index=True)
-        self.loss = PlaceLoss(recipe.loss, torch.from_numpy(locations[first]), recipe.head.dimension)
+        self.loss = PlaceLoss(recipe.loss, torch.from_numpy(locations[first]), self.network.dimension)
         self._places, self._locations = torch.from_numpy(places), torch.from_numpy(locations)
         self._generator = torch.Generator()
 
@@ -86,8 +86,3 @@ def _optimiser(name: str, groups: list[dict[str, Any]], learning_rate: float) ->
     if name == "sgd":
         return torch.optim.SGD(groups, lr=learning_rate, momentum=0.9, nesterov=True)
     return torch.optim.AdamW(groups, lr=learning_rate)
-
-
-def trained_network(module: RetrievalModule) -> nn.Module:
-    """The part of the module that is kept: without the classes of the training places."""
-    return module.network.eval()

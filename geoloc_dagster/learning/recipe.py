@@ -64,6 +64,9 @@ class BackboneSpec(Section):
     channels: list[int] | None = Field(default=None, min_length=4, max_length=4, description="Of the stages of `resnet_basic`.")
     blocks: list[int] | None = Field(default=None, min_length=4, max_length=4, description="Of the stages of `resnet_basic`.")
     weights: str = Field(default="none", min_length=1, description="`none`, `hub`, or a file (safetensors or a state dict).")
+    output_stride: Literal[8, 16, 32] = Field(
+        default=32, description="Pixels per cell of the feature map; 16 and 8 keep it finer by dilation (ResNets of timm)."
+    )
     frozen_stages: int = Field(default=0, ge=0, le=4, description="The stem and this many stages keep their weights.")
 
     @model_validator(mode="after")
@@ -81,7 +84,8 @@ class HeadSpec(Section):
         description="`gem` and `average` forget where a feature was, `strips` keeps the column, `grid` row and column.",
     )
     channels: int = Field(default=64, gt=0, description="`grid` only: channels kept per cell of the feature map.")
-    dimension: int = Field(default=256, gt=0, le=8192, description="Length of the vector.")
+    linear: bool = Field(default=True, description="Project to `dimension`; without it the pooled features are the vector.")
+    dimension: int = Field(default=256, gt=0, le=8192, description="Length of the vector, where it is projected.")
     dropout: float = Field(default=0, ge=0, lt=1)
 
 
@@ -157,10 +161,18 @@ class OptimiserSpec(Section):
     clip_norm: float = Field(default=5, gt=0)
 
 
+class EarlyStopSpec(Section):
+    """Stop when recall@1 on the dev split no longer rises; the weights of its best evaluation are kept."""
+
+    every_epochs: int = Field(default=2, gt=0, description="Epochs between evaluations.")
+    patience: int = Field(default=3, gt=0, description="Evaluations without a rise after which training stops.")
+
+
 class BudgetSpec(Section):
     """How long to train."""
 
     epochs: int = Field(default=10, gt=0, description="One epoch shows every place once, P x K pictures a step.")
+    early_stop: EarlyStopSpec | None = Field(default=None, description="Trains all epochs without it.")
 
 
 class Recipe(Section):

@@ -27,15 +27,15 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from geoloc_dagster.errors import IntegrityError
-from geoloc_dagster.learning.callbacks import Clock, ProgressReport, Stopwatch
-from geoloc_dagster.learning.encoder import RECIPE_FILE, TRAINING_FILE, WEIGHTS_FILE, Encoder
+from geoloc_dagster.learning.callbacks import Clock, EarlyStop, ProgressReport, Stopwatch
+from geoloc_dagster.learning.encoder import RECIPE_FILE, TRAINING_FILE, WEIGHTS_FILE
 from geoloc_dagster.learning.module import RetrievalModule
 from geoloc_dagster.learning.pictures import MemoryPictures, StreamedPictures, keep_batch, read_pictures
 from geoloc_dagster.learning.recipe import Recipe
 from geoloc_dagster.learning.rows import TrainingRows, select_rows
 from geoloc_dagster.learning.sampler import PlaceBatchSampler
 from geoloc_dagster.learning.tracking import MlflowTarget
-from geoloc_dagster.learning.validation import dev_recall
+from geoloc_dagster.learning.validation import DevSplit
 from geoloc_dagster.storage import atomic_folder, translated_errors, write_bytes, write_json, write_manifest
 
 _log = logging.getLogger(__name__)
@@ -105,14 +105,18 @@ def train(
     steps = recipe.budget.epochs * len(_sampler(recipe, rows, epoch=0))
     module = RetrievalModule(recipe, rows.places, rows.locations, steps)
     stopwatch = Stopwatch(clock)
+    dev = DevSplit(recipe, catalog, crops_path)
+    callbacks: list[pl.Callback] = [stopwatch, ProgressReport(progress, steps)]
+    if recipe.budget.early_stop is not None and dev.has_queries:
+        callbacks.append(EarlyStop(recipe.budget.early_stop, dev, work / "best.safetensors"))
     with translated_errors(work):
-        trainer = _trainer(recipe, work, mlflow, [stopwatch, ProgressReport(progress, steps)])
+        trainer = _trainer(recipe, work, mlflow, callbacks)
         _fit(trainer, module, _Pictures(recipe, rows, crops_path), work / LAST_CHECKPOINT)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    dev = dev_recall(Encoder(module.network, recipe, "being trained"), catalog, crops_path)
+    recall = dev.recall(module.network)
     for logger in trainer.loggers:
-        logger.log_metrics(dev, step=trainer.global_step)
-    facts = _facts(recipe, rows, stopwatch, metrics | dev) | {
+        logger.log_metrics(recall, step=trainer.global_step)
+    facts = _facts(recipe, rows, trainer, stopwatch, metrics | recall) | {
         "provenance": dict(provenance or {}),
         "mlflow_run_id": mlflow.run_id if mlflow is not None else None,
         "finished_at": now().isoformat(),
@@ -201,9 +205,11 @@ def _check_archive(checkpoint: Path) -> None:
         raise IntegrityError(f"{checkpoint} is damaged ({broken})", remedy)
 
 
-def _facts(recipe: Recipe, rows: TrainingRows, stopwatch: Stopwatch, metrics: dict[str, float]) -> dict[str, Any]:
+def _facts(
+    recipe: Recipe, rows: TrainingRows, trainer: pl.Trainer, stopwatch: Stopwatch, metrics: dict[str, float]
+) -> dict[str, Any]:
     """What `training.json` says; `trained_on_rows` is what the retraining sensor compares."""
-    steps = recipe.budget.epochs * len(_sampler(recipe, rows, epoch=0))
+    steps = trainer.global_step
     samples = steps * recipe.sampler.places * recipe.sampler.pictures_per_place
     return {
         "recipe": recipe.name,
@@ -213,7 +219,7 @@ def _facts(recipe: Recipe, rows: TrainingRows, stopwatch: Stopwatch, metrics: di
         "trained_on_places": rows.place_count,
         "trained_on_locations": int(rows.locations.max()) + 1,
         "rows_sha256": rows.fingerprint(),
-        "epochs": recipe.budget.epochs,
+        "epochs": trainer.current_epoch,
         "steps": steps,
         "samples": samples,
         "seconds": round(stopwatch.seconds, 1),

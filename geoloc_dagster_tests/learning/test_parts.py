@@ -176,6 +176,19 @@ def test_backbones_by_name_give_feature_maps(library: str, name: str, size: int,
         assert backbone.eval()(torch.zeros(1, 3, size, size)).shape == (1, channels, backbone.height, backbone.width)
 
 
+def test_a_smaller_output_stride_gives_a_finer_map():
+    spec = {"name": "resnet_basic", "channels": [8] * 4, "blocks": [1] * 4}
+    sides = [build_backbone(BackboneSpec.model_validate({**spec, "output_stride": n}), 96).width for n in (32, 16, 8)]
+    assert sides == [3, 6, 12]
+    with pytest.raises(RecipeError, match="cannot be built"):
+        build_backbone(BackboneSpec(name="test_vit", output_stride=8), 160)
+
+
+def test_without_the_linear_layer_the_pooled_features_are_the_vector():
+    network = build_network(tiny_recipe(head={"pooling": "gem", "linear": False})).eval()
+    assert network(torch.randn(2, 3, 32, 32)).shape == (2, network.dimension) == (2, 16)
+
+
 def test_frozen_stages_do_not_change():
     backbone = build_backbone(BackboneSpec(name="resnet_basic", channels=[8] * 4, blocks=[1] * 4, frozen_stages=2), 32)
     backbone.train()

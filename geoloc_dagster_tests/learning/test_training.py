@@ -21,6 +21,7 @@ from geoloc_dagster.errors import IntegrityError, NotEnoughDataError
 from geoloc_dagster.learning.encoder import load_encoder
 from geoloc_dagster.learning.pictures import read_pictures
 from geoloc_dagster.learning.training import LAST_CHECKPOINT, TrainedModel, train
+from geoloc_dagster.learning.validation import DevSplit
 from geoloc_dagster.storage import append_rows, verify_manifest
 from geoloc_dagster_tests.learning.city import City, make_city, tiny_recipe
 
@@ -69,6 +70,21 @@ def test_training_learns_to_find_places_that_it_has_never_seen(tmp_path: Path):
     after = trained(city, tmp_path / "b", budget={"epochs": 12}, optimiser={"learning_rate": 3e-3})
     assert after.metrics["train_loss"] < 0.7 * before.metrics["train_loss"]
     assert after.metrics["dev_recall_at_1"] >= 0.5  # by chance: 0.13
+
+
+def test_a_training_that_no_longer_rises_stops_and_keeps_its_best_weights(city: City, tmp_path: Path):
+    budget = {"epochs": 30, "early_stop": {"every_epochs": 1, "patience": 2}}
+    model = trained(city, tmp_path, budget=budget, optimiser={"learning_rate": 1e-9})
+    assert model.epochs == 3  # the first is the best, two more do not rise
+    dev = DevSplit(model.recipe, city.catalog, city.crops)
+    assert dev.recall(load_encoder(model.folder).network)["dev_recall_at_1"] == model.metrics["dev_recall_at_1"]
+
+
+def test_nothing_to_measure_on_means_no_early_stop(tmp_path: Path):
+    city = make_city(tmp_path / "city", locations=4)
+    model = trained(city, tmp_path, budget={"epochs": 2, "early_stop": {"every_epochs": 1, "patience": 1}})
+    assert model.epochs == 2
+    assert "dev_recall_at_1" not in model.metrics
 
 
 def _train_and_die(city: City, out: Path) -> None:
