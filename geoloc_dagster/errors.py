@@ -82,7 +82,7 @@ class CollectionSourceError(GeolocError):
     """An image collection is missing, cannot be read, or is not laid out as its provider expects."""
 
     code = "GEO-301"
-    default_remedy = "Point `capture.folder` at the folders or tar files of the collection."
+    default_remedy = "Point `capture.sources` at the folders or tar files of the collection."
 
 
 class UnsafeArchiveError(GeolocError):

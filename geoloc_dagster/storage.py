@@ -196,7 +196,7 @@ def open_table(path: Path, version: int | None = None) -> lance.LanceDataset | N
     """
     import lance
 
-    if not (path / "_versions").is_dir():
+    if not any((path / "_versions").glob("*.manifest")):  # a first commit that was killed leaves the folder without one
         return None
     try:
         dataset = lance.dataset(str(path), version=version)
@@ -254,7 +254,7 @@ def verify_table(path: Path, *, remedy: str | None = None) -> None:
     Raises:
         IntegrityError: naming the first file that is missing or changed.
     """
-    if not (path / "_versions").is_dir():
+    if not any((path / "_versions").glob("*.manifest")):
         raise IntegrityError(f"{path} is missing", remedy)
     _compare_seal(path, _newest_manifest(path), remedy)  # before Lance reads it
     dataset = open_table(path)

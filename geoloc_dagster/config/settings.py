@@ -79,7 +79,7 @@ class CaptureSettings(Section):
     licence: str = Field(default="NOASSERTION", min_length=1, description="SPDX id, `proprietary` or `NOASSERTION`.")
     attribution: str = Field(default="unknown", min_length=1, description="Whom to name beside every picture.")
     permission: str | None = Field(
-        default=None, description="Reference of the right to store and train, where the terms forbid it."
+        default=None, description="Reference of the right to store and train; required where `licence` is `proprietary`."
     )
     fov_deg: float = Field(default=90, gt=0, le=120)
     commit_rows: int = Field(default=256, gt=0, description="Rows per commit: what a killed process can lose.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -9,10 +10,10 @@ import pyarrow.compute as pc
 from geoloc_dagster.storage import read_parquet
 
 
-def usable_rows(catalog_path: Path) -> int:
-    """Usable rows of the catalog that a training may see (split `train`); 0 before there is a catalog.
+def usable_rows(catalog_path: Path, splits: Sequence[str] = ("train",)) -> int:
+    """Usable rows of the catalog in the splits that a recipe learns from; 0 before there is a catalog.
 
-    Only these can be compared with the rows that a checkpoint was trained on: dev, test and guard rows never reach one.
+    Only these can be compared with what an earlier training found: the rows of other splits never reach one.
 
     Raises:
         IntegrityError: the catalog is damaged.
@@ -20,7 +21,7 @@ def usable_rows(catalog_path: Path) -> int:
     if not catalog_path.is_file():
         return 0
     table = read_parquet(catalog_path, columns=["split", "usable"])
-    return table.filter(pc.field("usable") & (pc.field("split") == "train")).num_rows
+    return table.filter(pc.field("usable") & pc.field("split").isin(list(splits))).num_rows
 
 
 def retraining_due(usable_rows: int, trained_on_rows: int, threshold: int) -> tuple[bool, str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -47,7 +49,7 @@ class Registration:
     @property
     def per_series(self) -> dict[str, int]:
         """Locations of each series."""
-        return {str(series): int(count) for series, count in self.locations.groupby("series", sort=False).size().items()}
+        return dict(Counter(self.locations["series"].tolist()))
 
 
 def register_locations(settings: Settings, layout: Layout) -> Registration:
@@ -73,7 +75,7 @@ def register_locations(settings: Settings, layout: Layout) -> Registration:
         )
     known: set[str] = set() if registered is None else set(registered["location_id"])
     fresh = candidates[~candidates["location_id"].isin(list(known))]
-    merged = fresh if registered is None else pd.concat([registered, fresh], ignore_index=True)
+    merged: Any = fresh if registered is None else pd.concat([registered, fresh], ignore_index=True)
     locations = assign_batches(merged, settings.buffers.batch_size, registered)
     _write(locations, settings, layout, boundary)
     inside = contains(boundary, locations["lat_deg"].to_numpy(), locations["lng_deg"].to_numpy())
@@ -94,7 +96,7 @@ def batch_locations(layout: Layout, batch: str) -> list[Location]:
         IntegrityError: no locations have been registered, or not this batch.
     """
     table = read_parquet(layout.locations)
-    rows = table.filter(pc.equal(table["batch"], batch)).to_pylist()
+    rows = table.filter(pc.field("batch") == batch).to_pylist()
     if not rows:
         raise IntegrityError(f"batch {batch} is not in {layout.locations}", "Materialise `buffer_csvs` again.")
     return [Location(row["location_id"], row["lat_deg"], row["lng_deg"], row["pano_id"], row["captured_on"]) for row in rows]
@@ -103,7 +105,7 @@ def batch_locations(layout: Layout, batch: str) -> list[Location]:
 def _count_close_pairs(locations: pd.DataFrame, spacings_m: list[int]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for spacing_m in spacings_m:
-        rows = locations[locations["series"] == buffer_series(spacing_m)]
+        rows: Any = locations[locations["series"] == buffer_series(spacing_m)]
         if len(rows):
             pairs = close_pairs(rows["lat_deg"].to_numpy(), rows["lng_deg"].to_numpy(), float(spacing_m))
             counts[buffer_series(spacing_m)] = len(pairs)

@@ -60,17 +60,18 @@ def build_retraining_sensor(region: Region) -> dg.SensorDefinition:
     )
     def retraining(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         from geoloc_dagster.dataset.freshness import retraining_due, usable_rows
+        from geoloc_dagster.learning.recipe import load_recipe
         from geoloc_dagster.learning.registry import newest_training
 
         layout = region.layout
         if not layout.catalog.is_file():
             return dg.SkipReason("there is no catalog yet")
-        rows = usable_rows(layout.catalog)
         requests: list[dg.RunRequest] = []
         reasons: list[str] = []
         for recipe in region.settings.recipes:
             newest = newest_training(layout.checkpoints / recipe)
-            due, reason = retraining_due(rows, newest.trained_on_rows if newest else 0, threshold)
+            rows = usable_rows(layout.catalog, load_recipe(recipe, region.settings.folder).data.splits)
+            due, reason = retraining_due(rows, newest.usable_rows if newest else 0, threshold)
             reasons.append(f"{recipe}: {reason}")
             if due:
                 version = newest.model_version if newest else "first"

@@ -21,7 +21,7 @@ from geoloc_dagster.learning.registry import Training, require_training
 from geoloc_dagster.prediction.champion import read_champion
 from geoloc_dagster.storage import read_json, read_parquet, table_version
 
-HELD_OUT = ("test", "dev")  # in this order: the first that can be evaluated is the one that gates look at
+HELD_OUT = ("dev", "test")  # gates look at the first that can be evaluated, so that promotion does not select on test
 Progress = Callable[[int, int], None]
 
 
@@ -80,7 +80,7 @@ def _evaluate_model(
     metrics: dict[str, Any] = {}
     boundary = read_boundary(layout.boundary)
     for split in splits:
-        names = catalog.filter(pc.equal(catalog["split"], split))["capture_id"].to_pylist()
+        names = catalog.filter(pc.field("split") == split)["capture_id"].to_pylist()
         evaluation = evaluate_all(
             catalog,
             embed_crops(encoder, layout.crops, names, progress=progress),
@@ -98,11 +98,12 @@ def _evaluate_model(
         )
         metrics[split] = evaluation.summary
     folder = evaluation_folder(layout, recipe, encoder.model_version, splits[0], leading=True)
+    shown = evaluation_folder(layout, recipe, encoder.model_version, splits[-1], leading=len(splits) == 1)
     return RecipeEvaluation(
         folder=folder,
         model_version=encoder.model_version,
         metrics=metrics,
-        sheet=(folder / "sheet.jpg").read_bytes(),
+        sheet=(shown / "sheet.jpg").read_bytes(),
         queries=int(metrics[splits[0]]["n_queries"]),
         mlflow_run_id=training.get("mlflow_run_id"),
     )

@@ -13,11 +13,20 @@ TRAINING = "training.json"
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """A finished training: its folder, the version that names it everywhere, and how many rows it saw."""
+    """A finished training.
+
+    Attributes:
+        folder: of the model.
+        model_version: names it everywhere.
+        trained_on_rows: pictures that it learned from.
+        usable_rows: usable rows of its splits in the catalog of that day, which is what retraining counts from.
+        finished_at: ISO 8601.
+    """
 
     folder: Path
     model_version: str
     trained_on_rows: int
+    usable_rows: int
     finished_at: str
 
 
@@ -27,9 +36,9 @@ def trainings(recipe_folder: Path) -> list[Training]:
     for path in recipe_folder.glob(f"*/{TRAINING}"):
         if not path.parent.name.startswith(".") and (path.parent / MANIFEST).is_file():
             facts = read_json(path)
-            found.append(
-                Training(path.parent, str(facts["model_version"]), int(facts["trained_on_rows"]), str(facts["finished_at"]))
-            )
+            rows = int(facts["trained_on_rows"])
+            usable = int(facts.get("provenance", {}).get("usable_rows", rows))
+            found.append(Training(path.parent, str(facts["model_version"]), rows, usable, str(facts["finished_at"])))
     return sorted(found, key=lambda training: (training.finished_at, training.model_version))
 
 
@@ -48,6 +57,7 @@ def require_training(recipe_folder: Path) -> Training:
     newest = newest_training(recipe_folder)
     if newest is None:
         raise NoReleaseError(
-            f"recipe {recipe_folder.name} has no finished training below {recipe_folder}", "Materialise `checkpoints` for it first."
+            f"recipe {recipe_folder.name} has no finished training below {recipe_folder}",
+            "Materialise `checkpoints` for it first.",
         )
     return newest

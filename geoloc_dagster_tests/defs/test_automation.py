@@ -7,6 +7,7 @@ import datetime as dt
 import dagster as dg
 import pytest
 
+from geoloc_dagster.defs.region import failing_once
 from geoloc_dagster.errors import GateError
 from geoloc_dagster_tests.defs.conftest import BATCHES, Graph
 
@@ -110,7 +111,7 @@ def failing_gate(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     def write_crops(captures: object, crops: object, batch: str, *args: object, **kwargs: object) -> object:
         if batch in failing:
             raise GateError(f"only 50.0 % of batch {batch} can be decoded")
-        return module.CropResult(rows=1, decodable_share=1.0, flags={}, table_version=1)
+        return module.CropResult(rows=1, decodable_share=1.0, flags={}, table_version=1, changed=True)
 
     monkeypatch.setattr(module, "write_crops", write_crops)
     monkeypatch.setattr("geoloc_dagster.viz.overview.batch_sheet", lambda *args, **kwargs: None)
@@ -135,7 +136,7 @@ def test_a_failed_gate_stops_neither_its_neighbours_nor_is_it_released_by_them(g
     assert graph.tick()["crops"] == {FIRST}
 
 
-def test_a_failed_gate_is_not_retried_and_says_what_to_do(graph: Graph, failing_gate: set[str]) -> None:
+def test_a_failed_gate_fails_once_and_says_what_to_do(graph: Graph, failing_gate: set[str]) -> None:
     failing_gate.add(FIRST)
     collected(graph, FIRST)
     job = graph.defs.resolve_implicit_global_asset_job_def()
@@ -148,9 +149,21 @@ def test_a_failed_gate_is_not_retried_and_says_what_to_do(graph: Graph, failing_
     failures = [event for event in result.all_events if event.is_step_failure]
     assert len(failures) == 1
     data = failures[0].step_failure_data.user_failure_data
-    assert not data.allow_retries
     assert "GEO-403" in data.description
     assert "contact sheet" in data.metadata["remedy"].value
+
+
+def test_a_user_error_is_not_retried_whatever_the_policy() -> None:
+    attempts = []
+
+    @dg.asset(retry_policy=dg.RetryPolicy(max_retries=3))
+    @failing_once
+    def crops() -> dg.MaterializeResult:
+        attempts.append(1)
+        raise GateError("only half of it can be decoded")
+
+    assert not dg.materialize([crops], raise_on_error=False).success
+    assert len(attempts) == 1
 
 
 # --- sensors and schedules --------------------------------------------------------------------------------------------
@@ -165,7 +178,7 @@ def test_the_retraining_sensor_says_how_far_it_is(graph: Graph, monkeypatch: pyt
     path.parent.mkdir(parents=True)
     path.write_bytes(b"")
     rows = 1_240
-    monkeypatch.setattr("geoloc_dagster.dataset.freshness.usable_rows", lambda path: rows)
+    monkeypatch.setattr("geoloc_dagster.dataset.freshness.usable_rows", lambda path, splits: rows)
     message = str(evaluate_retraining(graph).skip_message)
     assert "1,240" in message
     assert "2,000" in message
@@ -188,9 +201,9 @@ def test_retraining_counts_from_the_newest_checkpoint(graph: Graph, monkeypatch:
         facts = {"model_version": folder.name, "trained_on_rows": rows, "finished_at": finished}
         write_json(folder / "training.json", facts)
         write_manifest(folder)
-    monkeypatch.setattr("geoloc_dagster.dataset.freshness.usable_rows", lambda path: 10_000)
+    monkeypatch.setattr("geoloc_dagster.dataset.freshness.usable_rows", lambda path, splits: 10_000)
     assert "8,310" in str(evaluate_retraining(graph).skip_message)
-    monkeypatch.setattr("geoloc_dagster.dataset.freshness.usable_rows", lambda path: 10_310)
+    monkeypatch.setattr("geoloc_dagster.dataset.freshness.usable_rows", lambda path, splits: 10_310)
     requests = evaluate_retraining(graph).run_requests
     assert len(requests) == 1
     assert requests[0].run_key == evaluate_retraining(graph).run_requests[0].run_key  # asked for once, not at every tick
@@ -208,7 +221,8 @@ def test_the_nightly_schedule_asks_for_the_next_pending_batches_only(graph: Grap
             scheduled_execution_time=dt.datetime(2026, 1, day, 1, tzinfo=dt.UTC),
             repository_def=graph.defs.get_repository_def(),
         )
-        return [request.partition_key for request in schedule.evaluate_tick(context).run_requests]
+        answer = schedule(context)
+        return [] if isinstance(answer, dg.SkipReason) else [request.partition_key for request in answer]
 
     assert night(1) == pending[:4]
     del pending[:4]

@@ -47,6 +47,8 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
                 image=batch_sheet(region.layout.panoramas, context.partition_key),
                 partitioned=True,
                 rows_new=result.rows_new,
+                locations_without_pictures=result.negatives,
+                pending=result.pending,
                 bytes=result.bytes,
                 table_version=result.table_version,
                 **{f"failed_{kind}": count for kind, count in result.failures_by_kind.items()},

@@ -31,13 +31,19 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
         context: dg.AssetExecutionContext, config: TrainingConfig, mlflow: Mlflow, clock: Clock
     ) -> dg.MaterializeResult:
         """A trained model per recipe: weights, recipe, and the rows and table versions that it saw, under one manifest."""
+        from geoloc_dagster.dataset.freshness import usable_rows
         from geoloc_dagster.learning.recipe import load_recipe
         from geoloc_dagster.learning.training import train
-        from geoloc_dagster.storage import read_parquet, table_version
+        from geoloc_dagster.storage import read_parquet, sha256_file, table_version
 
         layout = region.layout
         recipe = load_recipe(context.partition_key, settings.folder)
-        provenance = {"catalog_rows": "all", "crops_version": table_version(layout.crops), "dagster_run_id": context.run_id}
+        provenance = {
+            "usable_rows": usable_rows(layout.catalog, recipe.data.splits),
+            "catalog_sha256": sha256_file(layout.catalog),
+            "crops_version": table_version(layout.crops),
+            "dagster_run_id": context.run_id,
+        }
         with mlflow.run(f"{recipe.name}", mlflow_tags(context)) as target:
             model = train(
                 recipe,
