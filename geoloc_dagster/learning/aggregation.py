@@ -41,8 +41,33 @@ class Grid(nn.Module):
         return self.norm(self.reduce(features)).flatten(1)
 
 
+class Whitening(nn.Module):
+    """Centre, rotate and rescale unit vectors so that no direction counts only because all pictures vary along it."""
+
+    mean: Tensor
+    matrix: Tensor
+
+    def __init__(self, dimension: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(dimension))
+        self.register_buffer("matrix", torch.eye(dimension))
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Unit vectors, N x D -> unit vectors, N x D."""
+        return F.normalize((vectors - self.mean) @ self.matrix, dim=1)
+
+    def fit(self, vectors: Tensor, power: float) -> None:
+        """Learn from vectors, N x D: direction i is divided by its singular value to the power `power`."""
+        values = vectors.double()
+        mean = values.mean(0)
+        spread, directions = torch.linalg.eigh((values - mean).T @ (values - mean) / len(values))
+        scale = spread.clamp(min=float(spread[-1]) * 1e-6).pow(-power / 2)
+        self.mean.copy_(mean)
+        self.matrix.copy_(directions * scale)
+
+
 class RetrievalNetwork(nn.Module):
-    """Backbone, pooling and a linear projection to an L2-normalised vector."""
+    """Backbone, pooling and a linear projection to an L2-normalised vector; whitened once trained, where the recipe says so."""
 
     def __init__(self, backbone: Backbone, spec: HeadSpec) -> None:
         super().__init__()
@@ -51,11 +76,13 @@ class RetrievalNetwork(nn.Module):
         self.dropout = nn.Dropout(spec.dropout)
         self.projection = nn.Linear(length, spec.dimension, bias=False) if spec.linear else nn.Identity()
         self.dimension = spec.dimension if spec.linear else length
+        self.whitening = None if spec.whitening is None else Whitening(self.dimension)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Normalised pictures, N x 3 x S x S -> unit vectors, N x dimension."""
         vectors = self.projection(self.dropout(self.pooling(self.backbone(pictures))))
-        return F.normalize(vectors, dim=1)
+        units = F.normalize(vectors, dim=1)
+        return units if self.training or self.whitening is None else self.whitening(units)
 
 
 def _pooling(backbone: Backbone, spec: HeadSpec) -> tuple[nn.Module, int]:

@@ -76,6 +76,13 @@ class BackboneSpec(Section):
         return self
 
 
+class WhiteningSpec(Section):
+    """After training, rotate and rescale vectors by the spread of the training pictures' (Jégou & Chum, ECCV 2012)."""
+
+    power: float = Field(default=0.5, ge=0, le=1, description="1 makes all directions equal, 0 only removes the mean.")
+    pictures: int = Field(default=4096, ge=2, description="Training pictures that it is learned from, at most.")
+
+
 class HeadSpec(Section):
     """How a feature map becomes one vector."""
 
@@ -87,6 +94,7 @@ class HeadSpec(Section):
     linear: bool = Field(default=True, description="Project to `dimension`; without it the pooled features are the vector.")
     dimension: int = Field(default=256, gt=0, le=8192, description="Length of the vector, where it is projected.")
     dropout: float = Field(default=0, ge=0, lt=1)
+    whitening: WhiteningSpec | None = None
 
 
 class MultiSimilaritySpec(Section):

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytorch_lightning as pl
 import torch
@@ -27,8 +28,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from geoloc_dagster.errors import IntegrityError
+from geoloc_dagster.learning.aggregation import RetrievalNetwork
 from geoloc_dagster.learning.callbacks import Clock, EarlyStop, ProgressReport, Stopwatch
-from geoloc_dagster.learning.encoder import RECIPE_FILE, TRAINING_FILE, WEIGHTS_FILE
+from geoloc_dagster.learning.encoder import RECIPE_FILE, TRAINING_FILE, WEIGHTS_FILE, Encoder
 from geoloc_dagster.learning.module import RetrievalModule
 from geoloc_dagster.learning.pictures import MemoryPictures, StreamedPictures, keep_batch, read_pictures
 from geoloc_dagster.learning.recipe import Recipe
@@ -40,6 +42,7 @@ from geoloc_dagster.storage import atomic_folder, translated_errors, write_bytes
 
 _log = logging.getLogger(__name__)
 LAST_CHECKPOINT = "last.ckpt"
+_WHITENING_BATCH = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +114,10 @@ def train(
         callbacks.append(EarlyStop(recipe.budget.early_stop, dev, work / "best.safetensors"))
     with translated_errors(work):
         trainer = _trainer(recipe, work, mlflow, callbacks)
-        _fit(trainer, module, _Pictures(recipe, rows, crops_path), work / LAST_CHECKPOINT)
+        data = _Pictures(recipe, rows, crops_path)
+        _fit(trainer, module, data, work / LAST_CHECKPOINT)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    data.whiten(module.network)
     recall = dev.recall(module.network)
     for logger in trainer.loggers:
         logger.log_metrics(recall, step=trainer.global_step)
@@ -153,6 +158,20 @@ class _Pictures(pl.LightningDataModule):
             multiprocessing_context="forkserver" if workers else None,
             pin_memory=torch.cuda.is_available(),
         )
+
+    def whiten(self, network: RetrievalNetwork) -> None:
+        """Fit the whitening of a trained network, where its recipe has one, on some of its training pictures."""
+        spec = self._recipe.head.whitening
+        if spec is None or network.whitening is None:
+            return
+        rng = np.random.default_rng(self._recipe.seed)
+        chosen = rng.permutation(len(self._pictures))[: spec.pictures].tolist()
+        encoder = Encoder(network, self._recipe, "being trained")
+        parts = [
+            encoder.embed(self._pictures.__getitems__(chosen[start : start + _WHITENING_BATCH])[0])
+            for start in range(0, len(chosen), _WHITENING_BATCH)
+        ]
+        network.whitening.fit(torch.from_numpy(np.concatenate(parts)).to(network.whitening.mean.device), spec.power)
 
 
 def _sampler(recipe: Recipe, rows: TrainingRows, epoch: int) -> PlaceBatchSampler:

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from geoloc_dagster.errors import ImageError, IntegrityError, RecipeError, UnsafeFileError, WeightsError
-from geoloc_dagster.learning.aggregation import GeM, build_network
+from geoloc_dagster.learning.aggregation import GeM, Whitening, build_network
 from geoloc_dagster.learning.augmentation import augment, plain
 from geoloc_dagster.learning.backbones import build_backbone
 from geoloc_dagster.learning.losses import PlaceLoss
@@ -187,6 +187,21 @@ def test_a_smaller_output_stride_gives_a_finer_map():
 def test_without_the_linear_layer_the_pooled_features_are_the_vector():
     network = build_network(tiny_recipe(head={"pooling": "gem", "linear": False})).eval()
     assert network(torch.randn(2, 3, 32, 32)).shape == (2, network.dimension) == (2, 16)
+
+
+def test_whitening_evens_out_the_directions_of_unit_vectors():
+    torch.manual_seed(0)
+    vectors = torch.nn.functional.normalize(torch.randn(500, 6) * torch.tensor([9.0, 3, 1, 1, 0.5, 0.2]) + 2, dim=1)
+
+    def spread(power: float) -> float:
+        whitening = Whitening(6)
+        whitening.fit(vectors, power)
+        values = torch.linalg.svdvals((vectors - whitening.mean) @ whitening.matrix)
+        torch.testing.assert_close(whitening(vectors).norm(dim=1), torch.ones(500))
+        return float(values[0] / values[-1])
+
+    assert spread(0) > spread(0.5) > spread(1)
+    assert spread(1) == pytest.approx(1, abs=1e-3)
 
 
 def test_frozen_stages_do_not_change():

@@ -12,6 +12,7 @@ from pathlib import Path
 import lance
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -70,6 +71,16 @@ def test_training_learns_to_find_places_that_it_has_never_seen(tmp_path: Path):
     after = trained(city, tmp_path / "b", budget={"epochs": 12}, optimiser={"learning_rate": 3e-3})
     assert after.metrics["train_loss"] < 0.7 * before.metrics["train_loss"]
     assert after.metrics["dev_recall_at_1"] >= 0.5  # by chance: 0.13
+
+
+def test_whitening_is_learned_after_training_and_travels_with_the_model(city: City, tmp_path: Path):
+    head = {"pooling": "grid", "channels": 8, "dimension": 16}
+    model = trained(city, tmp_path, head={**head, "whitening": {"power": 0.5}})
+    encoder = load_encoder(model.folder)
+    assert not torch.equal(encoder.network.whitening.matrix, torch.eye(16))
+    train_ids = city.catalog.filter(pc.field("split") == "train").column("capture_id").to_pylist()
+    vectors = encoder.embed(read_pictures(city.crops, train_ids, 36))
+    assert np.abs(vectors.mean(0)).max() < 0.2
 
 
 def test_a_training_that_no_longer_rises_stops_and_keeps_its_best_weights(city: City, tmp_path: Path):

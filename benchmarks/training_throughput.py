@@ -1,0 +1,95 @@
+"""How many pictures a second does each part of a training manage on this machine?
+
+Reading (decode, checksum, resize), training steps (augmentation, forward, backward, optimiser) and embedding are timed
+apart, on made-up pictures, for each recipe named. Usage:
+
+    python benchmarks/training_throughput.py retrieval retrieval_plain --steps 20
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from PIL import Image
+
+from geoloc_dagster.dataset.schema import CROPS
+from geoloc_dagster.learning.augmentation import augment
+from geoloc_dagster.learning.encoder import Encoder
+from geoloc_dagster.learning.module import RetrievalModule
+from geoloc_dagster.learning.pictures import read_pictures
+from geoloc_dagster.learning.recipe import Recipe, load_recipe
+from geoloc_dagster.storage import append_rows
+
+PICTURES = 512
+
+
+def write_crops(folder: Path, rng: np.random.Generator) -> tuple[Path, list[str]]:
+    """A crops table of 224-pixel JPEGs with about as much detail as a street."""
+    rows = []
+    for number in range(PICTURES):
+        coarse = Image.fromarray(rng.integers(0, 256, (28, 28, 3), dtype=np.uint8)).resize((224, 224), Image.Resampling.BICUBIC)
+        stream = io.BytesIO()
+        coarse.save(stream, "JPEG", quality=92)
+        image = stream.getvalue()
+        crop = {"capture_id": f"c{number}", "batch": "100m-0000", "image": image, "sha256": hashlib.sha256(image).hexdigest()}
+        place = {"source": "made", "location_id": str(number // 8), "lat_deg": 0.0, "lng_deg": 0.0, "flags": []}
+        rows.append({**crop, **place, "licence": "CC0-1.0", "attribution": "nobody"})
+    append_rows(folder / "crops.lance", pa.Table.from_pylist(rows, schema=CROPS))
+    return folder / "crops.lance", [row["capture_id"] for row in rows]
+
+
+def training_rate(recipe: Recipe, pictures: torch.Tensor, steps: int) -> float:
+    """Pictures a second of whole training steps, after two steps of warming up."""
+    places = np.arange(PICTURES) // 4
+    module = RetrievalModule(recipe, places, places // 2, total_steps=steps + 2)
+    optimiser = module.configure_optimizers()["optimizer"]
+    generator = torch.Generator().manual_seed(0)
+    size = recipe.sampler.places * recipe.sampler.pictures_per_place
+    started = time.perf_counter()
+    for step in range(steps + 2):
+        if step == 2:
+            started = time.perf_counter()
+        rows = torch.arange(step * size, (step + 1) * size) % PICTURES
+        inputs = augment(pictures[rows], recipe.data.image_size, recipe.augmentation, generator)
+        labels = torch.from_numpy(places)[rows]
+        loss = module.loss(module.network(inputs), labels, labels // 2)["loss"]
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return steps * size / (time.perf_counter() - started)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipes", nargs="+", help="names or files of recipes")
+    parser.add_argument("--folder", type=Path, default=Path(), help="with a `recipes/` folder, searched first")
+    parser.add_argument("--steps", type=int, default=20)
+    arguments = parser.parse_args()
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
+    print(f"{'recipe':<20} {'read/s':>8} {'train/s':>8} {'embed/s':>8}  parameters")
+    with tempfile.TemporaryDirectory() as folder:
+        crops, ids = write_crops(Path(folder), np.random.default_rng(0))
+        for name in arguments.recipes:
+            recipe = load_recipe(name, arguments.folder)
+            started = time.perf_counter()
+            pictures = read_pictures(crops, ids, recipe.data.stored_size)
+            read = PICTURES / (time.perf_counter() - started)
+            trained = training_rate(recipe, pictures, arguments.steps)
+            encoder = Encoder(RetrievalModule(recipe, np.zeros(1, int), np.zeros(1, int), 1).network, recipe, "untrained")
+            started = time.perf_counter()
+            encoder.embed(pictures)
+            embedded = PICTURES / (time.perf_counter() - started)
+            parameters = sum(parameter.numel() for parameter in encoder.network.parameters())
+            print(f"{recipe.name:<20} {read:8.0f} {trained:8.0f} {embedded:8.0f}  {parameters:,}")
+
+
+if __name__ == "__main__":
+    main()
