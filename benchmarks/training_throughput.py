@@ -23,6 +23,7 @@ from PIL import Image
 from geoloc_dagster.dataset.schema import CROPS
 from geoloc_dagster.learning.augmentation import augment
 from geoloc_dagster.learning.encoder import Encoder
+from geoloc_dagster.learning.memory import keep_freed_memory
 from geoloc_dagster.learning.module import RetrievalModule
 from geoloc_dagster.learning.pictures import read_pictures
 from geoloc_dagster.learning.recipe import Recipe, load_recipe
@@ -73,6 +74,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path(), help="with a `recipes/` folder, searched first")
     parser.add_argument("--steps", type=int, default=20)
     arguments = parser.parse_args()
+    keep_freed_memory()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
     print(f"{'recipe':<20} {'read/s':>8} {'train/s':>8} {'embed/s':>8}  parameters")
     with tempfile.TemporaryDirectory() as folder:

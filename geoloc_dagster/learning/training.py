@@ -31,6 +31,7 @@ from geoloc_dagster.errors import IntegrityError
 from geoloc_dagster.learning.aggregation import RetrievalNetwork
 from geoloc_dagster.learning.callbacks import Clock, EarlyStop, ProgressReport, Stopwatch
 from geoloc_dagster.learning.encoder import RECIPE_FILE, TRAINING_FILE, WEIGHTS_FILE, Encoder
+from geoloc_dagster.learning.memory import keep_freed_memory
 from geoloc_dagster.learning.module import RetrievalModule
 from geoloc_dagster.learning.pictures import MemoryPictures, StreamedPictures, keep_batch, read_pictures
 from geoloc_dagster.learning.recipe import Recipe
@@ -104,6 +105,7 @@ def train(
     work = out_folder / f".work-{recipe.recipe_hash()}-{rows.fingerprint()[:12]}"
     if not resume:
         shutil.rmtree(work, ignore_errors=True)
+    keep_freed_memory()
     torch.manual_seed(recipe.seed)
     steps = recipe.budget.epochs * len(_sampler(recipe, rows, epoch=0))
     module = RetrievalModule(recipe, rows.places, rows.locations, steps)
