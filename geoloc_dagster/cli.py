@@ -26,6 +26,7 @@ from geoloc_dagster.storage import read_json, write_bytes
 USER_ERROR = 2
 CHECK_FAILED = 1
 
+_MAP_BYTES = 500_000
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 Config = Annotated[
@@ -182,7 +183,10 @@ def predict(
         from geoloc_dagster.prediction.picture import prediction_map
 
         geometry = read_boundary(layout.boundary).geometry if layout.boundary.is_file() else None
-        write_bytes(map_file, prediction_map(answers[0], photos[0].read_bytes(), layout.crops, geometry=geometry))
+        picture = prediction_map(
+            answers[0], photos[0].read_bytes(), crops_path=layout.crops, geometry=geometry, max_bytes=_MAP_BYTES
+        )
+        write_bytes(map_file, picture)
         typer.echo(f"wrote {map_file}", err=True)
 
 
