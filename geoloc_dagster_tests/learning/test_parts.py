@@ -185,7 +185,7 @@ def test_a_smaller_output_stride_gives_a_finer_map():
 
 
 def test_without_the_linear_layer_the_pooled_features_are_the_vector():
-    network = build_network(tiny_recipe(head={"pooling": "gem", "linear": False})).eval()
+    network = build_network(tiny_recipe(head={"pooling": "gem", "projection": "none"})).eval()
     assert network(torch.randn(2, 3, 32, 32)).shape == (2, network.dimension) == (2, 16)
 
 
@@ -194,7 +194,7 @@ def test_whitening_evens_out_the_directions_of_unit_vectors():
     vectors = torch.nn.functional.normalize(torch.randn(500, 6) * torch.tensor([9.0, 3, 1, 1, 0.5, 0.2]) + 2, dim=1)
 
     def spread(power: float) -> float:
-        whitening = Whitening(6)
+        whitening = Whitening(6, 6)
         whitening.fit(vectors, power)
         values = torch.linalg.svdvals((vectors - whitening.mean) @ whitening.matrix)
         torch.testing.assert_close(whitening(vectors).norm(dim=1), torch.ones(500))

@@ -73,13 +73,17 @@ def test_training_learns_to_find_places_that_it_has_never_seen(tmp_path: Path):
     assert after.metrics["dev_recall_at_1"] >= 0.5  # by chance: 0.13
 
 
-def test_whitening_is_learned_after_training_and_travels_with_the_model(city: City, tmp_path: Path):
-    head = {"pooling": "grid", "channels": 8, "dimension": 16}
-    model = trained(city, tmp_path, head={**head, "whitening": {"power": 0.5}})
-    encoder = load_encoder(model.folder)
-    assert not torch.equal(encoder.network.whitening.matrix, torch.eye(16))
+@pytest.mark.parametrize(("projection", "dimension"), [("kept", 16), ("training", 6)])
+def test_whitening_is_learned_after_training_and_travels_with_the_model(
+    city: City, tmp_path: Path, projection: str, dimension: int
+):
+    whitening = {"power": 0.5, "dimension": 6 if projection == "training" else None}
+    head = {"pooling": "grid", "channels": 8, "dimension": 16, "projection": projection, "whitening": whitening}
+    encoder = load_encoder(trained(city, tmp_path, head=head).folder)
     train_ids = city.catalog.filter(pc.field("split") == "train").column("capture_id").to_pylist()
     vectors = encoder.embed(read_pictures(city.crops, train_ids, 36))
+    assert vectors.shape == (36, encoder.dimension) == (36, dimension)
+    assert not torch.equal(encoder.network.whitening.matrix, torch.eye(*encoder.network.whitening.matrix.shape))
     assert np.abs(vectors.mean(0)).max() < 0.2
 
 
