@@ -42,47 +42,72 @@ class Grid(nn.Module):
 
 
 class Whitening(nn.Module):
-    """Centre, rotate and rescale unit vectors so that no direction counts only because all pictures vary along it."""
+    """Centre, rotate and rescale unit vectors so that no direction counts only because all pictures vary along it.
+
+    Args:
+        length: of the vectors that come in, D.
+        dimension: of those that go out, K <= D: the directions of largest spread.
+    """
 
     mean: Tensor
     matrix: Tensor
 
-    def __init__(self, dimension: int) -> None:
+    def __init__(self, length: int, dimension: int) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(dimension))
-        self.register_buffer("matrix", torch.eye(dimension))
+        self.register_buffer("mean", torch.zeros(length))
+        self.register_buffer("matrix", torch.eye(length, dimension))
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """Unit vectors, N x D -> unit vectors, N x D."""
+        """Unit vectors, N x D -> unit vectors, N x K."""
         return F.normalize((vectors - self.mean) @ self.matrix, dim=1)
 
     def fit(self, vectors: Tensor, power: float) -> None:
-        """Learn from vectors, N x D: direction i is divided by its singular value to the power `power`."""
+        """Learn from unit vectors, N x D: each direction is divided by its standard deviation to the power `power`."""
         values = vectors.double()
         mean = values.mean(0)
-        spread, directions = torch.linalg.eigh((values - mean).T @ (values - mean) / len(values))
-        scale = spread.clamp(min=float(spread[-1]) * 1e-6).pow(-power / 2)
+        variance, directions = torch.linalg.eigh((values - mean).T @ (values - mean) / len(values))
+        variance, directions = variance.flip(0), directions.flip(1)
+        scale = variance.clamp(min=float(variance[0]) * 1e-6).pow(-power / 2)
         self.mean.copy_(mean)
-        self.matrix.copy_(directions * scale)
+        self.matrix.copy_((directions * scale)[:, : self.matrix.shape[1]])
 
 
 class RetrievalNetwork(nn.Module):
-    """Backbone, pooling and a linear projection to an L2-normalised vector; whitened once trained, where the recipe says so."""
+    """Backbone, pooling, projection and whitening, to one unit vector per picture.
+
+    A projection that is there for training only takes up what the loss wants and the place does not need; what lies
+    before it finds unseen places better (as in Chen et al., ICML 2020).
+    """
 
     def __init__(self, backbone: Backbone, spec: HeadSpec) -> None:
         super().__init__()
         self.backbone = backbone
         self.pooling, length = _pooling(backbone, spec)
         self.dropout = nn.Dropout(spec.dropout)
-        self.projection = nn.Linear(length, spec.dimension, bias=False) if spec.linear else nn.Identity()
-        self.dimension = spec.dimension if spec.linear else length
-        self.whitening = None if spec.whitening is None else Whitening(self.dimension)
+        self.projection = None if spec.projection == "none" else nn.Linear(length, spec.dimension, bias=False)
+        self.loss_dimension = length if self.projection is None else spec.dimension
+        self._project_always = spec.projection == "kept"
+        self.dimension = spec.dimension if self._project_always else length
+        self.whitening: Whitening | None = None
+        if spec.whitening is not None:
+            wanted = min(spec.whitening.dimension or self.dimension, self.dimension)
+            self.whitening = Whitening(self.dimension, wanted)
+            self.dimension = wanted
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Normalised pictures, N x 3 x S x S -> unit vectors, N x dimension."""
-        vectors = self.projection(self.dropout(self.pooling(self.backbone(pictures))))
-        units = F.normalize(vectors, dim=1)
-        return units if self.training or self.whitening is None else self.whitening(units)
+        """Normalised pictures, N x 3 x S x S -> unit vectors, N x loss_dimension in training, else N x dimension."""
+        if self.training:
+            features = self.dropout(self.pooling(self.backbone(pictures)))
+            return F.normalize(features if self.projection is None else self.projection(features), dim=1)
+        units = self.unwhitened(pictures)
+        return units if self.whitening is None else self.whitening(units)
+
+    def unwhitened(self, pictures: Tensor) -> Tensor:
+        """What the whitening is learned from: unit vectors as they come out of pooling and a kept projection."""
+        features = self.pooling(self.backbone(pictures))
+        if self.projection is not None and self._project_always:
+            features = self.projection(features)
+        return F.normalize(features, dim=1)
 
 
 def _pooling(backbone: Backbone, spec: HeadSpec) -> tuple[nn.Module, int]:

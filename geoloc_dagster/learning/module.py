@@ -35,7 +35,7 @@ class RetrievalModule(pl.LightningModule):
         self.total_steps = total_steps
         self.network: RetrievalNetwork = build_network(recipe)
         _, first = np.unique(places, return_index=True)
-        self.loss = PlaceLoss(recipe.loss, torch.from_numpy(locations[first]), self.network.dimension)
+        self.loss = PlaceLoss(recipe.loss, torch.from_numpy(locations[first]), self.network.loss_dimension)
         self._places, self._locations = torch.from_numpy(places), torch.from_numpy(locations)
         self._generator = torch.Generator()
 

@@ -80,6 +80,7 @@ class WhiteningSpec(Section):
     """After training, rotate and rescale vectors by the spread of the training pictures' (Jégou & Chum, ECCV 2012)."""
 
     power: float = Field(default=0.5, ge=0, le=1, description="1 makes all directions equal, 0 only removes the mean.")
+    dimension: int | None = Field(default=None, gt=0, description="Keep this many directions of largest spread; all without it.")
     pictures: int = Field(default=4096, ge=2, description="Training pictures that it is learned from, at most.")
 
 
@@ -91,8 +92,11 @@ class HeadSpec(Section):
         description="`gem` and `average` forget where a feature was, `strips` keeps the column, `grid` row and column.",
     )
     channels: int = Field(default=64, gt=0, description="`grid` only: channels kept per cell of the feature map.")
-    linear: bool = Field(default=True, description="Project to `dimension`; without it the pooled features are the vector.")
-    dimension: int = Field(default=256, gt=0, le=8192, description="Length of the vector, where it is projected.")
+    projection: Literal["kept", "training", "none"] = Field(
+        default="kept",
+        description="A linear layer to `dimension`: `kept` in the model, there for the loss only (`training`), or `none`.",
+    )
+    dimension: int = Field(default=256, gt=0, le=8192, description="Length of a projected vector.")
     dropout: float = Field(default=0, ge=0, lt=1)
     whitening: WhiteningSpec | None = None
 

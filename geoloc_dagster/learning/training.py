@@ -29,8 +29,9 @@ from torch.utils.data import DataLoader
 
 from geoloc_dagster.errors import IntegrityError
 from geoloc_dagster.learning.aggregation import RetrievalNetwork
+from geoloc_dagster.learning.augmentation import plain
 from geoloc_dagster.learning.callbacks import Clock, EarlyStop, ProgressReport, Stopwatch
-from geoloc_dagster.learning.encoder import RECIPE_FILE, TRAINING_FILE, WEIGHTS_FILE, Encoder
+from geoloc_dagster.learning.encoder import RECIPE_FILE, TRAINING_FILE, WEIGHTS_FILE
 from geoloc_dagster.learning.memory import keep_freed_memory
 from geoloc_dagster.learning.module import RetrievalModule
 from geoloc_dagster.learning.pictures import MemoryPictures, StreamedPictures, keep_batch, read_pictures
@@ -166,14 +167,15 @@ class _Pictures(pl.LightningDataModule):
         spec = self._recipe.head.whitening
         if spec is None or network.whitening is None:
             return
-        rng = np.random.default_rng(self._recipe.seed)
-        chosen = rng.permutation(len(self._pictures))[: spec.pictures].tolist()
-        encoder = Encoder(network, self._recipe, "being trained")
-        parts = [
-            encoder.embed(self._pictures.__getitems__(chosen[start : start + _WHITENING_BATCH])[0])
-            for start in range(0, len(chosen), _WHITENING_BATCH)
-        ]
-        network.whitening.fit(torch.from_numpy(np.concatenate(parts)).to(network.whitening.mean.device), spec.power)
+        chosen = np.random.default_rng(self._recipe.seed).permutation(len(self._pictures))[: spec.pictures].tolist()
+        device = network.whitening.mean.device
+        network.eval()
+        with torch.inference_mode():
+            parts = [
+                network.unwhitened(plain(self._pictures.__getitems__(part)[0].to(device), self._recipe.data.image_size))
+                for part in (chosen[start : start + _WHITENING_BATCH] for start in range(0, len(chosen), _WHITENING_BATCH))
+            ]
+        network.whitening.fit(torch.cat(parts).float(), spec.power)
 
 
 def _sampler(recipe: Recipe, rows: TrainingRows, epoch: int) -> PlaceBatchSampler:
