@@ -59,6 +59,12 @@ def count_lookups(table_path: Path, *, rows_before: int = 0) -> LookupCounts:
     return LookupCounts(len(status) - rows_before, len(status), covered, table_version(table_path))
 
 
+def read_lookups(table_path: Path) -> pa.Table:
+    """Every lookup, covered or not, in table order; no rows where the table has not been written yet."""
+    dataset = open_table(table_path)
+    return STREET_VIEW_METADATA.empty_table() if dataset is None else dataset.to_table()
+
+
 def covered_locations(table_path: Path) -> pd.DataFrame:
     """The lookups that found a street view, one row per panorama position, in table order."""
     dataset = open_table(table_path)

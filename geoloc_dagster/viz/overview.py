@@ -41,6 +41,37 @@ def categories_map(boundary: Boundary, places: pd.DataFrame, column: str, *, tit
     return points_map(boundary.geometry, layers, title=title, subtitle=subtitle)
 
 
+def grid_map(boundary: Boundary, points: pd.DataFrame, spacing_m: float) -> bytes:
+    """PNG of the grid points inside the boundary."""
+    layer = Layer(points["lat_deg"].to_numpy(), points["lng_deg"].to_numpy(), "grid points", style.SKY, ".", size=0.2)
+    return points_map(
+        boundary.geometry, [layer], title=f"{boundary.name}: grid", subtitle=f"{len(points):,} points {spacing_m:g} m apart"
+    )
+
+
+def coverage_map(boundary: Boundary, lookups: pa.Table) -> bytes:
+    """PNG of where a street view was found and where not.
+
+    Args:
+        boundary: the region.
+        lookups: columns requested_lat_deg, requested_lng_deg and status.
+    """
+    frame = lookups.select(["requested_lat_deg", "requested_lng_deg", "status"]).to_pandas()
+    frame.columns = ["lat_deg", "lng_deg", "status"]
+    frame["status"] = np.where(frame["status"] == "OK", "street view", "none")
+    subtitle = f"{(frame['status'] == 'street view').sum():,} of {len(frame):,} lookups found a street view"
+    return categories_map(boundary, frame, "status", title=f"{boundary.name}: coverage", subtitle=subtitle)
+
+
+def gallery_map(boundary: Boundary, rows: pa.Table) -> bytes:
+    """PNG of the places that a photo can be matched to."""
+    places = rows.select(["location_id", "lat_deg", "lng_deg"]).to_pandas().drop_duplicates("location_id")
+    subtitle = f"{rows.num_rows:,} vectors at {len(places):,} places"
+    return categories_map(
+        boundary, places.assign(kind="place"), "kind", title=f"{boundary.name}: what can be found", subtitle=subtitle
+    )
+
+
 def locations_map(boundary: Boundary, locations: pd.DataFrame) -> bytes:
     """PNG of the registered locations by series."""
     subtitle = f"{len(locations):,} locations in {locations['batch'].nunique()} batches"

@@ -21,7 +21,9 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
     @region.asset("coverage", deps=["grid_points"], kinds={"lance"})
     def street_view_metadata(context: dg.AssetExecutionContext, clock: Clock) -> dg.MaterializeResult:
         """One row per lookup: panorama, position and date, or the negative answer; append-only Lance table."""
-        from geoloc_dagster.imagery.coverage import import_lookups
+        from geoloc_dagster.geo.boundary import read_boundary
+        from geoloc_dagster.imagery.coverage import import_lookups, read_lookups
+        from geoloc_dagster.viz.overview import coverage_map
 
         coverage = settings.coverage
         counts = import_lookups(
@@ -35,6 +37,7 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
             metadata=facts(
                 counts.rows_total,
                 region.layout.street_view_metadata,
+                image=coverage_map(read_boundary(region.layout.boundary), read_lookups(region.layout.street_view_metadata)),
                 rows_new=counts.rows_new,
                 covered=counts.covered,
                 table_version=counts.table_version,

@@ -40,10 +40,18 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
         from geoloc_dagster.geo.boundary import read_boundary
         from geoloc_dagster.geo.grid import grid_points as lay_grid
         from geoloc_dagster.geo.grid import write_grid
+        from geoloc_dagster.viz.overview import grid_map
 
         boundary = read_boundary(region.layout.boundary)
         points = lay_grid(boundary, settings.grid.spacing_m, max_points=settings.grid.max_points)
         write_grid(region.layout.grid_points, points)
-        return dg.MaterializeResult(metadata=facts(len(points), region.layout.grid_points, spacing_m=settings.grid.spacing_m))
+        return dg.MaterializeResult(
+            metadata=facts(
+                len(points),
+                region.layout.grid_points,
+                image=grid_map(boundary, points, settings.grid.spacing_m),
+                spacing_m=settings.grid.spacing_m,
+            )
+        )
 
     return [region_boundary, grid_points]

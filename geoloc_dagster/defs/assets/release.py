@@ -74,9 +74,11 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
     )
     def faiss_index(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         """The champion's vectors of all usable rows as a FAISS index with its row table and manifest; refuses mixed models."""
+        from geoloc_dagster.geo.boundary import read_boundary
         from geoloc_dagster.prediction.champion import read_champion
         from geoloc_dagster.retrieval.index import build_index
         from geoloc_dagster.storage import read_parquet, table_version
+        from geoloc_dagster.viz.overview import gallery_map
 
         layout = region.layout
         catalog = read_parquet(layout.catalog)
@@ -89,6 +91,7 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
             metadata=facts(
                 result.rows,
                 result.folder,
+                image=gallery_map(read_boundary(layout.boundary), read_parquet(result.folder / "rows.parquet")),
                 model_version=result.model_version,
                 bytes=result.bytes,
                 dimension=result.dimension,
