@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from geoloc_dagster.evaluation.pictures import CropReader
+from geoloc_dagster.dataset.pictures import CropReader, stack_pictures
 from geoloc_dagster.evaluation.protocol import Vectors
 
 THUMBNAIL_SIDE = 24
@@ -18,6 +17,11 @@ THUMBNAIL_SIDE = 24
 
 class Embeds(Protocol):
     """Anything that turns pictures into descriptors; trained, untrained or not learned at all."""
+
+    @property
+    def image_size(self) -> int | None:
+        """Side in pixels at which pictures are read; None for as large as they are."""
+        ...
 
     def embed(self, pictures: Any, /) -> np.ndarray:
         """(N, 3, S, S) uint8 pictures, an array or a tensor, to (N, D) float32 descriptors."""
@@ -39,6 +43,7 @@ class ThumbnailEncoder:
     """The thumbnail with the interface of a trained encoder."""
 
     model_version = "thumbnail"
+    image_size = None
     dimension = THUMBNAIL_SIDE**2
 
     def embed(self, pictures: Any, /) -> np.ndarray:
@@ -76,16 +81,10 @@ def embed_crops(
     names: list[str] = []
     parts: list[np.ndarray] = []
     for start in range(0, len(capture_ids), batch_rows):
-        crops = reader.read(capture_ids[start : start + batch_rows])
-        decoded = {name: _pixels(data) for name, data in crops.items() if data is not None}
-        if decoded:
-            names.extend(decoded)
-            parts.append(np.asarray(encoder.embed(np.stack(list(decoded.values()))), np.float32))
+        rows = [row for row in reader.rows(capture_ids[start : start + batch_rows]) if row["image"] is not None]
+        if rows:
+            names.extend(row["capture_id"] for row in rows)
+            parts.append(np.asarray(encoder.embed(stack_pictures(rows, encoder.image_size)), np.float32))
         if progress is not None:
             progress(min(start + batch_rows, len(capture_ids)), len(capture_ids))
     return Vectors(tuple(names), np.concatenate(parts) if parts else np.empty((0, 1), np.float32))
-
-
-def _pixels(data: bytes) -> np.ndarray:
-    with Image.open(io.BytesIO(data)) as image:
-        return np.ascontiguousarray(np.asarray(image.convert("RGB")).transpose(2, 0, 1))

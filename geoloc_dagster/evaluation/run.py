@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from geoloc_dagster import storage
+from geoloc_dagster.dataset.pictures import CropReader
 from geoloc_dagster.evaluation.bootstrap import PairedDifference
-from geoloc_dagster.evaluation.pictures import CropReader
 from geoloc_dagster.evaluation.protocol import Vectors, split_rows
 from geoloc_dagster.evaluation.reports import compare, markdown, place_outcomes, summarise
 from geoloc_dagster.evaluation.retrieval import RetrievalReport, evaluate
@@ -157,7 +157,7 @@ def query_sheet(report: RetrievalReport, rows: pa.Table, crops_path: Path, *, ti
     chosen = _choose(queries, seed)
     shown = [[queries["capture_id"][i], *queries["neighbours"][i][:SHEET_NEIGHBOURS]] for i in chosen]
     reader = CropReader(crops_path)
-    pictures = reader.read(sorted({capture for line in shown for capture in line}))
+    pictures = reader.encoded(sorted({capture for line in shown for capture in line}))
     about = rows.select(["capture_id", "location_id", "view", "captured_on"]).to_pandas().set_index("capture_id")
     tiles = [_line(queries.loc[i].to_dict(), pictures, about) for i in chosen]
     share = float((queries["first_hit_rank"] == 1).mean())

@@ -41,7 +41,7 @@ def as_picture(content: bytes, size: int) -> Pictures:
     Raises:
         ImageError: not a picture, truncated, or too large.
     """
-    from geoloc_dagster.learning.pictures import decode_picture
+    from geoloc_dagster.dataset.pictures import decode_picture
 
     image = decode(content)  # the one place that looks at untrusted bytes, with its limits
     with open_header(content) as stored:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from geoloc_dagster.evaluation.pictures import CropReader
+from geoloc_dagster.dataset.pictures import CropReader
 from geoloc_dagster.imagery.quality import decode
 from geoloc_dagster.prediction.protocol import Candidate, Prediction
 from geoloc_dagster.viz import style
@@ -75,7 +75,7 @@ def _caption(number: int, candidate: Candidate) -> tuple[str, str]:
 
 
 def _crops(path: Path | None, candidates: Sequence[Candidate]) -> dict[str, bytes | None]:
-    return {} if path is None else CropReader(path).read([candidate.capture_id for candidate in candidates])
+    return {} if path is None else CropReader(path).encoded([candidate.capture_id for candidate in candidates])
 
 
 def _thumbnail(photo: bytes | None) -> bytes | None:

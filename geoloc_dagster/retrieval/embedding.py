@@ -7,7 +7,6 @@ refuses to be built until every batch is back, and the last good release stays s
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import shutil
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from geoloc_dagster import storage
+from geoloc_dagster.dataset.pictures import COLUMNS, stack_pictures, verify_picture
 from geoloc_dagster.dataset.schema import embeddings_schema
 from geoloc_dagster.errors import IntegrityError, ModelMismatchError
 from geoloc_dagster.retrieval.encoder import Encoder, Pictures
@@ -138,27 +138,11 @@ def _vector_rows(encoder: Encoder, batch: str, rows: list[dict[str, Any]], pictu
 
 # --- the crops -------------------------------------------------------------------------------------------------------
 def _read_crops(crops: Any, path: Path, batch: str, size: int) -> Iterator[tuple[list[dict[str, Any]], Pictures]]:
-    """Stream (rows, uint8 N,3,size,size) of a batch's crops that have a picture, each verified against its row.
-
-    They are decoded as in training: another way of resizing would move every vector a little.
-    """
-    from geoloc_dagster.learning.pictures import decode_picture
-
-    columns = ["capture_id", "image", "sha256"]
-    scanner = crops.scanner(columns=columns, filter=f"batch = '{batch}' AND sha256 IS NOT NULL", batch_size=_READ_ROWS)
+    """Stream (rows, uint8 N,3,size,size) of a batch's crops that have a picture, each verified against its row."""
+    scanner = crops.scanner(columns=COLUMNS, filter=f"batch = '{batch}' AND sha256 IS NOT NULL", batch_size=_READ_ROWS)
     for chunk in scanner.to_batches():
         rows = chunk.to_pylist()
+        for row in rows:
+            verify_picture(path, row)
         if rows:
-            pictures = np.stack([decode_picture(_verified(path, row), size) for row in rows])
-            yield rows, np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))
-
-
-def _verified(path: Path, row: dict[str, Any]) -> bytes:
-    """The encoded crop, after comparing its bytes with the row's checksum."""
-    image: bytes | None = row["image"]
-    if image is None or hashlib.sha256(image).hexdigest() != row["sha256"]:
-        raise IntegrityError(
-            f"{path}: the crop of capture {row['capture_id']} has changed since it was written (sha256 differs)",
-            "Materialise `crops` for its batch again; the last good release stays served.",
-        )
-    return image
+            yield rows, stack_pictures(rows, size)

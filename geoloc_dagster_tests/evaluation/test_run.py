@@ -11,9 +11,9 @@ from PIL import Image
 from shapely.geometry import box
 
 from geoloc_dagster import storage
+from geoloc_dagster.dataset.pictures import CropReader
 from geoloc_dagster.errors import IntegrityError, ModelMismatchError, NotEnoughDataError
 from geoloc_dagster.evaluation.baselines import ThumbnailEncoder, embed_crops, random_vectors
-from geoloc_dagster.evaluation.pictures import CropReader
 from geoloc_dagster.evaluation.reports import compare
 from geoloc_dagster.evaluation.run import evaluate_all
 from geoloc_dagster_tests.evaluation.builders import catalog, city, write_crops
@@ -106,9 +106,9 @@ def test_nothing_is_written_for_a_split_without_queries(rows, crops, thumbnails,
 
 def test_crops_come_back_in_the_order_asked_for_and_unknown_ones_are_named(crops):
     reader = CropReader(crops)
-    assert list(reader.read(["p003v0d1", "p000v0d0"])) == ["p003v0d1", "p000v0d0"]
+    assert list(reader.encoded(["p003v0d1", "p000v0d0"])) == ["p003v0d1", "p000v0d0"]
     with pytest.raises(IntegrityError, match="the first is nowhere"):
-        reader.read(["p000v0d0", "nowhere"])
+        reader.encoded(["p000v0d0", "nowhere"])
 
 
 def test_the_thumbnail_ignores_brightness_and_contrast_and_is_zero_for_an_even_picture():

@@ -12,12 +12,13 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from geoloc_dagster.dataset.pictures import decode_picture
 from geoloc_dagster.errors import ImageError, IntegrityError, RecipeError, UnsafeFileError, WeightsError
 from geoloc_dagster.learning.aggregation import GeM, Whitening, build_network
 from geoloc_dagster.learning.augmentation import augment, plain
 from geoloc_dagster.learning.backbones import build_backbone
 from geoloc_dagster.learning.losses import PlaceLoss
-from geoloc_dagster.learning.pictures import decode_picture, read_pictures
+from geoloc_dagster.learning.pictures import read_pictures
 from geoloc_dagster.learning.recipe import AugmentationSpec, BackboneSpec, LossSpec
 from geoloc_dagster.learning.rows import select_rows
 from geoloc_dagster.learning.sampler import PlaceBatchSampler

@@ -43,7 +43,7 @@ def test_row_n_describes_vector_n(city: City) -> None:
 
 
 def _decoded(image: bytes) -> np.ndarray:
-    from geoloc_dagster.learning.pictures import decode_picture
+    from geoloc_dagster.dataset.pictures import decode_picture
 
     return decode_picture(image, 32).transpose(2, 0, 1)
 
