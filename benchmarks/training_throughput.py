@@ -1,7 +1,9 @@
-"""How many pictures a second does each part of a training manage on this machine?
+"""How many pictures a second does each part of a training manage on this machine, and what does the loop around it cost?
 
 Reading (decode, checksum, resize), training steps (augmentation, forward, backward, optimiser) and embedding are timed
-apart, on made-up pictures, for each recipe named. Usage:
+apart, on made-up pictures, for each recipe named. `loop` is the whole training as the asset runs it (sampler, loader,
+Lightning, logging, checkpoints) as a share of the same steps on pictures that are in memory already; the two alternate,
+and the median of the ratios counts. Usage:
 
     python benchmarks/training_throughput.py retrieval retrieval_plain --steps 20
 """
@@ -9,8 +11,10 @@ apart, on made-up pictures, for each recipe named. Usage:
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import hashlib
 import io
+import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -20,14 +24,15 @@ import pyarrow as pa
 import torch
 from PIL import Image
 
-from geoloc_dagster.dataset.schema import CROPS
+from geoloc_dagster.dataset.schema import CATALOG, CROPS
 from geoloc_dagster.learning.augmentation import augment
 from geoloc_dagster.learning.encoder import Encoder
 from geoloc_dagster.learning.memory import keep_freed_memory
 from geoloc_dagster.learning.module import RetrievalModule
 from geoloc_dagster.learning.pictures import read_pictures
 from geoloc_dagster.learning.recipe import Recipe, load_recipe
-from geoloc_dagster.storage import append_rows
+from geoloc_dagster.learning.training import train
+from geoloc_dagster.storage import append_rows, open_table
 
 PICTURES = 512
 
@@ -64,8 +69,51 @@ def training_rate(recipe: Recipe, pictures: torch.Tensor, steps: int) -> float:
         loss = module.loss(module.network(inputs), labels, labels // 2)["loss"]
         optimiser.zero_grad()
         loss.backward()
+        torch.nn.utils.clip_grad_norm_(module.parameters(), recipe.optimiser.clip_norm)
         optimiser.step()
     return steps * size / (time.perf_counter() - started)
+
+
+def write_catalog(ids: list[str], crops: Path) -> pa.Table:
+    """A catalog of these crops, every one of train: places of four pictures of different dates."""
+    table = open_table(crops).to_table(columns=["capture_id", "sha256"])
+    sums = dict(zip(table["capture_id"].to_pylist(), table["sha256"].to_pylist(), strict=True))
+    rows = [
+        {
+            "capture_id": name,
+            "batch": "100m-0000",
+            "series": "100m",
+            "source": "made",
+            "location_id": str(number // 8),
+            "lat_deg": 0.0,
+            "lng_deg": number // 8 * 0.01,
+            "district": "d",
+            "view": f"r{number // 4 % 2}",
+            "captured_on": dt.date(2010 + number % 4, 1, 1),
+            "year": 2010 + number % 4,
+            "sha256": sums[name],
+            "flags": [],
+            "split": "train",
+            "usable": True,
+            "is_query": False,
+            "licence": "CC0-1.0",
+            "attribution": "nobody",
+        }
+        for number, name in enumerate(ids)
+    ]
+    return pa.Table.from_pylist(rows, schema=CATALOG)
+
+
+def loop_rate(recipe: Recipe, catalog: pa.Table, crops: Path, folder: Path, steps: int) -> float:
+    """Pictures a second of a whole training of about `steps` steps, from its first step to its last."""
+    size = recipe.sampler.places * recipe.sampler.pictures_per_place
+    per_epoch = max(1, PICTURES // 4 // recipe.sampler.places)
+    epochs = max(1, steps // per_epoch)
+    data = recipe.data.model_copy(update={"splits": ["train"]})
+    shortened = recipe.model_copy(update={"data": data, "budget": recipe.budget.model_copy(update={"epochs": epochs})})
+    done: list[int] = []
+    model = train(shortened, catalog, crops, folder, resume=False, progress=lambda step, total: done.append(step))
+    return max(done) * size / model.seconds
 
 
 def main() -> None:
@@ -73,10 +121,11 @@ def main() -> None:
     parser.add_argument("recipes", nargs="+", help="names or files of recipes")
     parser.add_argument("--folder", type=Path, default=Path(), help="with a `recipes/` folder, searched first")
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=3, help="of the loop against bare steps")
     arguments = parser.parse_args()
     keep_freed_memory()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
-    print(f"{'recipe':<20} {'read/s':>8} {'train/s':>8} {'embed/s':>8}  parameters")
+    print(f"{'recipe':<20} {'read/s':>8} {'train/s':>8} {'embed/s':>8} {'loop':>6}  parameters")
     with tempfile.TemporaryDirectory() as folder:
         crops, ids = write_crops(Path(folder), np.random.default_rng(0))
         for name in arguments.recipes:
@@ -84,13 +133,21 @@ def main() -> None:
             started = time.perf_counter()
             pictures = read_pictures(crops, ids, recipe.data.stored_size)
             read = PICTURES / (time.perf_counter() - started)
-            trained = training_rate(recipe, pictures, arguments.steps)
+            catalog = write_catalog(ids, crops)
+            bare, ratios = [], []
+            for number in range(arguments.rounds):
+                bare.append(training_rate(recipe, pictures, arguments.steps))
+                loop = loop_rate(recipe, catalog, crops, Path(folder) / f"{name}-{number}", arguments.steps)
+                ratios.append(loop / bare[-1])
+            trained = statistics.median(bare)
             encoder = Encoder(RetrievalModule(recipe, np.zeros(1, int), np.zeros(1, int), 1).network, recipe, "untrained")
             started = time.perf_counter()
             encoder.embed(pictures)
             embedded = PICTURES / (time.perf_counter() - started)
             parameters = sum(parameter.numel() for parameter in encoder.network.parameters())
-            print(f"{recipe.name:<20} {read:8.0f} {trained:8.0f} {embedded:8.0f}  {parameters:,}")
+            print(
+                f"{recipe.name:<20} {read:8.0f} {trained:8.0f} {embedded:8.0f} {statistics.median(ratios):6.0%}  {parameters:,}"
+            )
 
 
 if __name__ == "__main__":

@@ -22,8 +22,9 @@ _METRES_PER_DEGREE = EARTH_RADIUS_M * np.pi / 180
 class VoteSettings:
     """How hits vote.
 
-    On 443 Stockholm queries with a 24 x 24 thumbnail as descriptor, the nearest picture alone lies within 25 m for 37.2 %; the
-    vote for 37.5 % at T = 0.01, 37.0 % at 0.02, 35.0 % at 0.05 and 27.5 % at 0.1. Measure again with a trained model.
+    The temperature was chosen on 443 Stockholm queries with a 24 x 24 thumbnail as descriptor, k = 50, radius 50 m: the nearest
+    picture alone lies within 25 m for 37.2 %, the vote for 37.5 % at T = 0.01, 37.0 % at 0.02, 34.8 % at 0.05, 27.3 % at 0.1.
+    So the vote does not move the answer by itself; it ranks and spreads. A trained model deserves its own choice.
 
     Attributes:
         k: Nearest pictures that vote.
