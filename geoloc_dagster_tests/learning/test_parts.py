@@ -71,7 +71,7 @@ def test_pictures_come_in_the_order_asked_for(city: City):
 
 
 def test_unknown_captures_and_missing_tables_are_named(city: City, tmp_path: Path):
-    with pytest.raises(IntegrityError, match="no crop of capture nowhere"):
+    with pytest.raises(IntegrityError, match="the first is nowhere"):
         read_pictures(city.crops, ["nowhere"], 24)
     with pytest.raises(IntegrityError, match=r"none\.lance is missing"):
         read_pictures(tmp_path / "none.lance", [], 24)
