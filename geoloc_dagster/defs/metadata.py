@@ -33,11 +33,9 @@ def facts(
         numbers: further counts and versions; None values are left out.
     """
     count = "dagster/partition_row_count" if partitioned else "dagster/row_count"
-    entries: dict[str, Any] = {count: rows, "path": dg.MetadataValue.path(path)}
-    entries |= {name: value for name, value in numbers.items() if value is not None}
-    if image is not None:
-        entries["picture"] = picture(image)
-    return entries
+    entries: dict[str, Any] = {} if image is None else {"picture": picture(image)}
+    entries |= {count: rows, "path": dg.MetadataValue.path(path)}
+    return entries | {name: value for name, value in numbers.items() if value is not None}
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, float | int | str]:

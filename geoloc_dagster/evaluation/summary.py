@@ -31,6 +31,26 @@ def recipe_figures(layout: Layout, recipes: Sequence[str]) -> dict[str, Any]:
     return {"recipes": found, "baselines": baselines, "figures": _lines(found, baselines)}
 
 
+def headline(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The few figures of an evaluation that are worth plotting over time; the rest is in `report.json`.
+
+    Args:
+        metrics: split -> report, as `summarise` makes it, with its baselines.
+    """
+    figures: dict[str, float] = {}
+    for split, report in metrics.items():
+        for cut, interval in report["same_place"].items():
+            figures[f"{split}.{cut}"] = interval["value"]
+        first = report["same_place"]["recall@1"]
+        figures |= {f"{split}.recall@1.low": first["low"], f"{split}.recall@1.high": first["high"]}
+        for radius, recall in report["within_m"].items():
+            figures[f"{split}.within_{radius}m.recall@1"] = recall["recall@1"]["value"]
+        for name, baseline in report["baselines"].items():
+            figures[f"{split}.{name}.recall@1"] = baseline["same_place"]["recall@1"]["value"]
+        figures |= {f"{split}.queries": report["n_queries"], f"{split}.gallery": report["n_gallery"]}
+    return figures
+
+
 def _lines(recipes: Mapping[str, Any], baselines: Mapping[str, Any]) -> list[list[str]]:
     """Label and value pairs for the terminal."""
     lines: list[list[str]] = []

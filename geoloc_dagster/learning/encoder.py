@@ -42,8 +42,11 @@ class Encoder:
 
     @property
     def image_size(self) -> int:
-        """Side in pixels at which pictures are best read; others are resized."""
-        return self.recipe.data.image_size
+        """Side in pixels at which pictures are to be read: as training held them; `embed` takes them to the network's size.
+
+        Decoding straight to the network's size is another resampling and costs recall.
+        """
+        return self.recipe.data.stored_size
 
     def embed(self, pictures: Tensor | np.ndarray, batch_size: int = 128) -> np.ndarray:
         """Pictures, uint8, N x 3 x any square size -> unit vectors, float32, N x dimension."""
@@ -53,7 +56,7 @@ class Encoder:
         vectors = np.empty((len(pixels), self.dimension), dtype=np.float32)
         with torch.inference_mode():
             for start in range(0, len(pixels), batch_size):
-                part = plain(pixels[start : start + batch_size].to(self._device), self.image_size)
+                part = plain(pixels[start : start + batch_size].to(self._device), self.recipe.data.image_size)
                 vectors[start : start + len(part)] = self._network(part).float().cpu().numpy()
         return vectors
 

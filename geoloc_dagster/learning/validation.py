@@ -31,7 +31,7 @@ class DevSplit:
         self._locations = frame["location_id"].to_numpy()
         self._pictures: Tensor | None = None
         if self.has_queries:
-            self._pictures = read_pictures(crops_path, frame["capture_id"].tolist(), recipe.data.image_size)
+            self._pictures = read_pictures(crops_path, frame["capture_id"].tolist(), recipe.data.stored_size)
 
     @property
     def has_queries(self) -> bool:

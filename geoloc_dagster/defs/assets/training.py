@@ -81,9 +81,11 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
     def evaluations(context: dg.AssetExecutionContext, mlflow: Mlflow) -> dg.MaterializeResult:
         """Recall on the held-out splits with intervals by place, against baselines, by year, district and flags; pictures."""
         from geoloc_dagster.evaluation.recipe import evaluate_recipe
+        from geoloc_dagster.evaluation.summary import headline
 
         report = evaluate_recipe(settings, region.layout, context.partition_key, progress=reporter(context))
-        mlflow.attach(report.mlflow_run_id, report.folder, flatten(report.metrics))
+        figures = headline(report.metrics)
+        mlflow.attach(report.mlflow_run_id, report.folder, figures)
         return dg.MaterializeResult(
             metadata=facts(
                 report.queries,
@@ -91,7 +93,7 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
                 image=report.sheet,
                 partitioned=True,
                 model_version=report.model_version,
-                **flatten(report.metrics),
+                **figures,
             )
         )
 
