@@ -21,7 +21,8 @@ class GeolocError(Exception):
         self.remedy = remedy or self.default_remedy
 
     def __str__(self) -> str:
-        return f"{self.code} {self.cause}. {self.remedy}"
+        stop = "" if self.cause.endswith(("?", "!")) else "."
+        return f"{self.code} {self.cause}{stop} {self.remedy}"
 
 
 # --- configuration and set-up (1xx) ---------------------------------------------------------------------------------

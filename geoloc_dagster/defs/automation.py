@@ -17,10 +17,11 @@ def refresh_condition() -> dg.AutomationCondition:
     """Follow the inputs of the same partition: catch up on what is missing, repeat what has new inputs.
 
     A partition that failed is not repeated until one of its own inputs changes, so a failed gate neither hammers nor
-    holds up its neighbours.
+    holds up its neighbours. Nothing is built on inputs whose blocking check failed, such as a catalog that leaks.
     """
     due = (AC.missing() & ~AC.execution_failed()) | AC.any_deps_updated().since_last_handled()
-    return (due & ~AC.in_progress() & ~AC.any_deps_missing() & ~AC.any_deps_in_progress()).with_label("follow_inputs")
+    ready = ~AC.any_deps_missing() & ~AC.any_deps_in_progress() & AC.all_deps_blocking_checks_passed()
+    return (due & ready & ~AC.in_progress()).with_label("follow_inputs")
 
 
 def fan_in_condition(region: Region, partitioned: str) -> dg.AutomationCondition:
@@ -33,7 +34,7 @@ def fan_in_condition(region: Region, partitioned: str) -> dg.AutomationCondition
     something = AC.any_deps_match(~AC.missing()).allow(fan_in)
     others_missing = AC.any_deps_match(AC.missing()).ignore(fan_in)
     due = (AC.missing() & ~AC.execution_failed()) | AC.any_deps_updated().since_last_handled()
-    ready = something & ~others_missing & ~AC.any_deps_in_progress()
+    ready = something & ~others_missing & ~AC.any_deps_in_progress() & AC.all_deps_blocking_checks_passed()
     return (due & ready & ~AC.in_progress()).with_label("follow_all_batches")
 
 

@@ -101,6 +101,18 @@ def test_training_is_never_asked_for_by_a_condition(graph: Graph) -> None:
     assert "checkpoints" not in graph.tick()
 
 
+def test_nothing_is_built_on_a_catalog_that_leaks(graph: Graph) -> None:
+    trained(graph)
+    graph.tick()
+    graph.done("embeddings", FIRST, SECOND)
+    graph.done("catalog", passed=False)
+    asked = graph.tick()
+    assert not {"evaluations", "faiss_index", "release"} & set(asked)
+    graph.done("catalog")
+    asked = graph.tick()
+    assert {"evaluations", "faiss_index"} <= set(asked)
+
+
 @pytest.fixture
 def failing_gate(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Batches in this set fail the gate of `crops`."""
