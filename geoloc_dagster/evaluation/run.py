@@ -133,7 +133,7 @@ def _pictures(
             title=f"{name}: where places are found again",
             subtitle=f"{found}, {sizes}",
             attribution=attribution,
-            gallery=_train_layer(catalog),
+            gallery=_other_layer(catalog, rows["split"][0].as_py()),
         ),
         "recall.png": recall_bars(by_name, title="A place found among other dates", subtitle=sizes + "; 95 % intervals by place"),
         "years.png": recall_by_year(report.by_year, title=f"{name}: by year of the query", cut=cut),
@@ -197,10 +197,11 @@ def _line(query: Mapping[str, Any], pictures: Mapping[str, bytes | None], about:
     return tiles
 
 
-def _train_layer(catalog: pa.Table) -> Layer | None:
-    """The places of the training split, small and grey."""
-    places = catalog.filter(pc.field("split") == "train").select(["location_id", "lat_deg", "lng_deg"]).to_pandas()
+def _other_layer(catalog: pa.Table, split: str) -> Layer | None:
+    """The places of the other splits, small and grey."""
+    places = catalog.filter(pc.field("split") != split).select(["location_id", "lat_deg", "lng_deg"]).to_pandas()
     places = places.drop_duplicates("location_id")
     if places.empty:
         return None
-    return Layer(places["lat_deg"].to_numpy(), places["lng_deg"].to_numpy(), "training place", style.GREY, "s", 9.0, context=True)
+    lat, lng = places["lat_deg"].to_numpy(), places["lng_deg"].to_numpy()
+    return Layer(lat, lng, "place of another split", style.GREY, "s", 9.0, context=True)
