@@ -31,6 +31,17 @@ def trained(graph: Graph) -> None:
     graph.done("champion")
 
 
+def released(graph: Graph) -> None:
+    """Everything is there for the first two batches, and the conditions have seen it."""
+    trained(graph)
+    graph.tick()
+    graph.done("embeddings", FIRST, SECOND)
+    graph.tick()
+    graph.done("faiss_index")
+    graph.done("release")
+    graph.tick()
+
+
 def test_collection_is_never_asked_for_by_a_condition(graph: Graph) -> None:
     assert graph.tick() == {}
     graph.done("buffer_csvs")
@@ -62,13 +73,7 @@ def test_nothing_is_asked_for_twice(graph: Graph) -> None:
 
 
 def test_a_rescan_repeats_only_its_own_batch(graph: Graph) -> None:
-    trained(graph)
-    graph.tick()
-    graph.done("embeddings", FIRST, SECOND)
-    graph.tick()
-    graph.done("faiss_index")
-    graph.done("release")
-    graph.tick()
+    released(graph)
     graph.done("panoramas", SECOND)
     asked = graph.tick()
     assert asked["crops"] == {SECOND}
@@ -77,13 +82,7 @@ def test_a_rescan_repeats_only_its_own_batch(graph: Graph) -> None:
 
 
 def test_a_new_champion_embeds_every_batch_again_and_then_moves_the_release(graph: Graph) -> None:
-    trained(graph)
-    graph.tick()
-    graph.done("embeddings", FIRST, SECOND)
-    graph.tick()
-    graph.done("faiss_index")
-    graph.done("release")
-    graph.tick()
+    released(graph)
     graph.done("champion")
     asked = graph.tick()
     assert asked["embeddings"] == {FIRST, SECOND}
