@@ -114,6 +114,27 @@ class ImageError(GeolocError):
     default_remedy = "Use a complete JPEG, PNG or WebP of at most 50 megapixels."
 
 
+class ServiceKeyError(GeolocError):
+    """The imagery service wants a key, or refuses the one that it was given."""
+
+    code = "GEO-306"
+    default_remedy = "Put a valid key into the environment variable that `service.key_variable` names; keys do not go into files."
+
+
+class ServiceBlockedError(GeolocError):
+    """The imagery service answered with a page for people where data were expected: it does not want this traffic."""
+
+    code = "GEO-307"
+    default_remedy = "Collection stopped and nothing tries to get around it; read the kept page, then ask the service."
+
+
+class ServiceUnavailableError(GeolocError):
+    """The imagery service failed so many times in a row that asking on would only burden it."""
+
+    code = "GEO-308"
+    default_remedy = "Everything collected so far is kept; run the same command again when the service answers."
+
+
 # --- dataset (4xx) --------------------------------------------------------------------------------------------------
 class LeakageError(GeolocError):
     """Two splits share a location, a panorama or a near-duplicate picture."""

@@ -48,6 +48,21 @@ class Layout:
         return self.root / "tables" / "panoramas.lance"
 
     @property
+    def visits(self) -> Path:
+        """Lance table of when each location was looked at, beside its captures."""
+        return self.root / "tables" / "visits.lance"
+
+    @property
+    def ledger(self) -> Path:
+        """SQLite file that counts what was asked of services each day; shared by all processes."""
+        return self.root / "service" / "ledger.sqlite"
+
+    @property
+    def evidence(self) -> Path:
+        """Folder of answers that made collection stop."""
+        return self.root / "service" / "evidence"
+
+    @property
     def crops(self) -> Path:
         """Lance table of crops."""
         return self.root / "tables" / "crops.lance"

@@ -50,9 +50,17 @@ class GridSettings(Section):
 class CoverageSettings(Section):
     """Where is there a street view?"""
 
-    provider: Literal["csv"] = Field(default="csv", description="`csv` reads lookups that were made before.")
-    files: list[Path] = Field(default_factory=list, description="Buffer CSVs with positions, dates and panorama ids.")
-    negatives: list[Path] = Field(default_factory=list, description="CSVs of grid points that had no street view.")
+    provider: Literal["csv", "emulator", "google"] = Field(
+        default="csv", description="`csv` reads lookups that were made before; the others ask a service."
+    )
+    files: list[Path] = Field(default_factory=list, description="`csv`: buffer CSVs with positions, dates and panorama ids.")
+    negatives: list[Path] = Field(default_factory=list, description="`csv`: CSVs of grid points that had no street view.")
+    radius_m: int = Field(default=50, gt=0, le=1_000, description="How far from a grid point its street view may be.")
+    outdoor_only: bool = Field(default=True, description="Leave out views from inside buildings.")
+    lookups_per_run: int = Field(default=20_000, gt=0, description="Points that one run asks for, nearest to the start first.")
+    recheck_after_days: int = Field(
+        default=180, gt=0, description="Days after which a point without a street view is asked again."
+    )
 
 
 class BufferSettings(Section):
@@ -72,17 +80,60 @@ class BufferSettings(Section):
 class CaptureSettings(Section):
     """Where the pictures come from."""
 
-    provider: Literal["folder"] = Field(
-        default="folder", description="`folder` reads an existing collection in the Stockholm naming."
+    provider: Literal["folder", "emulator", "google"] = Field(
+        default="folder", description="`folder` reads an existing collection in the Stockholm naming; the others ask a service."
     )
-    sources: list[Path] = Field(default_factory=list, description="Folders or tar files; its name is the `source` of its rows.")
-    licence: str = Field(default="NOASSERTION", min_length=1, description="SPDX id, `proprietary` or `NOASSERTION`.")
-    attribution: str = Field(default="unknown", min_length=1, description="Whom to name beside every picture.")
+    sources: list[Path] = Field(
+        default_factory=list, description="`folder`: folders or tar files; its name is the `source` of its rows."
+    )
+    licence: str = Field(default="NOASSERTION", min_length=1, description="`folder`: SPDX id, `proprietary` or `NOASSERTION`.")
+    attribution: str = Field(default="unknown", min_length=1, description="`folder`: whom to name beside every picture.")
     permission: str | None = Field(
-        default=None, description="Reference of the right to store and train; required where `licence` is `proprietary`."
+        default=None, description="Reference of the right to store and train, where the provider's terms forbid it."
     )
-    fov_deg: float = Field(default=90, gt=0, le=120)
+    headings_deg: list[Annotated[float, Field(ge=0, lt=360)]] = Field(
+        default=[0, 90, 180, 270], min_length=1, description="Absolute directions to look in, clockwise from north."
+    )
+    history: Literal["all", "newest"] = Field(default="all", description="Which dates of a place, where a service knows several.")
+    size: tuple[Annotated[int, Field(ge=64, le=640)], Annotated[int, Field(ge=64, le=640)]] = Field(
+        default=(640, 640), description="(width, height) in pixels to ask for."
+    )
+    pitch_deg: float = Field(default=0, ge=-90, le=90, description="Upwards from the horizon.")
+    fov_deg: float = Field(default=90, gt=0, le=120, description="Horizontal field of view.")
     commit_rows: int = Field(default=256, gt=0, description="Rows per commit: what a killed process can lose.")
+
+    @model_validator(mode="after")
+    def _different_headings(self) -> Self:
+        if len(set(self.headings_deg)) < len(self.headings_deg):
+            raise ValueError("headings_deg names a direction twice")
+        return self
+
+
+class ServiceSettings(Section):
+    """How a live service is asked. None of it can be switched off, only made slower or given a smaller budget."""
+
+    base_url: str | None = Field(
+        default=None, pattern=r"^https?://[^/]+/?$", description="The provider's own by default; the emulator starts by itself."
+    )
+    key_variable: str = Field(
+        default="GEOLOC_SERVICE_KEY", pattern=r"^[A-Z_][A-Z0-9_]*$", description="Environment variable that holds the key."
+    )
+    signing_secret_variable: str = Field(
+        default="GEOLOC_SERVICE_SECRET", pattern=r"^[A-Z_][A-Z0-9_]*$", description="Environment variable of the signing secret."
+    )
+    requests_per_second: float | None = Field(default=None, gt=0, le=500, description="20 by default; 500 for the emulator.")
+    concurrency: int = Field(default=8, gt=0, le=64, description="Requests in flight at once.")
+    deadline_s: float = Field(default=15, gt=0, le=300, description="From the first byte sent to the last received.")
+    max_bytes: int = Field(default=20 << 20, gt=0, description="A longer answer is given up.")
+    attempts: int = Field(default=5, gt=0, le=10, description="Of one request.")
+    images_per_day: int = Field(default=25_000, ge=0, description="Pictures asked for per day (UTC), all processes together.")
+
+
+class EmulatorSettings(Section):
+    """The emulated city that `provider: emulator` looks at."""
+
+    seed: int = Field(default=0, ge=0, description="Another seed is another city.")
+    latency_ms: float = Field(default=0, ge=0, le=10_000, description="Added to every answer.")
 
 
 class CropSettings(Section):
@@ -126,6 +177,7 @@ class AutomationSettings(Section):
     """When the system acts by itself."""
 
     batches_per_night: int = Field(default=4, gt=0, description="Batches that the nightly schedule asks for.")
+    rescan_after_days: int = Field(default=30, gt=0, description="A place whose last visit is older is asked for new dates.")
     retrain_after_rows: int = Field(default=2_000, gt=0, description="New usable rows that ask for a training.")
 
 
@@ -139,6 +191,8 @@ class Settings(Section):
     coverage: CoverageSettings = CoverageSettings()
     buffers: BufferSettings = BufferSettings()
     capture: CaptureSettings = CaptureSettings()
+    service: ServiceSettings = ServiceSettings()
+    emulator: EmulatorSettings = EmulatorSettings()
     crops: CropSettings = CropSettings()
     catalog: CatalogSettings = CatalogSettings()
     splits: SplitSettings = SplitSettings()

@@ -1,7 +1,8 @@
 """The table schemas: the seam between collection, dataset, learning and retrieval.
 
 One word per thing: a *location* is a registered place on the map; a *view* is one heading (or rotation) at a location; a
-*place* is what a picture must be matched to: a location; a *capture* is one picture of one view on one date.
+*place* is what a picture must be matched to: a location; a *capture* is one picture of one view on one date;
+a *visit* is one look at a location for whatever it has.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ STREET_VIEW_METADATA = pa.schema(
         pa.field("lookup_id", pa.string(), nullable=False),  # grid point id
         pa.field("requested_lat_deg", pa.float64(), nullable=False),
         pa.field("requested_lng_deg", pa.float64(), nullable=False),
-        pa.field("status", pa.string(), nullable=False),  # OK | ZERO_RESULTS
+        pa.field("status", pa.string(), nullable=False),  # OK | ZERO_RESULTS | NOT_FOUND | INVALID_REQUEST
         pa.field("pano_id", pa.string()),
         pa.field("lat_deg", pa.float64()),
         pa.field("lng_deg", pa.float64()),
@@ -60,6 +61,21 @@ CAPTURES = pa.schema(
         pa.field("creator", pa.string()),
         pa.field("status", pa.string(), nullable=False),  # ok | failed
         pa.field("failure", pa.string()),  # class of the failure where status is failed
+    ],
+    metadata=_METADATA,
+)
+
+# One row per visit of a location: what its provider offered then. Pending work is found here, and never remembered elsewhere.
+VISITS = pa.schema(
+    [
+        pa.field("location_id", pa.string(), nullable=False),
+        pa.field("batch", pa.string(), nullable=False),
+        pa.field("provider", pa.string(), nullable=False),
+        pa.field("visited_at", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("dates", pa.int32(), nullable=False),  # panoramas offered; 0 where there was nothing
+        pa.field("views_new", pa.int32(), nullable=False),  # rows that this visit added
+        pa.field("pending", pa.int32(), nullable=False),  # views to try again; the place is complete at 0
+        pa.field("run_id", pa.string(), nullable=False),
     ],
     metadata=_METADATA,
 )

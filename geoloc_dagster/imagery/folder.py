@@ -12,6 +12,7 @@ import logging
 import re
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -115,6 +116,10 @@ class FolderProvider:
     def location_ids(self) -> set[str]:
         """Every location that the sources hold pictures of."""
         return {location_id for index in self._current_indexes() for location_id in index.groups}
+
+    def session(self) -> AbstractAsyncContextManager[None]:
+        """Nothing has to be opened: every read opens its own file."""
+        return nullcontext()
 
     async def find(self, locations: Sequence[Location]) -> AsyncIterator[Panorama | Negative]:
         """The newest panorama of each location; `Negative` where the sources hold no picture of it.

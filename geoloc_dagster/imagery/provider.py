@@ -8,13 +8,27 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from geoloc_dagster.errors import ConfigError, PermissionMissingError
 
 Precision = Literal["day", "month", "unknown"]
-FailureKind = Literal["undecodable", "too_large", "unreadable"]
+FailureKind = Literal[
+    "undecodable",
+    "unreadable",
+    "no_imagery",
+    "invalid_request",
+    "too_large",
+    "not_an_image",
+    "truncated",
+    "rate_limited",
+    "server_error",
+    "timeout",
+    "network",
+    "invalid_answer",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +97,8 @@ class Panorama:
         source: the folder or archive that holds it; the provider's name for live ones.
         variant: tells panoramas of one location and date apart (image size, number within the collection).
         views: the views that exist; empty where any view can be asked for.
+        lat_deg: where the camera stood, if that is known more exactly than by the location; None otherwise.
+        lng_deg: likewise.
     """
 
     location: Location
@@ -93,6 +109,8 @@ class Panorama:
     pano_id: str | None = None
     sequence_id: str | None = None
     views: tuple[View, ...] = ()
+    lat_deg: float | None = None
+    lng_deg: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +154,10 @@ class Provider(Protocol):
     @property
     def terms(self) -> Terms:
         """Under which terms its pictures may be kept."""
+        ...
+
+    def session(self) -> AbstractAsyncContextManager[None]:
+        """Whatever one run needs open, such as connections; everything below is called inside it."""
         ...
 
     def find(self, locations: Sequence[Location]) -> AsyncIterator[Panorama | Negative]:
