@@ -143,6 +143,36 @@ class Failure:
     retryable: bool = False
 
 
+class CollectionStopped(Exception):  # noqa: N818 - a condition like StopIteration, not an error
+    """Nothing more may be asked now: the run ends well and goes on another time.
+
+    Attributes:
+        reason: the day's budget is spent, the service's quota is, or the service wants a long pause.
+        detail: what exactly, for people.
+    """
+
+    def __init__(self, reason: Literal["budget", "quota", "pause"], detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class RequestFailedError(Exception):
+    """One request that gave nothing after all its attempts; others may still succeed.
+
+    Attributes:
+        kind: the class of the failure.
+        detail: what exactly, for people; without keys.
+        retryable: whether asking another time may succeed.
+    """
+
+    def __init__(self, kind: FailureKind, detail: str, *, retryable: bool) -> None:
+        super().__init__(f"{kind}: {detail}")
+        self.kind: FailureKind = kind
+        self.detail = detail
+        self.retryable = retryable
+
+
 class Provider(Protocol):
     """A source of street-level imagery."""
 
