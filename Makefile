@@ -1,4 +1,4 @@
-# `make test` and `make stockholm` are the two that matter; the rest is for working on the code.
+# `make demo` and `make test` are the two that matter; the rest is for working on the code.
 # Everything lives in .venv; delete it (or `make clean`) and the next target sets it up again.
 
 SHELL := /bin/bash
@@ -13,7 +13,7 @@ CONFIG ?= examples/stockholm/geoloc.yaml
 PYTEST_ARGS ?=
 LOCK_FLAGS := --universal --python-version 3.11 --extra dev --no-annotate --no-emit-index-url --no-emit-find-links
 
-.PHONY: help setup test lint types pytest format lock docs dev stockholm clean
+.PHONY: help demo setup test lint types pytest format lock docs dev stockholm clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,7 +72,10 @@ lock: $(READY) ## Resolve requirements.lock again from pyproject.toml
 docs: $(READY) ## Write the README's error table again from errors.py
 	$(BIN)/python -m geoloc_dagster_tests.test_readme
 
-dev: $(READY) ## Open the Dagster UI on the data root of the last `geoloc run`
+demo: $(READY) ## The whole chain on an emulated city, offline, in minutes; everything goes to demo/
+	$(BIN)/geoloc demo demo
+
+dev: $(READY) ## Open the Dagster UI on the data of the last run, with its emulated city where it has one
 	$(BIN)/geoloc dev
 
 stockholm: $(READY) ## The whole chain on the Stockholm collection below DATA (default ../shared/data)

@@ -103,6 +103,33 @@ def run(config: Config = None, data_root: DataRoot = None, select: Select = None
 
 
 @app.command()
+def demo(
+    directory: Annotated[Path, typer.Argument(help="The demo region's folder; written if it is missing.")] = Path("demo"),
+    data_root: DataRoot = None,
+) -> None:
+    """Make everything on an emulated city, offline and without a key: lookups, pictures, model, evaluation, release."""
+    settings = _settings(starter.write_demo(directory), data_root)
+    summary = _materialise(settings, None)
+    _show_summary(settings, summary)
+
+
+@app.command()
+def emulator(
+    config: Config = None,
+    data_root: DataRoot = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")] = 8300,
+) -> None:
+    """Serve the emulated city of a region over HTTP until it is interrupted."""
+    from geoloc_dagster.emulator.__main__ import main as serve
+
+    settings = load_settings(config, data_root=data_root)
+    lat_deg, lng_deg = settings.region.start_point
+    arguments = [f"--origin={lat_deg},{lng_deg}", f"--seed={settings.emulator.seed}", f"--port={port}"]
+    typer.echo(f"other commands use it with GEOLOC_EMULATOR_URL=http://127.0.0.1:{port}", err=True)
+    serve([*arguments, f"--latency-ms={settings.emulator.latency_ms}", "--foreground"])
+
+
+@app.command()
 def train(
     recipe: Annotated[str, typer.Option("--recipe", help="One of the configuration's recipes.")],
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on with an interrupted training of it.")] = True,
@@ -203,13 +230,16 @@ def dev(
         if not here.is_file() or here.resolve() == last.config:
             config, data_root = last.config, last.data_root
     path = find_config(config, os.environ, Path.cwd())
-    layout = claim_data_root(load_settings(path, data_root=data_root))
+    settings = load_settings(path, data_root=data_root)
+    layout = claim_data_root(settings)
     environment = {
         **os.environ,
         "GEOLOC_CONFIG": str(path),
         "GEOLOC_DATA_ROOT": str(layout.root),
         "DAGSTER_HOME": str(starter.prepare_home(layout)),
     }
+    if "emulator" in (settings.coverage.provider, settings.capture.provider):
+        environment |= _start_emulator(settings)
     typer.echo(f"region folder {path.parent}, data root {layout.root}: http://127.0.0.1:{port}", err=True)
     command = [sys.executable, "-m", "dagster", "dev", "-h", "127.0.0.1", "-p", str(port), "-m", "geoloc_dagster.definitions"]
     os.execve(sys.executable, command, environment)
@@ -233,15 +263,31 @@ def _materialise(settings: Settings, select: str | None, *, resume: bool = True)
 
 
 def _show_summary(settings: Settings, summary: dict[str, Any]) -> None:
-    from geoloc_dagster.console import summary_table
+    from geoloc_dagster.console import figures_table, summary_table
 
     layout = Layout(settings.data_root)
-    Console().print(summary_table(summary or read_json(layout.reports / "summary.json")))
-    typer.echo(f"everything is below {layout.root}; figures in {layout.reports / 'summary.json'}")
+    summary = summary or read_json(layout.reports / "summary.json")
+    console = Console()
+    for table in (summary_table(summary), figures_table(summary)):
+        if table is not None:
+            console.print(table)
+    typer.echo(f"{summary.get('seconds', 0) / 60:.1f} minutes; everything is below {layout.root}")
+    typer.echo(f"figures and pictures: {layout.report}")
     if (layout.releases / "CURRENT.json").is_file():
         typer.echo("next: geoloc predict PHOTO, or geoloc dev for the Dagster UI")
     else:
         typer.echo("next: geoloc run (without --select) makes a release; geoloc dev opens the Dagster UI")
+
+
+def _start_emulator(settings: Settings) -> dict[str, str]:
+    """Start the emulated city for all processes of the UI; it ends with them, because they inherit its lifeline."""
+    import datetime as dt
+
+    from geoloc_dagster.emulator.shared import URL_VARIABLE, shared_emulator
+
+    url = shared_emulator(settings, today=dt.datetime.now(dt.UTC).date(), inheritable=True)
+    typer.echo(f"emulated city: {url}", err=True)
+    return {URL_VARIABLE: url}
 
 
 def _limited(answer: dict[str, Any], top: int) -> dict[str, Any]:

@@ -121,6 +121,19 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     return table
 
 
+def figures_table(summary: Mapping[str, Any]) -> Table | None:
+    """How well each recipe and baseline finds held-out places again; None where nothing has been evaluated."""
+    lines = summary.get("figures", [])
+    if not lines:
+        return None
+    table = Table(title="Held-out places found again, newest pictures among older ones", title_justify="left")
+    table.add_column("descriptor")
+    table.add_column("recall")
+    for label, value in lines:
+        table.add_row(str(label), str(value))
+    return table
+
+
 def prediction_table(photo: str, prediction: Prediction, top: int) -> Table:
     """The answer for one photo and the candidates behind it."""
     table = Table(title=f"{photo}: {prediction.lat_deg:.6f}, {prediction.lng_deg:.6f} (lat, lng)", title_justify="left")

@@ -135,6 +135,13 @@ class ServiceUnavailableError(GeolocError):
     default_remedy = "Everything collected so far is kept; run the same command again when the service answers."
 
 
+class CoverageIncompleteError(GeolocError):
+    """Not every grid point has been looked up; buffers built now would leave out streets and keep them out."""
+
+    code = "GEO-309"
+    default_remedy = "Materialise `street_view_metadata` again; each run goes on where the last one stopped."
+
+
 # --- dataset (4xx) --------------------------------------------------------------------------------------------------
 class LeakageError(GeolocError):
     """Two splits share a location, a panorama or a near-duplicate picture."""

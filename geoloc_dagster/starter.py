@@ -16,6 +16,7 @@ from geoloc_dagster.storage import read_json, translated_errors, write_bytes, wr
 
 TEMPLATE_NAME = "my_region"
 _FILES = ("geoloc.yaml", "definitions.py", "workspace.yaml", "region.geojson")
+_DEMO_FILES = ("geoloc.yaml", "definitions.py", "workspace.yaml", "region.geojson", "recipes/retrieval.yaml")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 
@@ -49,6 +50,21 @@ def write_region(directory: Path, name: str | None = None) -> list[Path]:
             text = (templates / target.name).read_text(encoding="utf-8")
             write_bytes(target, text.replace(TEMPLATE_NAME, region).encode())
     return targets
+
+
+def write_demo(directory: Path) -> Path:
+    """Write the demo region's folder where its configuration is not there yet; returns the configuration.
+
+    Raises:
+        DataRootError: the folder cannot be written.
+    """
+    demo = resources.files("geoloc_dagster") / "templates" / "demo"
+    with translated_errors(directory):
+        for name in _DEMO_FILES:
+            target = directory / name
+            if not target.exists():
+                write_bytes(target, (demo / name).read_bytes())
+    return directory / "geoloc.yaml"
 
 
 def prepare_home(layout: Layout) -> Path:

@@ -104,8 +104,13 @@ class Layout:
 
     @property
     def reports(self) -> Path:
-        """Folder of `summary.json`."""
+        """Folder of `summary.json` and the report."""
         return self.root / "reports"
+
+    @property
+    def report(self) -> Path:
+        """The page that says what the last run made."""
+        return self.reports / "report.html"
 
     @property
     def dagster_home(self) -> Path:

@@ -1,6 +1,11 @@
-"""Which batches still have to be collected; found in the tables, never remembered elsewhere."""
+"""Which batches still have to be collected, and which are due for another visit; found in the tables, never remembered."""
 
 from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+
+import pyarrow.compute as pc
 
 from geoloc_dagster.config import Layout
 from geoloc_dagster.geo.batches import BatchKey
@@ -9,23 +14,73 @@ from geoloc_dagster.storage import open_table, read_parquet
 
 def registered_batches(layout: Layout) -> list[str]:
     """Every registered batch, largest spacing first and in rank order within it; empty before `buffer_csvs`."""
-    if not layout.locations.is_file():
-        return []
-    table = read_parquet(layout.locations, columns=["batch", "series"])
-    order = list(dict.fromkeys(table.column("series").to_pylist()))  # as registered: largest spacing first
-    keys = {BatchKey.parse(text) for text in table.column("batch").to_pylist()}
-    return [str(key) for key in sorted(keys, key=lambda key: (order.index(key.series), key.number))]
+    return list(_locations_by_batch(layout))
 
 
-def collected_batches(layout: Layout) -> set[str]:
-    """Batches with at least one row in `panoramas`."""
-    dataset = open_table(layout.panoramas)
+def complete_locations(visits_path: Path, *, since: dt.datetime | None = None) -> set[str]:
+    """Locations that gave everything they had, at a visit at or after `since` (aware) or at any time."""
+    dataset = open_table(visits_path)
     if dataset is None:
         return set()
-    return set(dataset.to_table(columns=["batch"]).column("batch").unique().to_pylist())
+    visits = dataset.to_table(columns=["location_id", "visited_at"], filter="pending = 0")
+    if since is not None:
+        visits = visits.filter(pc.greater_equal(visits["visited_at"], since))  # pyright: ignore[reportAttributeAccessIssue]
+    return set(visits["location_id"].to_pylist())
 
 
-def pending_batches(layout: Layout) -> list[str]:
-    """Registered batches without any capture, in the order in which they should be collected."""
-    collected = collected_batches(layout)
-    return [key for key in registered_batches(layout) if key not in collected]
+def pending_batches(layout: Layout) -> dict[str, int]:
+    """Registered batches with locations that were never visited to the end, and how many, in the order to collect them."""
+    return _lacking(layout, complete_locations(layout.visits))
+
+
+def stale_batches(layout: Layout, before: dt.datetime) -> dict[str, int]:
+    """Complete batches with locations whose last complete visit was before `before` (aware), and how many."""
+    pending = pending_batches(layout)
+    stale = _lacking(layout, complete_locations(layout.visits, since=before))
+    return {key: count for key, count in stale.items() if key not in pending}
+
+
+def within_budget(batches: dict[str, int], views: int | None, views_per_location: float) -> list[str]:
+    """The first batches that a budget of views is expected to pay for; at least one where there is any budget at all.
+
+    Args:
+        batches: locations to visit per batch, in order.
+        views: that may be asked for; without limit when None.
+        views_per_location: expected.
+    """
+    if views is None:
+        return list(batches)
+    chosen: list[str] = []
+    for key, count in batches.items():
+        if views <= 0:
+            break
+        chosen.append(key)
+        views -= round(count * views_per_location)
+    return chosen
+
+
+def dates_per_location(visits_path: Path) -> float:
+    """Mean number of dates that visited locations had; 1 before the first visit."""
+    dataset = open_table(visits_path)
+    if dataset is None or dataset.count_rows() == 0:
+        return 1.0
+    mean = pc.mean(dataset.to_table(columns=["dates"])["dates"]).as_py()  # pyright: ignore[reportAttributeAccessIssue]
+    return max(1.0, float(mean))
+
+
+def _locations_by_batch(layout: Layout) -> dict[str, list[str]]:
+    if not layout.locations.is_file():
+        return {}
+    table = read_parquet(layout.locations, columns=["location_id", "batch", "series"])
+    order = list(dict.fromkeys(table.column("series").to_pylist()))  # as registered: largest spacing first
+    locations: dict[str, list[str]] = {}
+    for location_id, batch in zip(table.column("location_id").to_pylist(), table.column("batch").to_pylist(), strict=True):
+        locations.setdefault(batch, []).append(location_id)
+    keys = sorted(map(BatchKey.parse, locations), key=lambda key: (order.index(key.series), key.number))
+    return {str(key): locations[str(key)] for key in keys}
+
+
+def _lacking(layout: Layout, complete: set[str]) -> dict[str, int]:
+    """Batches that hold other locations than these, with their number."""
+    counts = {key: sum(id not in complete for id in ids) for key, ids in _locations_by_batch(layout).items()}
+    return {key: count for key, count in counts.items() if count}

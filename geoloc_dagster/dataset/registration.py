@@ -13,13 +13,14 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from geoloc_dagster.config import Layout, Settings
-from geoloc_dagster.errors import IntegrityError
+from geoloc_dagster.errors import CoverageIncompleteError, IntegrityError
 from geoloc_dagster.geo.batches import buffer_series
 from geoloc_dagster.geo.boundary import Boundary, contains, read_boundary
 from geoloc_dagster.geo.buffer_csv import read_buffer_csv, write_buffer_csv
 from geoloc_dagster.geo.buffers import assign_batches, build_buffers
 from geoloc_dagster.geo.spacing import close_pairs
 from geoloc_dagster.imagery.coverage import covered_locations
+from geoloc_dagster.imagery.lookups import unanswered
 from geoloc_dagster.imagery.provider import Location
 from geoloc_dagster.storage import read_geoparquet, read_parquet, write_geoparquet
 
@@ -60,10 +61,13 @@ def register_locations(settings: Settings, layout: Layout) -> Registration:
 
     Raises:
         BufferCsvError: an existing CSV cannot be used; nothing is written then.
+        CoverageIncompleteError: grid points are still to be looked up at a live service.
     """
     boundary = read_boundary(layout.boundary)
     registered = pd.DataFrame(read_geoparquet(layout.locations).drop(columns="geometry")) if layout.locations.is_file() else None
     files = [settings.resolve(path) for path in settings.buffers.files]
+    if settings.coverage.provider != "csv" and not files:
+        _require_coverage(layout)
     if files:
         candidates = pd.concat([read_buffer_csv(path) for path in files], ignore_index=True)
     else:
@@ -100,6 +104,13 @@ def batch_locations(layout: Layout, batch: str) -> list[Location]:
     if not rows:
         raise IntegrityError(f"batch {batch} is not in {layout.locations}", "Materialise `buffer_csvs` again.")
     return [Location(row["location_id"], row["lat_deg"], row["lng_deg"], row["pano_id"], row["captured_on"]) for row in rows]
+
+
+def _require_coverage(layout: Layout) -> None:
+    points = read_geoparquet(layout.grid_points)
+    missing = unanswered(points, layout.street_view_metadata)
+    if missing:
+        raise CoverageIncompleteError(f"{missing:,} of {len(points):,} grid points have not been looked up yet")
 
 
 def _count_close_pairs(locations: pd.DataFrame, spacings_m: list[int]) -> dict[str, int]:

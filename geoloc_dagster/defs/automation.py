@@ -24,6 +24,12 @@ def refresh_condition() -> dg.AutomationCondition:
     return (due & ready & ~AC.in_progress()).with_label("follow_inputs")
 
 
+def after_checks_condition() -> dg.AutomationCondition:
+    """Follow the inputs, but only once every check of theirs has passed, warnings included: buffers wait for all lookups."""
+    passed = AC.all_deps_match(AC.all_checks_match(AC.check_passed())).with_label("all_deps_checks_passed")
+    return (refresh_condition() & passed).with_label("follow_checked_inputs")
+
+
 def fan_in_condition(region: Region, partitioned: str) -> dg.AutomationCondition:
     """Follow all partitions of `partitioned` without waiting for those that are still to be collected, or failed.
 
@@ -88,8 +94,43 @@ def build_retraining_sensor(region: Region) -> dg.SensorDefinition:
     return retraining
 
 
+def build_schedules(region: Region) -> list[dg.ScheduleDefinition]:
+    """Every schedule of the region; lookups only where a live service is asked."""
+    lookups = [] if region.settings.coverage.provider == "csv" else [build_lookup_schedule(region)]
+    return [*lookups, build_collection_schedule(region)]
+
+
+def build_lookup_schedule(region: Region) -> dg.ScheduleDefinition:
+    """Every night, look up the next grid points, as many as one run may."""
+    job = dg.define_asset_job(
+        f"{region.name}_lookups",
+        selection=dg.AssetSelection.assets(region.key("street_view_metadata")),
+        description="Ask the service about the next grid points.",
+    )
+
+    @dg.schedule(
+        name=f"{region.name}_nightly_lookups",
+        job=job,
+        cron_schedule="0 0 * * *",
+        execution_timezone="UTC",
+        description=f"Asks about the next {region.settings.coverage.lookups_per_run:,} grid points, nearest to the start first.",
+    )
+    def nightly_lookups(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        from geoloc_dagster.imagery.lookups import points_due
+
+        if not region.layout.grid_points.is_file():
+            return dg.SkipReason("there is no grid yet; materialise the group `region` first")
+        due = points_due(region.settings, region.layout, now=context.scheduled_execution_time)
+        if due == 0:
+            return dg.SkipReason("every grid point has an answer that is still valid")
+        night = context.scheduled_execution_time.date().isoformat()
+        return dg.RunRequest(run_key=f"lookups-{night}", tags=_nightly(region))
+
+    return nightly_lookups
+
+
 def build_collection_schedule(region: Region) -> dg.ScheduleDefinition:
-    """Every night, collect the batches that have nothing yet, in rank order."""
+    """Every night, collect the next batches within the budgets: first what was never visited to the end, then revisits."""
     job = dg.define_asset_job(
         f"{region.name}_collection",
         selection=dg.AssetSelection.assets(region.key("panoramas")),
@@ -102,22 +143,21 @@ def build_collection_schedule(region: Region) -> dg.ScheduleDefinition:
         job=job,
         cron_schedule="0 1 * * *",
         execution_timezone="UTC",
-        description="Asks for the next batches without any capture, as many as a night allows.",
+        description="Asks for the next batches that are not complete, then for those due for another visit, within the budgets.",
     )
     def nightly_collection(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
-        from geoloc_dagster.dataset.pending import pending_batches
+        from geoloc_dagster.imagery.nightly import batches_of_the_night
 
-        pending = pending_batches(region.layout)[: region.settings.automation.batches_per_night]
-        if not pending:
-            return dg.SkipReason("every registered batch has been collected")
-        night = context.scheduled_execution_time.date().isoformat()
+        night = context.scheduled_execution_time
+        keys, reason = batches_of_the_night(region.settings, region.layout, night)
+        if not keys:
+            return dg.SkipReason(reason)
         return [
-            dg.RunRequest(
-                run_key=f"{night}-{key}",
-                partition_key=key,
-                tags={"geoloc/region": region.name, "geoloc/trigger": "nightly"},
-            )
-            for key in pending
+            dg.RunRequest(run_key=f"{night.date().isoformat()}-{key}", partition_key=key, tags=_nightly(region)) for key in keys
         ]
 
     return nightly_collection
+
+
+def _nightly(region: Region) -> dict[str, str]:
+    return {"geoloc/region": region.name, "geoloc/trigger": "nightly"}

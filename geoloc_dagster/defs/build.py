@@ -12,7 +12,7 @@ from geoloc_dagster.config import Settings
 from geoloc_dagster.config.loader import load_settings
 from geoloc_dagster.defs.assets import collection, coverage, dataset, release, training
 from geoloc_dagster.defs.assets import region as region_assets
-from geoloc_dagster.defs.automation import build_automation_sensor, build_collection_schedule, build_retraining_sensor
+from geoloc_dagster.defs.automation import build_automation_sensor, build_retraining_sensor, build_schedules
 from geoloc_dagster.defs.checks import build_checks
 from geoloc_dagster.defs.region import Region
 from geoloc_dagster.defs.resources import Clock, Imagery, Mlflow
@@ -34,20 +34,21 @@ def build_definitions(
     """
     region = Region(settings or load_settings(None if config is None else Path(config)))
     modules = (region_assets, coverage, collection, dataset, training, release)
+    overrides = dict(resource_overrides or {})
+    clock: Clock = overrides.setdefault("clock", Clock())
     resources: dict[str, Any] = {
-        "clock": Clock(),
-        "imagery": Imagery(region.settings),
+        "imagery": Imagery(region.settings, clock),
         "mlflow": Mlflow(
             tracking_uri=region.layout.mlflow_uri,
             artifact_location=str(region.layout.mlflow_artifacts),
             experiment=region.model_name,
         ),
-        **(resource_overrides or {}),
+        **overrides,
     }
     return dg.Definitions(
         assets=[asset for module in modules for asset in module.build(region)],
         asset_checks=build_checks(region),
-        schedules=[build_collection_schedule(region)],
+        schedules=build_schedules(region),
         sensors=[build_automation_sensor(region), build_retraining_sensor(region)],
         resources=resources,
         executor=dg.in_process_executor,

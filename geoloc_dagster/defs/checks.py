@@ -13,6 +13,17 @@ if TYPE_CHECKING:
     from geoloc_dagster.dataset.registration import Registration
 
 
+def coverage_complete(region: Region, points_left: int) -> dg.AssetCheckResult:
+    """Whether every grid point has an answer; a warning, because a city takes several nights."""
+    return dg.AssetCheckResult(
+        check_name="complete",
+        asset_key=region.key("street_view_metadata"),
+        passed=points_left == 0,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"not_looked_up": points_left},
+    )
+
+
 def spacing_check(region: Region, registration: "Registration") -> list[dg.AssetCheckResult]:
     """Spacing (a warning for imported CSVs, which are kept as published) and containment of the registered locations."""
     close = registration.close_pairs

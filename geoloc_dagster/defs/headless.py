@@ -21,7 +21,7 @@ from geoloc_dagster.defs.progress import set_listener
 from geoloc_dagster.defs.region import Region
 from geoloc_dagster.errors import GeolocError, StepFailedError
 from geoloc_dagster.starter import prepare_home
-from geoloc_dagster.storage import read_json, write_json
+from geoloc_dagster.storage import read_json, write_bytes, write_json
 
 _COUNTS = ("dagster/partition_row_count", "dagster/row_count")
 
@@ -234,6 +234,7 @@ def _partitions(runner: _Runner, kind: str, instance: dg.DagsterInstance) -> lis
 def _summarise(runner: _Runner, settings: Settings, seconds: float) -> dict[str, Any]:
     """Merge this run into the summary: figures of assets that were not selected stay."""
     from geoloc_dagster.evaluation.summary import recipe_figures
+    from geoloc_dagster.viz.report import run_report
 
     path = runner.layout.reports / "summary.json"
     previous: dict[str, Any] = read_json(path) if path.is_file() else {}
@@ -246,6 +247,7 @@ def _summarise(runner: _Runner, settings: Settings, seconds: float) -> dict[str,
         **recipe_figures(runner.layout, settings.recipes),
     }
     write_json(path, summary)
+    write_bytes(runner.layout.report, run_report(settings, runner.layout, summary).encode())
     return summary
 
 

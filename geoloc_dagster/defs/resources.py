@@ -17,6 +17,7 @@ from geoloc_dagster.config import Settings
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from geoloc_dagster.imagery.google import GoogleStreetView
     from geoloc_dagster.imagery.provider import Provider
     from geoloc_dagster.learning.tracking import MlflowTarget
     from geoloc_dagster.prediction.champion import Champion
@@ -31,19 +32,39 @@ class Clock(dg.ConfigurableResource):
 
 
 class Imagery:
-    """The provider of street views that the configuration names; a plain object, as it needs no configuration of its own."""
+    """The services that the configuration names; a plain object, as it needs no configuration of its own.
 
-    def __init__(self, settings: Settings) -> None:
+    An emulated city is a process of its own, started when it is first asked and ended with this process, unless
+    GEOLOC_EMULATOR_URL names one that runs already.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
         self._settings = settings
+        self._clock = clock
         self._provider: Provider | None = None
+        self._coverage: GoogleStreetView | None = None
 
     def provider(self) -> Provider:
-        """Build the provider once per process: indexing an archive takes seconds."""
+        """Build the provider of pictures once per process: indexing an archive takes seconds."""
         from geoloc_dagster.imagery.factory import build_provider
 
         if self._provider is None:
-            self._provider = build_provider(self._settings)
+            self._provider = build_provider(self._settings, emulator_url=self._emulator_url, now=self._clock.now)
         return self._provider
+
+    def coverage(self) -> GoogleStreetView:
+        """The service that lookups ask."""
+        from geoloc_dagster.imagery.factory import build_street_view
+
+        if self._coverage is None:
+            name = self._settings.coverage.provider
+            self._coverage = build_street_view(self._settings, name, emulator_url=self._emulator_url, now=self._clock.now)
+        return self._coverage
+
+    def _emulator_url(self) -> str:
+        from geoloc_dagster.emulator.shared import shared_emulator
+
+        return shared_emulator(self._settings, today=self._clock.now().date())
 
 
 class Mlflow(dg.ConfigurableResource):

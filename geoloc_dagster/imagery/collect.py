@@ -1,69 +1,78 @@
 """The collection engine: from the locations of one batch to rows of the captures table, resumable at any instant.
 
 Which views a table still lacks is an anti-join on `capture_id`, known before anything is fetched. Rows are committed
-`commit_rows` at a time, so a killed process loses at most what it had not committed, and the next run goes on there.
+`commit_rows` at a time, so a killed process loses at most what it had not committed, and the next run goes on there. A
+location that gave everything it has leaves a row in the visits table, after its captures are committed: until its next visit
+is due, nothing at all is asked about it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
-import hashlib
-import json
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-
-from geoloc_dagster.dataset.schema import CAPTURES
-from geoloc_dagster.errors import ImageError
+from geoloc_dagster.config import Layout, Settings
+from geoloc_dagster.config.settings import CaptureSettings
+from geoloc_dagster.dataset.pending import complete_locations
+from geoloc_dagster.dataset.registration import batch_locations
 from geoloc_dagster.geo.batches import BatchKey
-from geoloc_dagster.imagery.provider import Capture, Failure, Location, Negative, Panorama, Provider, View
-from geoloc_dagster.imagery.quality import open_header
-from geoloc_dagster.storage import append_rows, open_table, table_version
+from geoloc_dagster.imagery.provider import (
+    CollectionStopped,
+    Location,
+    Negative,
+    Panorama,
+    Provider,
+    RequestFailedError,
+    View,
+)
+from geoloc_dagster.imagery.writer import CaptureWriter, CollectionResult, capture_id, known_ids
 
-_MAX_COMMIT_BYTES = 256 << 20  # commits earlier when pictures are large, so that memory stays bounded
+__all__ = ["CollectionResult", "capture_id", "collect_batch", "collect_region_batch", "requested_views"]
 
 
-@dataclass(frozen=True, slots=True)
-class CollectionResult:
-    """What one run collected.
+async def collect_region_batch(
+    settings: Settings,
+    layout: Layout,
+    provider: Provider,
+    batch: str,
+    *,
+    run_id: str,
+    now: dt.datetime,
+    progress: Callable[[int, int], None] | None = None,
+) -> CollectionResult:
+    """Collect what is due of one registered batch, as the configuration says.
 
-    Attributes:
-        rows_new: rows added by this run.
-        rows_total: rows of the batch in the table afterwards.
-        failures_by_kind: views that gave no usable picture in this run, by kind.
-        bytes: bytes of the pictures added by this run.
-        table_version: version of the table that holds all of them.
-        negatives: locations of the batch at which the provider has nothing.
-        pending: views that failed in a way that the next run tries again.
+    At a live service a place that was complete less than `automation.rescan_after_days` ago is left alone; a folder costs
+    nothing to look into, so it always is.
+
+    Raises:
+        IntegrityError: the batch is not registered.
+        As `collect_batch`.
     """
-
-    rows_new: int
-    rows_total: int
-    failures_by_kind: dict[str, int]
-    bytes: int
-    table_version: int
-    negatives: int = 0
-    pending: int = 0
-
-
-def capture_id(provider: str, panorama: Panorama, view: View) -> str:
-    """The identity of a capture, 32 hex characters, stable between runs and known before it is fetched.
-
-    A hash of provider, source, location, capture date, rotation or requested heading, pitch, field of view and variant.
-    The panorama id is not part of it: those change from night to night.
-    """
-    captured_on = None if panorama.captured_on is None else panorama.captured_on.isoformat()
-    looks = [_number(value) for value in (view.heading_deg, view.pitch_deg, view.fov_deg)]
-    parts = [provider, panorama.source, panorama.location.location_id, captured_on, view.rotation, *looks, panorama.variant]
-    return hashlib.sha256(json.dumps(parts, ensure_ascii=True).encode()).hexdigest()[:32]
+    live = settings.capture.provider != "folder"
+    return await collect_batch(
+        provider,
+        batch_locations(layout, batch),
+        batch,
+        layout.panoramas,
+        visits_path=layout.visits,
+        run_id=run_id,
+        now=now,
+        commit_rows=settings.capture.commit_rows,
+        views=requested_views(settings.capture),
+        complete_since=now - dt.timedelta(days=settings.automation.rescan_after_days) if live else None,
+        concurrency=settings.service.concurrency if live else 1,
+        progress=progress,
+    )
 
 
-def _number(value: float | None) -> str | None:
-    return None if value is None else format(value, ".4f")
+def requested_views(capture: CaptureSettings) -> list[View]:
+    """The views to ask a live service for at every location; none for a folder, whose panoramas name their own."""
+    if capture.provider == "folder":
+        return []
+    return [View(heading_deg, None, capture.pitch_deg, capture.fov_deg) for heading_deg in capture.headings_deg]
 
 
 async def collect_batch(
@@ -72,10 +81,13 @@ async def collect_batch(
     batch: str,
     table_path: Path,
     *,
+    visits_path: Path,
     run_id: str,
     now: dt.datetime,
     commit_rows: int,
     views: Sequence[View] = (),
+    complete_since: dt.datetime | None = None,
+    concurrency: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> CollectionResult:
     """Collect every date of every view at the locations of one batch that the table does not hold yet.
@@ -85,150 +97,99 @@ async def collect_batch(
         locations: the locations of the batch.
         batch: its key, e.g. `100m-0003`.
         table_path: the captures table; written on the first commit.
+        visits_path: the visits table.
         run_id: recorded in every row of this run.
         now: time zone aware; recorded as `fetched_at` of every row of this run.
         commit_rows: rows per commit.
         views: the views to ask for where a panorama does not name its own.
+        complete_since: a location with a complete visit at or after this is left alone; every location is visited without it.
+        concurrency: locations that are visited at once.
         progress: called with (locations done, locations) after each location.
 
     Raises:
         PermissionMissingError: the provider's terms forbid storing or training and no permission is on record.
+        ServiceKeyError, ServiceBlockedError, ServiceUnavailableError: the provider will not or cannot go on. Everything
+            collected before is committed first.
         DiskFullError: rows committed before stay; the next run goes on after them.
         DataRootError: the table's folder cannot be written.
     """
     BatchKey.parse(batch)
     provider.terms.require(provider.name)
-    writer = _Writer(provider, batch, table_path, run_id, now, commit_rows)
-    writer.skip(_known_ids(table_path, locations))
-    done = 0
-    async for found in provider.find(locations):
-        if isinstance(found, Negative):
-            writer.negatives += 1
-        else:
-            for panorama in await provider.history(found):
-                missing = writer.missing(panorama, views)
-                if missing:
-                    async for answer in provider.capture(panorama, missing):
-                        writer.add(answer)
-        done += 1
-        if progress is not None:
-            progress(done, len(locations))
-    return writer.finish()
-
-
-def _known_ids(table_path: Path, locations: Sequence[Location]) -> set[str]:
-    """Ids of the captures that the table holds of these locations, in whatever batch."""
-    table = open_table(table_path)
-    if table is None or not locations:
-        return set()
-    quoted = ", ".join("'" + location.location_id.replace("'", "''") + "'" for location in locations)
-    rows = table.to_table(columns=["capture_id"], filter=f"location_id IN ({quoted})")
-    return set(rows["capture_id"].to_pylist())
-
-
-@dataclass
-class _Writer:
-    """Turns answers into rows and commits them; counts what happened."""
-
-    provider: Provider
-    batch: str
-    table_path: Path
-    run_id: str
-    now: dt.datetime
-    commit_rows: int
-    negatives: int = 0
-    _known: set[str] = field(default_factory=set[str])
-    _rows: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    _buffered: int = 0
-    _rows_new: int = 0
-    _bytes: int = 0
-    _pending: int = 0
-    _failures: Counter[str] = field(default_factory=Counter[str])
-
-    def skip(self, ids: set[str]) -> None:
-        self._known |= ids
-
-    def missing(self, panorama: Panorama, views: Sequence[View]) -> list[View]:
-        wanted = panorama.views or tuple(views)
-        return [view for view in wanted if capture_id(self.provider.name, panorama, view) not in self._known]
-
-    def add(self, answer: Capture | Failure) -> None:
-        if isinstance(answer, Failure) and answer.retryable:
-            self._failures[answer.kind] += 1
-            self._pending += 1
-            return
-        row = self._row(answer)
-        if row["failure"] is not None:
-            self._failures[row["failure"]] += 1
-        self._known.add(row["capture_id"])
-        self._rows.append(row)
-        self._buffered += len(row.get("image") or b"")
-        if len(self._rows) >= self.commit_rows or self._buffered >= _MAX_COMMIT_BYTES:
-            self._commit()
-
-    def finish(self) -> CollectionResult:
-        # A batch without pictures still leaves a table behind, so that what follows can tell "none" from "never run".
-        if self._rows or open_table(self.table_path) is None:
-            self._commit()
-        table = open_table(self.table_path)
-        return CollectionResult(
-            rows_new=self._rows_new,
-            rows_total=0 if table is None else int(table.count_rows(filter=f"batch = '{self.batch}'")),
-            failures_by_kind=dict(self._failures),
-            bytes=self._bytes,
-            table_version=table_version(self.table_path),
-            negatives=self.negatives,
-            pending=self._pending,
-        )
-
-    def _commit(self) -> None:
-        append_rows(self.table_path, pa.Table.from_pylist(self._rows, schema=CAPTURES))
-        self._rows_new += len(self._rows)
-        self._bytes += self._buffered
-        self._rows, self._buffered = [], 0
-
-    def _row(self, answer: Capture | Failure) -> dict[str, Any]:
-        panorama, view, location = answer.panorama, answer.view, answer.panorama.location
-        return {
-            "capture_id": capture_id(self.provider.name, panorama, view),
-            "batch": self.batch,
-            "provider": self.provider.name,
-            "source": panorama.source,
-            "pano_id": panorama.pano_id,
-            "sequence_id": panorama.sequence_id,
-            "location_id": location.location_id,
-            "lat_deg": location.lat_deg,
-            "lng_deg": location.lng_deg,
-            "captured_on": panorama.captured_on,
-            "capture_precision": panorama.precision,
-            "heading_deg": view.heading_deg,
-            "rotation": view.rotation,
-            "pitch_deg": view.pitch_deg,
-            "fov_deg": view.fov_deg,
-            "fetched_at": self.now,
-            "run_id": self.run_id,
-            "licence": self.provider.terms.licence,
-            "attribution": self.provider.terms.attribution,
-            **_picture_columns(answer),
-        }
-
-
-def _picture_columns(answer: Capture | Failure) -> dict[str, Any]:
-    """Bytes, size and status; the bytes of something that is no picture are kept, marked as failed, for whoever asks why."""
-    if isinstance(answer, Failure):
-        return {"status": "failed", "failure": answer.kind}
-    width = height = failure = None
+    complete = set[str]() if complete_since is None else complete_locations(visits_path, since=complete_since)
+    due = [location for location in locations if location.location_id not in complete]
+    writer = CaptureWriter(
+        provider, batch, table_path, visits_path, run_id, now, commit_rows, total=len(locations), progress=progress
+    )
+    writer.completed = len(locations) - len(due)
+    writer.skip(known_ids(table_path, due))
+    stopped: str | None = None
     try:
-        width, height = open_header(answer.image).size
-    except ImageError:
-        failure = "undecodable"
-    return {
-        "image": answer.image,
-        "sha256": hashlib.sha256(answer.image).hexdigest(),
-        "width": width,
-        "height": height,
-        "source_url": answer.source_url,
-        "creator": answer.creator,
-        "status": "ok" if failure is None else "failed",
-        "failure": failure,
-    }
+        async with provider.session():
+            await _visit_all(provider, provider.find(due), writer, views, concurrency)
+    except CollectionStopped as stop:
+        stopped = str(stop)
+    finally:
+        writer.flush()
+    return writer.result(stopped)
+
+
+async def _visit_all(
+    provider: Provider,
+    found: AsyncIterator[Panorama | Negative | RequestFailedError],
+    writer: CaptureWriter,
+    views: Sequence[View],
+    concurrency: int,
+) -> None:
+    """Visit the locations that `found` yields, several at a time.
+
+    A stop lets what is in flight arrive, because it has been asked for and counted; an error ends everything at once.
+    """
+    lock = asyncio.Lock()  # an async generator has one reader at a time
+    stops: list[CollectionStopped] = []
+
+    async def work() -> None:
+        try:
+            while not stops:
+                async with lock:
+                    answer = await anext(found)
+                await _visit(provider, answer, writer, views)
+        except StopAsyncIteration:
+            return
+        except CollectionStopped as stop:
+            stops.append(stop)
+
+    tasks = [asyncio.create_task(work()) for _ in range(concurrency)]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    if stops:
+        raise stops[0]
+
+
+async def _visit(
+    provider: Provider, found: Panorama | Negative | RequestFailedError, writer: CaptureWriter, views: Sequence[View]
+) -> None:
+    """Take whatever one location has that the table lacks."""
+    if isinstance(found, Negative):
+        writer.visited(found.location, dates=0, rows_new=0, pending=0)
+        return
+    rows_new = pending = 0
+    panoramas: list[Panorama] = []
+    try:
+        if isinstance(found, RequestFailedError):
+            raise found
+        panoramas = await provider.history(found)
+    except RequestFailedError as failure:
+        writer.failed(failure)
+        return
+    for panorama in panoramas:
+        missing = writer.missing(panorama, views)
+        if missing:
+            async for answer in provider.capture(panorama, missing):
+                added = writer.add(answer)
+                rows_new += added
+                pending += not added
+    writer.visited(found.location, dates=len(panoramas), rows_new=rows_new, pending=pending)

@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from geoloc_dagster.config import Layout, Settings
 from geoloc_dagster.dataset.schema import STREET_VIEW_METADATA
 from geoloc_dagster.geo.buffer_csv import read_buffer_csv, read_negatives
 from geoloc_dagster.geo.distance import geodesic_m
@@ -20,7 +21,7 @@ from geoloc_dagster.storage import append_rows, open_table, table_version
 
 @dataclass(frozen=True, slots=True)
 class LookupCounts:
-    """What the coverage table holds after an import."""
+    """What the coverage table holds; a point that was asked again counts once, by its newest answer."""
 
     rows_new: int
     rows_total: int
@@ -49,20 +50,38 @@ def import_lookups(
     return count_lookups(table_path, rows_before=len(known))
 
 
+def import_region_lookups(settings: Settings, layout: Layout, *, now: dt.datetime) -> int:
+    """Import the CSVs that the configuration names; returns the number of new rows."""
+    coverage = settings.coverage
+    counts = import_lookups(
+        [settings.resolve(path) for path in coverage.files],
+        [settings.resolve(path) for path in coverage.negatives],
+        layout.street_view_metadata,
+        start_point=settings.region.start_point,
+        now=now,
+    )
+    return counts.rows_new
+
+
 def count_lookups(table_path: Path, *, rows_before: int = 0) -> LookupCounts:
     """Count the rows of the coverage table; zeros where it has not been written yet."""
     dataset = open_table(table_path)
     if dataset is None:
         return LookupCounts(0, 0, 0, 0)
-    status = dataset.to_table(columns=["status"]).column("status")
-    covered = int(pc.sum(pc.equal(status, "OK")).as_py() or 0)  # pyright: ignore[reportAttributeAccessIssue]
-    return LookupCounts(len(status) - rows_before, len(status), covered, table_version(table_path))
+    answers = dataset.to_table(columns=["lookup_id", "status"])
+    covered = pc.count_distinct(answers.filter(pc.field("status") == "OK")["lookup_id"])  # pyright: ignore[reportAttributeAccessIssue]
+    points = pc.count_distinct(answers["lookup_id"])  # pyright: ignore[reportAttributeAccessIssue]
+    return LookupCounts(answers.num_rows - rows_before, points.as_py(), covered.as_py(), table_version(table_path))
 
 
 def read_lookups(table_path: Path) -> pa.Table:
-    """Every lookup, covered or not, in table order; no rows where the table has not been written yet."""
+    """The newest answer of every point, covered or not; no rows where the table has not been written yet."""
     dataset = open_table(table_path)
-    return STREET_VIEW_METADATA.empty_table() if dataset is None else dataset.to_table()
+    if dataset is None:
+        return STREET_VIEW_METADATA.empty_table()
+    table = dataset.to_table()
+    newest = table.to_pandas()["lookup_id"].drop_duplicates(keep="last").index.to_numpy()
+    return table.take(newest)
 
 
 def covered_locations(table_path: Path) -> pd.DataFrame:

@@ -1,21 +1,117 @@
-"""From the configuration to a provider."""
+"""From the configuration to what pictures and lookups come from."""
 
 from __future__ import annotations
 
-from geoloc_dagster.config import Settings
+import datetime as dt
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from geoloc_dagster.config import Layout, Settings
+from geoloc_dagster.errors import ConfigError, ServiceKeyError
 from geoloc_dagster.imagery.folder import FolderProvider
 from geoloc_dagster.imagery.provider import Provider, Terms
 
+if TYPE_CHECKING:
+    from geoloc_dagster.imagery.google import GoogleStreetView
 
-def build_provider(settings: Settings) -> Provider:
-    """The provider that `capture.provider` names, with the terms that its rows will carry."""
+IMAGE_CHARGE = "image"  # the ledger's word for a picture asked for
+_GOOGLE_URL = "https://maps.googleapis.com"
+_RATE = {"google": 20.0, "emulator": 500.0}  # requests a second; the emulator is this machine's own
+
+
+def provider_terms(settings: Settings) -> Terms:
+    """The terms that every row of the region's pictures will carry."""
     capture = settings.capture
+    if capture.provider == "google":
+        return Terms("proprietary", "© Google", may_store=False, may_train=False, permission=capture.permission)
+    if capture.provider == "emulator":
+        return Terms("CC0-1.0", "emulated city")
     open_licence = capture.licence.lower() != "proprietary"
-    terms = Terms(
+    return Terms(
         licence=capture.licence,
         attribution=capture.attribution,
         may_store=open_licence,
         may_train=open_licence,
         permission=capture.permission,
     )
-    return FolderProvider([settings.resolve(source) for source in capture.sources], terms, fov_deg=capture.fov_deg)
+
+
+def build_provider(settings: Settings, *, emulator_url: Callable[[], str], now: Callable[[], dt.datetime]) -> Provider:
+    """The provider that `capture.provider` names, with the terms that its rows will carry.
+
+    Args:
+        settings: the region.
+        emulator_url: gives the address of a running emulator; called only where the configuration names it.
+        now: aware; its date (UTC) is the day of the budgets.
+
+    Raises:
+        ServiceKeyError: the service wants a key and the environment has none.
+    """
+    capture = settings.capture
+    if capture.provider != "folder":
+        return build_street_view(settings, capture.provider, emulator_url=emulator_url, now=now)
+    sources = [settings.resolve(source) for source in capture.sources]
+    return FolderProvider(sources, provider_terms(settings), fov_deg=capture.fov_deg)
+
+
+def build_street_view(
+    settings: Settings, name: str, *, emulator_url: Callable[[], str], now: Callable[[], dt.datetime]
+) -> GoogleStreetView:
+    """A client of the street-view API named `google` or `emulator`, for lookups and pictures.
+
+    Raises:
+        ServiceKeyError: the service wants a key and the environment has none.
+        ConfigError: the emulator is asked for under somebody else's address.
+    """
+    from geoloc_dagster.imagery.client import Etiquette, ServiceClient
+    from geoloc_dagster.imagery.google import GoogleStreetView
+    from geoloc_dagster.imagery.ledger import Ledger
+
+    service, capture, layout = settings.service, settings.capture, Layout(settings.data_root)
+    emulated = name == "emulator"
+    if emulated and service.base_url is not None:
+        raise ConfigError(
+            "service.base_url is set although the provider is `emulator`", "Leave it out, or set GEOLOC_EMULATOR_URL."
+        )
+    key = os.environ.get(service.key_variable) or None
+    if key is None and not emulated:
+        raise ServiceKeyError(f"the environment variable {service.key_variable} is not set, and `{name}` wants a key")
+    etiquette = Etiquette(
+        requests_per_second=service.requests_per_second or _RATE[name],
+        concurrency=service.concurrency,
+        deadline_s=service.deadline_s,
+        max_bytes=service.max_bytes,
+        attempts=service.attempts,
+    )
+    client = ServiceClient(
+        name,
+        emulator_url() if emulated else service.base_url or _GOOGLE_URL,
+        etiquette,
+        ledger=Ledger(layout.ledger),
+        budgets={IMAGE_CHARGE: service.images_per_day},
+        today=lambda: now().date(),
+        evidence=layout.evidence,
+    )
+    return GoogleStreetView(
+        client,
+        provider_terms(settings),
+        name=name,
+        key=key,
+        signing_secret=os.environ.get(service.signing_secret_variable) or None,
+        radius_m=settings.coverage.radius_m,
+        outdoor_only=settings.coverage.outdoor_only,
+        size=capture.size,
+        history=capture.history,
+        has_history=emulated,
+    )
+
+
+def images_left(settings: Settings, today: dt.date) -> int | None:
+    """What is left of today's budget of pictures; None where none is needed."""
+    if settings.capture.provider == "folder":
+        return None
+    from geoloc_dagster.imagery.ledger import Ledger
+
+    used = Ledger(Layout(settings.data_root).ledger).used(settings.capture.provider, today, IMAGE_CHARGE)
+    return max(0, settings.service.images_per_day - used)

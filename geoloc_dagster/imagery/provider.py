@@ -143,7 +143,7 @@ class Failure:
     retryable: bool = False
 
 
-class CollectionStopped(Exception):  # noqa: N818 - a condition like StopIteration, not an error
+class CollectionStopped(Exception):
     """Nothing more may be asked now: the run ends well and goes on another time.
 
     Attributes:
@@ -190,8 +190,8 @@ class Provider(Protocol):
         """Whatever one run needs open, such as connections; everything below is called inside it."""
         ...
 
-    def find(self, locations: Sequence[Location]) -> AsyncIterator[Panorama | Negative]:
-        """The newest panorama of each location, or the answer that there is none, in the order of `locations`."""
+    def find(self, locations: Sequence[Location]) -> AsyncIterator[Panorama | Negative | RequestFailedError]:
+        """The newest panorama of each location, or that there is none, or why asking failed; in the order of `locations`."""
         ...
 
     async def history(self, panorama: Panorama) -> list[Panorama]:

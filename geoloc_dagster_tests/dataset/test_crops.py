@@ -76,7 +76,18 @@ def captured(tmp_path: Path) -> Path:
     provider = FolderProvider([write_tar(tmp_path / "city.tar", files_of(4, size=80))], TERMS)
     for number in range(2):
         where = places(2, first=2 * number)
-        asyncio.run(collect_batch(provider, where, batch_key(number), path, run_id="one", now=NOW, commit_rows=9))
+        asyncio.run(
+            collect_batch(
+                provider,
+                where,
+                batch_key(number),
+                path,
+                visits_path=path.with_name("visits.lance"),
+                run_id="one",
+                now=NOW,
+                commit_rows=9,
+            )
+        )
     return path
 
 
@@ -249,7 +260,16 @@ def test_too_many_undecodable_pictures_hold_a_batch_back_and_write_nothing(tmp_p
     source = write_folder(tmp_path / "city", files)
     path, crops = tmp_path / "captures.lance", tmp_path / "crops.lance"
     asyncio.run(
-        collect_batch(FolderProvider([source], TERMS), places(1), batch_key(0), path, run_id="1", now=NOW, commit_rows=99)
+        collect_batch(
+            FolderProvider([source], TERMS),
+            places(1),
+            batch_key(0),
+            path,
+            visits_path=path.with_name("v.lance"),
+            run_id="1",
+            now=NOW,
+            commit_rows=99,
+        )
     )
     with pytest.raises(GateError, match=r"batch 100m-0000: 75.0% of 12 captures can be decoded .* is 99.0%"):
         write_crops(path, crops, batch_key(0), SETTINGS)

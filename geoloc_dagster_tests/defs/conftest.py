@@ -46,7 +46,7 @@ class Graph:
                 dg.AssetMaterialization(asset_key=self.region.key(asset), partition=partition)
             )
 
-        check = {"catalog": "leakage", "faiss_index": "size"}.get(asset)
+        check = {"catalog": "leakage", "faiss_index": "size", "street_view_metadata": "complete"}.get(asset)
         if check is not None:
             evaluation = dg.AssetCheckEvaluation(asset_key=self.region.key(asset), check_name=check, passed=passed)
             self.instance.report_runless_asset_event(evaluation)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 
 import dagster as dg
 import pytest
 
-from geoloc_dagster.defs.region import failing_once
+from geoloc_dagster.defs.region import Region, failing_once
 from geoloc_dagster.errors import GateError
 from geoloc_dagster_tests.defs.conftest import BATCHES, Graph
 
@@ -46,6 +47,86 @@ def test_collection_is_never_asked_for_by_a_condition(graph: Graph) -> None:
     assert graph.tick() == {}
     graph.done("buffer_csvs")
     assert graph.tick() == {}
+
+
+def looked_up(graph: Graph, *, complete: bool) -> None:
+    for asset in ("region_boundary", "grid_points"):
+        graph.done(asset)
+    graph.done("street_view_metadata", passed=complete)
+
+
+def test_buffers_wait_until_every_grid_point_has_been_looked_up(graph: Graph) -> None:
+    looked_up(graph, complete=False)
+    assert graph.tick() == {}
+    looked_up(graph, complete=False)
+    assert graph.tick() == {}
+    looked_up(graph, complete=True)
+    assert graph.tick() == {"buffer_csvs": {None}}
+    graph.done("buffer_csvs")
+    assert graph.tick() == {}  # collection is asked for by its schedule
+    looked_up(graph, complete=True)  # a negative answer has expired, and a street is there now
+    assert graph.tick() == {"buffer_csvs": {None}}
+
+
+def live(make_region: Callable[..., Region], instance: dg.DagsterInstance, **service: object) -> Graph:
+    """A region that asks a live service."""
+    sections = {"coverage": {"provider": "emulator", "lookups_per_run": 10}, "capture": {"provider": "emulator"}}
+    return Graph(make_region(**sections, service=service), instance)
+
+
+def evaluate(graph: Graph, schedule: str, night: dt.datetime) -> list[dg.RunRequest] | str:
+    """What a schedule asks for, or why it asks for nothing."""
+    context = dg.build_schedule_context(
+        instance=graph.instance, scheduled_execution_time=night, repository_def=graph.defs.get_repository_def()
+    )
+    answer = graph.defs.resolve_schedule_def(f"{graph.region.name}_{schedule}")(context)
+    if isinstance(answer, dg.SkipReason):
+        return str(answer.skip_message)
+    return answer if isinstance(answer, list) else [answer]
+
+
+def test_lookups_are_asked_for_every_night_until_all_answers_are_valid(
+    make_region: Callable[..., Region], instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = live(make_region, instance)
+    night = dt.datetime(2026, 1, 5, tzinfo=dt.UTC)
+    assert "no grid yet" in str(evaluate(graph, "nightly_lookups", night))
+    graph.region.layout.grid_points.parent.mkdir(parents=True)
+    graph.region.layout.grid_points.write_bytes(b"")
+    due = [25]
+    monkeypatch.setattr("geoloc_dagster.imagery.lookups.points_due", lambda settings, layout, now: due[0])
+    (request,) = evaluate(graph, "nightly_lookups", night)
+    assert (request.run_key, request.partition_key) == ("lookups-2026-01-05", None)
+    due[0] = 0
+    assert "every grid point has an answer" in str(evaluate(graph, "nightly_lookups", night))
+
+
+def test_a_region_that_reads_lookups_from_files_has_no_schedule_for_them(graph: Graph) -> None:
+    names = {schedule.name for schedule in graph.defs.schedules or []}
+    assert names == {f"{graph.region.name}_nightly_collection"}
+
+
+def test_the_night_stays_within_its_budget_and_revisits_come_last(
+    make_region: Callable[..., Region], instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from geoloc_dagster.imagery.ledger import Ledger
+
+    graph = live(make_region, instance, images_per_day=1_000)
+    night = dt.datetime(2026, 1, 5, 1, tzinfo=dt.UTC)
+    monkeypatch.setattr("geoloc_dagster.imagery.nightly.pending_batches", lambda layout: {FIRST: 50, SECOND: 50})
+    monkeypatch.setattr("geoloc_dagster.imagery.nightly.stale_batches", lambda layout, before: {THIRD: 10})
+    monkeypatch.setattr("geoloc_dagster.imagery.nightly.dates_per_location", lambda path: 2.0)
+
+    def keys() -> list[str | None] | str:
+        answer = evaluate(graph, "nightly_collection", night)
+        return answer if isinstance(answer, str) else [request.partition_key for request in answer]
+
+    assert keys() == [FIRST, SECOND, THIRD]  # 400 + 400 + 80 of 1,000
+    ledger = Ledger(graph.region.layout.ledger)
+    ledger.add("emulator", night.date(), "image", 700)
+    assert keys() == [FIRST]  # it will not be through tonight, and goes on tomorrow
+    ledger.add("emulator", night.date(), "image", 300)
+    assert keys() == "today's budget of pictures is spent"
 
 
 def test_collected_batches_are_cropped_and_pending_ones_are_not_waited_for(graph: Graph) -> None:
@@ -223,7 +304,7 @@ def test_retraining_counts_from_the_newest_checkpoint(graph: Graph, monkeypatch:
 def test_the_nightly_schedule_asks_for_the_next_pending_batches_only(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     schedule = graph.defs.resolve_schedule_def(f"{graph.region.name}_nightly_collection")
     pending = [f"100m-{n:04d}" for n in range(7)]
-    monkeypatch.setattr("geoloc_dagster.dataset.pending.pending_batches", lambda layout: pending)
+    monkeypatch.setattr("geoloc_dagster.imagery.nightly.pending_batches", lambda layout: dict.fromkeys(pending, 3))
     graph.instance.add_dynamic_partitions(graph.region.batches.name, pending)
 
     def night(day: int) -> list[str | None]:

@@ -36,6 +36,7 @@ def collect_all(source: Path, tables: Path, batches: int, per_batch: int) -> Non
                 places(per_batch, first=number * per_batch),
                 batch_key(number),
                 tables / "captures.lance",
+                visits_path=tables / "visits.lance",
                 run_id="one",
                 now=NOW,
                 commit_rows=5,

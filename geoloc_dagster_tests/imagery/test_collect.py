@@ -22,7 +22,7 @@ from geoloc_dagster_tests.imagery.processes import NOW, collect_all, instants, k
 
 
 def collect(provider: FolderProvider, locations: list[Location], table: Path, batch="100m-0000", **options) -> CollectionResult:
-    options = {"run_id": "one", "now": NOW, "commit_rows": 7} | options
+    options = {"run_id": "one", "now": NOW, "commit_rows": 7, "visits_path": table.with_name("visits.lance")} | options
     return asyncio.run(collect_batch(provider, locations, batch, table, **options))
 
 
@@ -52,7 +52,7 @@ def test_a_row_says_what_the_name_says_and_holds_the_bytes_untouched(tmp_path: P
     assert (row["rotation"], row["heading_deg"], row["fov_deg"]) == (2, None, 75)
     assert (row["fetched_at"], row["run_id"]) == (NOW, "one")
     assert (row["licence"], row["attribution"]) == (TERMS.licence, TERMS.attribution)
-    assert result == CollectionResult(1, 1, {}, len(content), table_version(table), negatives=0, pending=0)
+    assert result == CollectionResult(1, 1, {}, len(content), table_version(table), negatives=0, pending=0, visited=1)
 
 
 def test_a_panorama_id_is_not_given_to_pictures_of_another_date(tmp_path: Path, table: Path):

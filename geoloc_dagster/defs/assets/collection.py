@@ -24,19 +24,17 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
     )
     def panoramas(context: dg.AssetExecutionContext, imagery: dg.ResourceParam[Imagery], clock: Clock) -> dg.MaterializeResult:
         """One row per captured view with bytes, place, date, heading, licence and checksum; append-only Lance table."""
-        from geoloc_dagster.dataset.registration import batch_locations
-        from geoloc_dagster.imagery.collect import collect_batch
+        from geoloc_dagster.imagery.collect import collect_region_batch
         from geoloc_dagster.viz.overview import batch_sheet
 
         result = asyncio.run(
-            collect_batch(
+            collect_region_batch(
+                settings,
+                region.layout,
                 imagery.provider(),
-                batch_locations(region.layout, context.partition_key),
                 context.partition_key,
-                region.layout.panoramas,
                 run_id=context.run_id,
                 now=clock.now(),
-                commit_rows=settings.capture.commit_rows,
                 progress=reporter(context),
             )
         )
@@ -48,7 +46,9 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
                 partitioned=True,
                 rows_new=result.rows_new,
                 locations_without_pictures=result.negatives,
+                locations_visited=result.visited,
                 pending=result.pending,
+                stopped=result.stopped,
                 bytes=result.bytes,
                 table_version=result.table_version,
                 **{f"failed_{kind}": count for kind, count in result.failures_by_kind.items()},

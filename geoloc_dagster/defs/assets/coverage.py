@@ -1,11 +1,15 @@
 """Groups `coverage` and `buffers`: where street views exist, and which of those locations are collected, in which batches."""
 
+import asyncio
+
 import dagster as dg
 
-from geoloc_dagster.defs.checks import spacing_check
+from geoloc_dagster.defs.automation import after_checks_condition
+from geoloc_dagster.defs.checks import coverage_complete, spacing_check
 from geoloc_dagster.defs.metadata import facts
+from geoloc_dagster.defs.progress import reporter
 from geoloc_dagster.defs.region import Region
-from geoloc_dagster.defs.resources import Clock
+from geoloc_dagster.defs.resources import Clock, Imagery
 
 
 def build(region: Region) -> list[dg.AssetsDefinition]:
@@ -18,33 +22,48 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
         ),
     ]
 
-    @region.asset("coverage", deps=["grid_points"], kinds={"lance"})
-    def street_view_metadata(context: dg.AssetExecutionContext, clock: Clock) -> dg.MaterializeResult:
-        """One row per lookup: panorama, position and date, or the negative answer; append-only Lance table."""
+    coverage_check = dg.AssetCheckSpec(
+        "complete", asset=region.key("street_view_metadata"), description="Every grid point has been looked up."
+    )
+
+    @region.asset("coverage", deps=["grid_points"], checks=[coverage_check], kinds={"lance"})
+    def street_view_metadata(
+        context: dg.AssetExecutionContext, imagery: dg.ResourceParam[Imagery], clock: Clock
+    ) -> dg.MaterializeResult:
+        """One row per lookup, nearest to the start first: panorama, position and date, or the negative answer, which expires."""
         from geoloc_dagster.geo.boundary import read_boundary
-        from geoloc_dagster.imagery.coverage import import_lookups, read_lookups
+        from geoloc_dagster.imagery.coverage import count_lookups, import_region_lookups, read_lookups
+        from geoloc_dagster.imagery.lookups import LookupRun, look_up_region
         from geoloc_dagster.viz.overview import coverage_map
 
-        coverage = settings.coverage
-        counts = import_lookups(
-            [settings.resolve(path) for path in coverage.files],
-            [settings.resolve(path) for path in coverage.negatives],
-            region.layout.street_view_metadata,
-            start_point=settings.region.start_point,
-            now=clock.now(),
-        )
+        layout, now = region.layout, clock.now()
+        if settings.coverage.provider == "csv":
+            run = LookupRun(asked=import_region_lookups(settings, layout, now=now))
+        else:
+            run = asyncio.run(look_up_region(settings, layout, imagery.coverage(), now=now, progress=reporter(context)))
+        counts = count_lookups(layout.street_view_metadata)
         return dg.MaterializeResult(
             metadata=facts(
                 counts.rows_total,
-                region.layout.street_view_metadata,
-                image=coverage_map(read_boundary(region.layout.boundary), read_lookups(region.layout.street_view_metadata)),
-                rows_new=counts.rows_new,
+                layout.street_view_metadata,
+                image=coverage_map(read_boundary(layout.boundary), read_lookups(layout.street_view_metadata)),
+                rows_new=run.asked,
                 covered=counts.covered,
+                not_looked_up=run.left,
+                stopped=run.stopped,
                 table_version=counts.table_version,
-            )
+                **{f"failed_{kind}": count for kind, count in run.failures_by_kind.items()},
+            ),
+            check_results=[coverage_complete(region, run.left)],
         )
 
-    @region.asset("buffers", deps=["region_boundary", "street_view_metadata"], checks=buffer_checks, kinds={"csv", "geoparquet"})
+    @region.asset(
+        "buffers",
+        deps=["region_boundary", "street_view_metadata"],
+        checks=buffer_checks,
+        automation_condition=after_checks_condition(),
+        kinds={"csv", "geoparquet"},
+    )
     def buffer_csvs(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         """Ranked locations at least X m from every registered one, as CSV per spacing and one GeoParquet; registers batches."""
         from geoloc_dagster.dataset.registration import register_locations
