@@ -234,7 +234,7 @@ def _partitions(runner: _Runner, kind: str, instance: dg.DagsterInstance) -> lis
 def _summarise(runner: _Runner, settings: Settings, seconds: float) -> dict[str, Any]:
     """Merge this run into the summary: figures of assets that were not selected stay."""
     from geoloc_dagster.evaluation.summary import recipe_figures
-    from geoloc_dagster.viz.report import run_report
+    from geoloc_dagster.report import run_report
 
     path = runner.layout.reports / "summary.json"
     previous: dict[str, Any] = read_json(path) if path.is_file() else {}
