@@ -124,9 +124,10 @@ def emulator(
 
     settings = load_settings(config, data_root=data_root)
     lat_deg, lng_deg = settings.region.start_point
-    arguments = [f"--origin={lat_deg},{lng_deg}", f"--seed={settings.emulator.seed}", f"--port={port}"]
-    typer.echo(f"other commands use it with GEOLOC_EMULATOR_URL=http://127.0.0.1:{port}", err=True)
-    serve([*arguments, f"--latency-ms={settings.emulator.latency_ms}", "--foreground"])
+    where = "the address below" if port == 0 else f"http://127.0.0.1:{port}"
+    typer.echo(f"other commands ask this city when GEOLOC_EMULATOR_URL is {where}; Ctrl+C ends it", err=True)
+    city = [f"--origin={lat_deg!r},{lng_deg!r}", f"--seed={settings.emulator.seed}"]
+    serve([*city, f"--port={port}", f"--latency-ms={settings.emulator.latency_ms}"])
 
 
 @app.command()
