@@ -12,11 +12,13 @@ import httpx2
 METADATA = "/maps/api/streetview/metadata"
 IMAGE = "/maps/api/streetview"
 HISTORY = "/maps/api/streetview/history"
+# One client for all tests, as each would load certificates anew; without connections that outlive their service.
+CLIENT = httpx2.Client(trust_env=False, timeout=20, limits=httpx2.Limits(max_keepalive_connections=0))
 PATHS = {"metadata": METADATA, "image": IMAGE, "history": HISTORY}
 
 
 def get(url: str, path: str, /, **params: object) -> httpx2.Response:
-    return httpx2.get(url + path, params={name: str(value) for name, value in params.items()}, trust_env=False, timeout=20)
+    return CLIENT.get(url + path, params={name: str(value) for name, value in params.items()})
 
 
 def metadata(url: str, /, **params: object) -> dict[str, Any]:

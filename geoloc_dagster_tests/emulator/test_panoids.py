@@ -6,6 +6,7 @@ import base64
 import datetime as dt
 import random
 import re
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,7 +70,7 @@ def test_the_nights_on_which_one_id_changes_are_spread_over_the_year():
     ids = PanoramaIds(1)
     generations = [ids.generation(77, 3, TODAY + night * NIGHT) for night in range(20 * 200)]
     changes = [night for night in range(1, len(generations)) if generations[night] != generations[night - 1]]
-    gaps = [later - earlier for earlier, later in zip(changes, changes[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(changes)]
     assert 198 <= len(changes) <= 201
     assert len(set(gaps)) > 20, "no calendar that could be guessed"
     assert generations == sorted(generations), "an old generation never comes back"
