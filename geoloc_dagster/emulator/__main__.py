@@ -21,6 +21,7 @@ from geoloc_dagster.emulator.faults import FaultScript
 from geoloc_dagster.emulator.limits import Quota
 from geoloc_dagster.emulator.options import EmulatorOptions
 from geoloc_dagster.emulator.server import HOST, EmulatorServer
+from geoloc_dagster.errors import ServiceKeyError
 
 
 class _AnnouncingServer(EmulatorServer):
@@ -36,20 +37,21 @@ class _AnnouncingServer(EmulatorServer):
 def main(arguments: list[str] | None = None) -> None:
     """Serve until SIGTERM, SIGINT or, where asked for, the end of the process that started this one."""
     parsed = _parser().parse_args(arguments)
-    faults = FaultScript() if parsed.faults is None else FaultScript.model_validate_json(parsed.faults.read_bytes())
-    server = _AnnouncingServer(
-        EmulatorOptions(
-            origin=parsed.origin,
-            seed=parsed.seed,
-            today=parsed.today,
-            port=parsed.port,
-            latency_ms=parsed.latency_ms,
-            key=parsed.key,
-            secret=parsed.secret,
-            quotas=tuple(parsed.quota),
-            faults=faults,
-        )
+    options = EmulatorOptions(
+        origin=parsed.origin,
+        seed=parsed.seed,
+        today=parsed.today,
+        port=parsed.port,
+        latency_ms=parsed.latency_ms,
+        key=parsed.key,
+        secret=parsed.secret,
+        quotas=tuple(parsed.quota),
+        faults=parsed.faults,
     )
+    try:
+        server = _AnnouncingServer(options)
+    except (OSError, ServiceKeyError) as error:
+        sys.exit(f"the emulated city cannot be served at port {parsed.port}: {error}")
 
     def stop() -> None:
         server.should_exit = True
@@ -86,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--key", help="refuse requests without this key")
     parser.add_argument("--secret", help="refuse requests that are not signed with this secret (URL-safe base64)")
     parser.add_argument("--quota", type=Quota.parse, action="append", default=[], metavar="ENDPOINT=N/day|minute")
-    parser.add_argument("--faults", type=Path, metavar="FILE", help="JSON script of what goes wrong")
+    parser.add_argument("--faults", type=_script, default=FaultScript(), metavar="FILE", help="JSON script of what goes wrong")
     parser.add_argument("--with-parent", action="store_true", help="end when standard input or the parent process does")
     return parser
 
@@ -94,6 +96,13 @@ def _parser() -> argparse.ArgumentParser:
 def _origin(text: str) -> tuple[float, float]:
     lat_deg, lng_deg = (float(part) for part in text.split(","))
     return lat_deg, lng_deg
+
+
+def _script(path: str) -> FaultScript:
+    try:
+        return FaultScript.model_validate_json(Path(path).read_bytes())
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"{path}: {error}") from None
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ class Connections:
             def connection_made(self, transport: asyncio.BaseTransport) -> None:
                 self._peer = _peer(transport)
                 transports[self._peer] = cast("asyncio.Transport", transport)
+                # asyncio leaves it off for sockets made by `create_server`; every answer would wait 40 ms for an acknowledgement.
+                transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 super().connection_made(cast("asyncio.Transport", transport))
 
             def connection_lost(self, exc: Exception | None) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from fnmatch import fnmatchcase
 from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -47,6 +48,7 @@ class FaultRule(BaseModel):
     Attributes:
         fault: its name.
         endpoint: the requests that count; every endpoint that the fault makes sense for where absent.
+        what: only requests whose name in the log of hits matches this pattern with `*` and `?`.
         probability: of applying to one request.
         first: number of requests of the endpoint to let pass before the rule begins.
         count: number of requests of the endpoint, from `first` on, after which it ends; never where absent.
@@ -63,6 +65,7 @@ class FaultRule(BaseModel):
 
     fault: FaultName
     endpoint: Endpoint | None = None
+    what: str | None = None
     probability: Annotated[float, Field(ge=0, le=1)] = 1.0
     first: Annotated[int, Field(ge=0)] = 0
     count: Annotated[int, Field(ge=0)] | None = None
@@ -116,6 +119,8 @@ class FaultSchedule:
 
     def _applies(self, index: int, rule: FaultRule, endpoint: Endpoint, what: str, earlier: int) -> bool:
         if endpoint not in rule.endpoints:
+            return False
+        if rule.what is not None and not fnmatchcase(what, rule.what):
             return False
         if rule.attempts is not None and earlier >= rule.attempts:
             return False

@@ -71,6 +71,11 @@ def test_the_first_rule_that_applies_wins():
     assert names(faults, ["a", "b", "b"]) == ["empty", "grey", None]
 
 
+def test_a_rule_can_be_for_one_thing_alone():
+    faults = schedule({"fault": "reset", "what": "12/*/90/*"})
+    assert names(faults, ["12/0/90/0/90/64x64", "12/0/180/0/90/64x64", "112/0/90/0/90/64x64"]) == ["reset", None, None]
+
+
 def test_a_fault_of_pictures_spares_the_rest():
     faults = schedule({"fault": "truncated_jpeg"})
     assert names(faults, ["a"], "metadata") == [None]
