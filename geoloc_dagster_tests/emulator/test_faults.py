@@ -72,7 +72,7 @@ def test_the_first_rule_that_applies_wins():
 
 
 def test_a_rule_can_be_for_one_thing_alone():
-    faults = schedule({"fault": "reset", "what": "12/*/90/*"})
+    faults = schedule({"fault": "reset", "what": "12/0/90/*"})
     assert names(faults, ["12/0/90/0/90/64x64", "12/0/180/0/90/64x64", "112/0/90/0/90/64x64"]) == ["reset", None, None]
 
 
