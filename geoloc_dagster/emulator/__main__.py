@@ -21,7 +21,7 @@ from geoloc_dagster.emulator.faults import FaultScript
 from geoloc_dagster.emulator.limits import Quota
 from geoloc_dagster.emulator.options import EmulatorOptions
 from geoloc_dagster.emulator.server import HOST, EmulatorServer
-from geoloc_dagster.errors import ServiceKeyError
+from geoloc_dagster.errors import GeolocError
 
 
 class _AnnouncingServer(EmulatorServer):
@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     try:
         server = _AnnouncingServer(options)
-    except (OSError, ServiceKeyError) as error:
+    except (OSError, GeolocError) as error:
         sys.exit(f"the emulated city cannot be served at port {parsed.port}: {error}")
 
     def stop() -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from geoloc_dagster.emulator.answers import Status
 
-MAX_SIDE_PX = 640
-MAX_FOV_DEG = 120.0
+MIN_SIDE_PX, MAX_SIDE_PX = 16, 640
+MIN_FOV_DEG, MAX_FOV_DEG = 10.0, 120.0
 MAX_RADIUS_M = 1000.0
 """A larger `radius` is taken as this one."""
 
@@ -90,7 +90,7 @@ def read_view(query: Mapping[str, str]) -> ViewRequest:
     return ViewRequest(
         heading_deg=_number(query, "heading", 0, 360) if "heading" in query else None,
         pitch_deg=_number(query, "pitch", -90, 90, default=0),
-        fov_deg=_number(query, "fov", 1, MAX_FOV_DEG, default=90),
+        fov_deg=_number(query, "fov", MIN_FOV_DEG, MAX_FOV_DEG, default=90),
         width=width,
         height=height,
     )
@@ -100,12 +100,12 @@ def read_size(query: Mapping[str, str]) -> tuple[int, int]:
     """(width, height) of the picture that is asked for, pixels.
 
     Raises:
-        ParameterError: there is no size, or it is not `WxH`.
+        ParameterError: there is no size, it is not `WxH`, or a side has less than 16 pixels.
     """
     match = _SIZE.fullmatch(query.get("size", ""))
     width, height = (0, 0) if match is None else (int(match[1]), int(match[2]))
-    if not width or not height:
-        raise ParameterError("INVALID_REQUEST", "size is required, as WIDTHxHEIGHT in pixels")
+    if min(width, height) < MIN_SIDE_PX:
+        raise ParameterError("INVALID_REQUEST", f"size is required, as WIDTHxHEIGHT in pixels, {MIN_SIDE_PX} or more each")
     return min(width, MAX_SIDE_PX), min(height, MAX_SIDE_PX)
 
 
