@@ -5,13 +5,15 @@ from __future__ import annotations
 import datetime as dt
 import io
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from PIL import Image, ImageChops
 
-from geoloc_dagster.emulator.process import RunningEmulator
+from geoloc_dagster.emulator.process import RunningEmulator, serve_in_thread
 from geoloc_dagster_tests.emulator.asking import CLIENT, HISTORY, IMAGE, METADATA, get, image, metadata
-from geoloc_dagster_tests.emulator.stub_city import EXISTING, ORIGIN, StubCity, spot
+from geoloc_dagster_tests.emulator.stub_city import EXISTING, ORIGIN, TODAY, StubCity, View, spot
 
 MALFORMED_TARGETS = [
     {},
@@ -191,6 +193,28 @@ def test_a_missing_size_is_an_invalid_request(service: RunningEmulator):
 
 def test_a_real_picture_is_not_taken_for_a_grey_one(service: RunningEmulator):
     assert not is_grey(image(service.url, location=spot(), size="320x320").content)
+
+
+def test_questions_about_metadata_are_answered_while_pictures_are_being_made():
+    class PatientCity(StubCity):
+        asked, may_go_on = threading.Semaphore(0), threading.Event()
+
+        def render(self, lat_deg: float, lng_deg: float, **view: object) -> View:
+            self.asked.release()
+            assert self.may_go_on.wait(30)
+            return super().render(lat_deg, lng_deg, **view)
+
+    city = PatientCity()
+    with (
+        serve_in_thread(ORIGIN, today=TODAY, city=city) as emulator,  # type: ignore[arg-type]
+        ThreadPoolExecutor(3) as clients,
+    ):
+        pictures = [clients.submit(image, emulator.url, location=spot(), heading=heading) for heading in (0, 90, 180)]
+        assert city.asked.acquire(timeout=30)
+        assert metadata(emulator.url, location=spot())["status"] == "OK"
+        assert not any(picture.done() for picture in pictures)
+        city.may_go_on.set()
+        assert [picture.result().status_code for picture in pictures] == [200] * 3
 
 
 def test_other_paths_and_methods_do_not_exist(service: RunningEmulator):
