@@ -25,7 +25,7 @@ from geoloc_dagster.geo.buffers import rank_from_start
 from geoloc_dagster.imagery.provider import CollectionStopped, RequestFailedError
 from geoloc_dagster.storage import append_rows, open_table, read_geoparquet
 
-COMMIT_ROWS = 1_000  # what a killed process can lose; each lookup is one small request
+COMMIT_ROWS = 200  # what a killed process can lose; each lookup is one small request
 
 
 class Answer(Protocol):

@@ -1,0 +1,337 @@
+"""The etiquette towards imagery services, once, for every provider; none of it can be switched off.
+
+Each request waits for its turn (rate, burst, and pauses that the service asked for), has a total deadline and a byte cap, and
+is repeated with full-jitter backoff where that may help. Failures in a row open a breaker. A page for people where data were
+expected ends everything at once: nothing here tries to get around a block. Keys never leave this module but in the request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import hashlib
+import importlib.metadata
+import logging
+import os
+import random
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlencode
+
+import httpx2
+
+from geoloc_dagster.errors import GeolocError, ServiceBlockedError, ServiceKeyError, ServiceUnavailableError
+from geoloc_dagster.imagery.ledger import Ledger
+from geoloc_dagster.imagery.pace import Breaker, Monotonic, Pace, Sleep, retry_after_s
+from geoloc_dagster.imagery.provider import CollectionStopped, FailureKind, RequestFailedError
+from geoloc_dagster.imagery.signature import sign
+from geoloc_dagster.storage import write_bytes
+
+PROJECT_URL = "https://github.com/geoloc-dagster/geoloc-dagster"
+_LONGEST_BACKOFF_S = 60.0
+_QUOTA_PAUSE_S = 5.0
+_EVIDENCE_BYTES = 64 << 10
+_HTML = (b"<!doctype html", b"<html", b"<head", b"<script")
+_WORDS = (b"captcha", b"unusual traffic")
+Expected = Literal["json", "image"]
+
+for _name in ("httpx2", "httpcore2", "httpcore"):
+    logging.getLogger(_name).setLevel(logging.WARNING)  # they would log URLs, and keys with them
+
+
+@dataclass(frozen=True, slots=True)
+class Etiquette:
+    """How a service is asked.
+
+    Attributes:
+        requests_per_second: on average, of one client.
+        burst: that may leave at once after a quiet time.
+        concurrency: in flight at once.
+        deadline_s: from sending a request to its last byte.
+        max_bytes: of one answer.
+        attempts: of one request.
+        breaker_failures: in a row, after which the service counts as down.
+        longest_pause_s: a service that asks for a longer pause is left alone until another run.
+    """
+
+    requests_per_second: float = 20
+    burst: int = 5
+    concurrency: int = 8
+    deadline_s: float = 15
+    max_bytes: int = 20 << 20
+    attempts: int = 5
+    breaker_failures: int = 10
+    longest_pause_s: float = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back. `url` is without key and signature."""
+
+    status: int
+    body: bytes
+    url: str
+
+
+class OverQuotaError(Exception):
+    """The service says that its quota is spent; raised by `check` functions, and dealt with by the client."""
+
+
+Check = Callable[[Answer], None]
+
+
+class ServiceClient:
+    """Asks one service, for all tasks of one run.
+
+    Args:
+        name: of the service, for people and for the ledger.
+        base_url: scheme and host.
+        etiquette: how it is asked.
+        ledger: counts requests that are charged; needed where there are budgets.
+        budgets: per day, by the word that a request is charged under.
+        today: the day of the budgets, UTC.
+        evidence: folder for answers that end a run.
+        transport: replaces the network in tests.
+        sleep: waits; replaced in tests, as is `monotonic`.
+        monotonic: seconds.
+        rng: of the jitter.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        base_url: str,
+        etiquette: Etiquette,
+        *,
+        ledger: Ledger | None = None,
+        budgets: Mapping[str, int] | None = None,
+        today: Callable[[], dt.date] = lambda: dt.datetime.now(dt.UTC).date(),
+        evidence: Path | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
+        sleep: Sleep = asyncio.sleep,
+        monotonic: Monotonic = time.monotonic,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.name = name
+        self.etiquette = etiquette
+        self._base_url = base_url.rstrip("/")
+        self._key: str | None = None
+        self._secret: str | None = None
+        self._ledger = ledger
+        self._budgets = dict(budgets or {})
+        self._today = today
+        self._evidence = evidence
+        self._transport = transport
+        self._sleep = sleep
+        self._monotonic = monotonic
+        self._rng = rng or random.Random()
+        self._http: httpx2.AsyncClient | None = None
+
+    def use_key(self, key: str | None, signing_secret: str | None = None) -> None:
+        """Send this key with every request, as the parameter `key`, and sign requests where there is a secret."""
+        self._key, self._secret = key, signing_secret
+
+    @asynccontextmanager
+    async def session(self) -> AsyncGenerator[None]:
+        """Open connections, for one event loop; it can be opened again afterwards."""
+        limits = self.etiquette
+        self._pace = Pace(limits.requests_per_second, limits.burst, monotonic=self._monotonic, sleep=self._sleep)
+        self._breaker = Breaker(limits.breaker_failures)
+        self._slots = asyncio.Semaphore(limits.concurrency)
+        self._end: GeolocError | CollectionStopped | None = None
+        self._quota_said_at: float | None = None
+        async with httpx2.AsyncClient(
+            headers={"user-agent": user_agent()},
+            timeout=httpx2.Timeout(limits.deadline_s),
+            limits=httpx2.Limits(max_connections=limits.concurrency),
+            follow_redirects=False,
+            trust_env=False,
+            transport=self._transport,
+        ) as self._http:
+            yield
+        self._http = None
+
+    async def get(
+        self, path: str, params: Mapping[str, str], *, expect: Expected, charge: str | None = None, check: Check | None = None
+    ) -> Answer:
+        """One answer, after as many attempts as it takes and the etiquette allows.
+
+        Args:
+            path: below the base URL.
+            params: of the query, without key and signature.
+            expect: what kind of body an answer has; a page for people is a block.
+            charge: taken from the day's budget of that name before each attempt is sent.
+            check: looks into each answer; may raise RequestFailedError or OverQuotaError.
+
+        Raises:
+            RequestFailedError: this request gave nothing; others may.
+            CollectionStopped: budget or quota are spent, or the service wants a long pause.
+            ServiceKeyError: the key is refused.
+            ServiceBlockedError: the service does not want this traffic.
+            ServiceUnavailableError: too many failures in a row.
+        """
+        attempt = 0
+        while True:
+            attempt += 1
+            async with self._slots:
+                await self._turn(charge)
+                sent_at = self._monotonic()
+                try:
+                    answer = await self._send(path, params, expect)
+                    if check is not None:
+                        check(answer)
+                    self._breaker.succeeded()
+                    return answer
+                except OverQuotaError as error:
+                    self._over_quota(sent_at, str(error))
+                    attempt -= 1  # the service is asked to wait, not this item
+                    continue
+                except RequestFailedError as failure:
+                    self._count(failure)
+                    if not failure.retryable or attempt >= self.etiquette.attempts:
+                        raise
+                except (GeolocError, CollectionStopped) as end:
+                    raise self._ended_by(end) from None
+            longest_s = min(_LONGEST_BACKOFF_S, 0.5 * 2**attempt)
+            await self._sleep(self._rng.uniform(0, longest_s))
+
+    async def _turn(self, charge: str | None) -> None:
+        """Wait for this request's turn, and pay for it."""
+        self._raise_if_ended()
+        await self._pace.turn()
+        self._raise_if_ended()
+        if charge is None or self._ledger is None or charge not in self._budgets:
+            return
+        limit = self._budgets[charge]
+        if not self._ledger.take(self.name, self._today(), charge, 1, limit):
+            raise self._ended_by(CollectionStopped("budget", f"{limit:,} requests for a picture a day are spent"))
+
+    async def _send(self, path: str, params: Mapping[str, str], expect: Expected) -> Answer:
+        assert self._http is not None, "the client is used inside its session"
+        query = urlencode(params)
+        target = f"{path}?{urlencode({**params, 'key': self._key})}" if self._key else f"{path}?{query}"
+        if self._secret:
+            target += f"&signature={sign(target, self._secret)}"
+        shown = f"{self._base_url}{path}?{query}"
+        try:
+            async with (
+                asyncio.timeout(self.etiquette.deadline_s),
+                self._http.stream("GET", self._base_url + target) as response,
+            ):
+                body = await self._read(response)
+        except (TimeoutError, httpx2.TimeoutException):
+            raise _failed("timeout", f"no complete answer within {self.etiquette.deadline_s:g} s", path) from None
+        except httpx2.RemoteProtocolError as error:
+            kind: FailureKind = "truncated" if "complete" in str(error) else "network"
+            raise _failed(kind, str(error), path) from None
+        except httpx2.TransportError as error:
+            raise _failed("network", str(error) or type(error).__name__, path) from None
+        answer = Answer(response.status_code, body, shown)
+        self._judge(answer, response.headers, expect, path)
+        return answer
+
+    async def _read(self, response: httpx2.Response) -> bytes:
+        """The body, given up as soon as it is longer than the cap."""
+        cap = self.etiquette.max_bytes
+        announced = response.headers.get("content-length", "")
+        if announced.isdecimal() and int(announced) > cap:
+            raise RequestFailedError("too_large", f"{int(announced):,} bytes announced, {cap:,} allowed", retryable=False)
+        body = bytearray()
+        async for chunk in response.aiter_bytes(64 << 10):
+            body += chunk
+            if len(body) > cap:
+                raise RequestFailedError("too_large", f"more than {cap:,} bytes", retryable=False)
+        return bytes(body)
+
+    def _judge(self, answer: Answer, headers: httpx2.Headers, expect: Expected, path: str) -> None:
+        """Whether the status lets the body be looked into."""
+        status, said = answer.status, answer.body[:200].decode("utf-8", "replace").strip()
+        if _is_page(answer.body, headers.get("content-type", "")) or 300 <= status < 400:
+            raise self._blocked(answer, headers, expect)
+        if status in (429, 503):
+            seconds = retry_after_s(headers.get("retry-after"), dt.datetime.now(dt.UTC))
+            if seconds is not None:
+                self._pause(seconds)
+                raise _failed("rate_limited", f"{status}, asked to wait {seconds:g} s", path)
+            if "OVER_QUERY_LIMIT" in said:
+                raise OverQuotaError(said)
+        if status in (401, 403):
+            raise ServiceKeyError(
+                f"`{self.name}` refused the key ({status} {said})" if said else f"`{self.name}` refused the key"
+            )
+        if status == 429:
+            raise _failed("rate_limited", "429 without a time to wait", path)
+        if status >= 500:
+            raise _failed("server_error", f"{status} {said}", path)
+        if status == 404:
+            raise RequestFailedError("no_imagery", f"404 {said}", retryable=False)
+        if status != 200:
+            raise RequestFailedError("invalid_request", f"{status} {said}", retryable=False)
+
+    def _pause(self, seconds: float) -> None:
+        if seconds > self.etiquette.longest_pause_s:
+            raise CollectionStopped("pause", f"`{self.name}` asked to be left alone for {seconds:,.0f} s")
+        self._pace.pause(seconds)
+
+    def _over_quota(self, sent_at: float, said: str) -> None:
+        """Wait once; a request that was sent after that and hears the same ends the run."""
+        if self._quota_said_at is not None and sent_at > self._quota_said_at:
+            raise self._ended_by(CollectionStopped("quota", f"`{self.name}` says that its quota is spent ({said})"))
+        self._quota_said_at = self._monotonic() if self._quota_said_at is None else self._quota_said_at
+        self._pace.pause(_QUOTA_PAUSE_S)
+
+    def _count(self, failure: RequestFailedError) -> None:
+        """An answer that a service has thought about is no sign that it is down; obeyed pauses are none either."""
+        if not failure.retryable:
+            self._breaker.succeeded()
+        elif failure.kind != "rate_limited" and self._breaker.failed():
+            cause = f"`{self.name}` failed {self._breaker.failures} times in a row; the last was {failure}"
+            raise self._ended_by(ServiceUnavailableError(cause)) from None
+
+    def _blocked(self, answer: Answer, headers: httpx2.Headers, expect: Expected) -> ServiceBlockedError:
+        kept = self._keep(answer, headers)
+        what = "a picture" if expect == "image" else "data"
+        return ServiceBlockedError(
+            f"`{self.name}` answered {answer.status} with a page for people where {what} was expected"
+            + (f"; it is kept in {kept}" if kept else "")
+        )
+
+    def _keep(self, answer: Answer, headers: httpx2.Headers) -> Path | None:
+        if self._evidence is None:
+            return None
+        shown = {name: value for name, value in headers.items() if name not in ("set-cookie", "location")}
+        lines = [f"{answer.url}", f"{answer.status}", *(f"{name}: {value}" for name, value in shown.items()), "", ""]
+        digest = hashlib.sha256(answer.body).hexdigest()[:12]
+        path = self._evidence / f"{self.name}-{self._today():%Y%m%d}-{digest}.txt"
+        return write_bytes(path, "\n".join(lines).encode() + answer.body[:_EVIDENCE_BYTES])
+
+    def _ended_by(self, end: GeolocError | CollectionStopped) -> GeolocError | CollectionStopped:
+        """Remember the first reason to end the run; every later request hears it."""
+        self._end = self._end or end
+        return self._end
+
+    def _raise_if_ended(self) -> None:
+        if self._end is not None:
+            raise self._end
+
+
+def user_agent() -> str:
+    """Who asks, with where to complain: the same for every request."""
+    contact = os.environ.get("GEOLOC_CONTACT", "").strip()
+    version = importlib.metadata.version("geoloc-dagster")
+    return f"geoloc_dagster/{version} (+{PROJECT_URL}{f'; contact: {contact}' if contact else ''})"
+
+
+def _failed(kind: FailureKind, detail: str, path: str) -> RequestFailedError:
+    return RequestFailedError(kind, f"{detail} ({path})", retryable=True)
+
+
+def _is_page(body: bytes, content_type: str) -> bool:
+    start = body[:1024].lstrip().lower()
+    if content_type.split(";")[0].strip().lower() == "text/html" or start.startswith(_HTML):
+        return True
+    return content_type.startswith("text/") and any(word in body[:_EVIDENCE_BYTES].lower() for word in _WORDS)
