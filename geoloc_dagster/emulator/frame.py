@@ -1,0 +1,149 @@
+"""A frame of codes and the tables that turn them into a picture and a class map."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from geoloc_dagster.emulator import sky
+from geoloc_dagster.emulator.ground import GroundMap
+from geoloc_dagster.emulator.hashing import units
+from geoloc_dagster.emulator.lens import Camera
+from geoloc_dagster.emulator.light import Light
+from geoloc_dagster.emulator.materials import SKY, Codes, Colours
+
+Integers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+_local = threading.local()
+_GRAIN = 1024
+
+
+class Frame:
+    """Codes in columns: entry `column * height + row` is a slot in the tables plus the code of a texture.
+
+    The buffers are kept per thread and size: new ones would cost more than the drawing.
+    """
+
+    GROUND: Final = -1_000_000
+    """A slot for what `fill_ground` will replace."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self.width, self.height = width, height
+        self.codes: Integers = np.empty(width * height, np.int64)
+        self._rows = np.tile(np.arange(height, dtype=np.float32), width)
+        self._texel = np.empty(width * height, np.float32)
+        self._index = np.empty(width * height, np.int64)
+        self._found: Codes = np.empty(width * height, np.uint8)
+        self._colours: list[npt.NDArray[np.uint32]] = []
+        self._classes: list[npt.NDArray[np.uint8]] = []
+        self._used = 0
+
+    @staticmethod
+    def of(width: int, height: int) -> Frame:
+        """An empty frame of this thread."""
+        frames: dict[tuple[int, int], Frame] = _local.__dict__.setdefault("frames", {})
+        if (width, height) not in frames:
+            while len(frames) > 3:
+                frames.pop(next(iter(frames)))
+            frames[width, height] = Frame(width, height)
+        frame = frames[width, height]
+        frame._colours, frame._classes, frame._used = [], [], 0
+        return frame
+
+    def add(self, radiance: Colours, classes: npt.NDArray[np.uint8], light: Light) -> int:
+        """Put radiances (..., 3) and their classes (...) into the tables; the slot of the first."""
+        slot = self._used
+        self._colours.append(light.develop(radiance).reshape(-1))
+        self._classes.append(classes.reshape(-1))
+        self._used += self._classes[-1].size
+        return slot
+
+    def add_sky(self, light: Light) -> int:
+        """The slot of the sky's codes."""
+        return self.add(sky.paint_sky(light), np.full(sky.SKY_CODES, SKY, np.uint8), light)
+
+    def fill(self, pool: Codes, length: Integers, start: Floats, step: Floats, base: Integers, slot: Integers) -> None:
+        """Fill the whole frame by runs: texels `start + row * step` of the texture columns that begin at `base`."""
+        texel, index = self._texel, self._index
+        np.multiply(np.repeat(step, length), self._rows, out=texel)
+        np.add(texel, np.repeat(start, length), out=texel)
+        np.copyto(index, texel, casting="unsafe")
+        np.add(index, np.repeat(base, length), out=index)
+        # The indices are right by construction; without a mode `take` would copy its output to check them.
+        np.take(pool, index, out=self._found, mode="wrap")
+        np.add(np.repeat(slot, length), self._found, out=self.codes)
+
+    def fill_ground(
+        self,
+        ground: GroundMap,
+        camera: Camera,
+        directions: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]],
+        depth: npt.NDArray[np.float64],
+        slots: Integers,
+        first: int,
+    ) -> None:
+        """Fill the ground of some rows from a map, wherever `fill` left it open."""
+        if not len(depth):
+            return
+        scale, last = ground.cells_per_m, np.float32(ground.size - 1)
+        cells: list[npt.NDArray[np.float32]] = []
+        for origin, low, direction in zip((camera.x_m, camera.y_m), ground.low_m, directions, strict=True):
+            at = np.multiply.outer((direction * scale).astype(np.float32), depth.astype(np.float32))
+            at += np.float32((origin - low) * scale)
+            cells.append(np.clip(at, 0, last, out=at))
+        index = cells[0].astype(np.int64)
+        index *= ground.size
+        index += cells[1].astype(np.int64)
+        codes = np.take(ground.codes, index, mode="wrap") + slots
+        part = self.codes.reshape(self.width, self.height)[:, first : first + len(depth)]
+        np.copyto(part, codes, where=part < 0)
+
+    def paint(self, place: Integers, codes: Codes, slot: Integers) -> None:
+        """Put sprites' codes at entries of the frame, later ones over earlier ones; code 0 is transparent."""
+        solid = np.flatnonzero(codes)
+        self.codes[place[solid]] = slot[solid] + codes[solid]
+
+    def tables(self) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]:
+        """Colours and classes by slot."""
+        return np.concatenate(self._colours), np.concatenate(self._classes)
+
+
+def finish(frame: Frame, grain: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """The picture, a little soft and grainy as a camera's, and the class map, which is neither."""
+    colours, classes = frame.tables()
+    width, height = frame.width, frame.height
+    packed = np.take(colours, frame.codes, mode="wrap").reshape(width, height).T
+    packed = np.ascontiguousarray(packed)
+    _soften(packed)
+    shift = grain % (_GRAIN - 640), grain // _GRAIN % (_GRAIN - 640)
+    packed += _grain()[shift[0] : shift[0] + height, shift[1] : shift[1] + width]
+    bytes_ = packed.view(np.uint8).reshape(height, width, 4)
+    rgb = np.empty((height, width, 3), np.uint8)
+    for channel in range(3):
+        rgb[..., channel] = bytes_[..., channel]
+    return rgb, np.ascontiguousarray(np.take(classes, frame.codes, mode="wrap").reshape(width, height).T)
+
+
+def _soften(packed: npt.NDArray[np.uint32]) -> None:
+    """Average each pixel with its neighbour to the right and below: four bytes at a time, halves are dropped."""
+    mask = np.uint32(0x7F7F7F7F)
+    half = (packed >> np.uint32(1)) & mask
+    packed[:, :-1] = half[:, :-1] + half[:, 1:]
+    half = (packed >> np.uint32(1)) & mask
+    packed[:-1] = half[:-1] + half[1:]
+
+
+@functools.lru_cache(maxsize=1)
+def _grain() -> npt.NDArray[np.uint32]:
+    noise = (units(5, np.arange(_GRAIN * _GRAIN)) + units(6, np.arange(_GRAIN * _GRAIN))) * 4.4
+    return (noise.astype(np.uint32) * np.uint32(0x010101)).reshape(_GRAIN, _GRAIN)
+
+
+def grain_key(key: int, heading_deg: float) -> int:
+    """Where in the grain a picture starts."""
+    return (key ^ round(heading_deg * 64)) & 0x3FFFFFFF
