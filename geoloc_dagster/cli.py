@@ -282,11 +282,9 @@ def _show_summary(settings: Settings, summary: dict[str, Any]) -> None:
 
 def _start_emulator(settings: Settings) -> dict[str, str]:
     """Start the emulated city for all processes of the UI; it ends with them, because they inherit its lifeline."""
-    import datetime as dt
-
     from geoloc_dagster.emulator.shared import URL_VARIABLE, shared_emulator
 
-    url = shared_emulator(settings, today=dt.datetime.now(dt.UTC).date(), inheritable=True)
+    url = shared_emulator(settings, outlive_exec=True)
     typer.echo(f"emulated city: {url}", err=True)
     return {URL_VARIABLE: url}
 

@@ -126,6 +126,11 @@ class EmulatorProcess(RunningEmulator):
             raise
         return emulator
 
+    def outlive_exec(self) -> None:
+        """Keep the child when this process becomes another program (`os.exec…`): it ends with that one instead."""
+        assert self._child.stdin is not None
+        os.set_inheritable(self._child.stdin.fileno(), True)
+
     def stop(self) -> None:
         """End the child and wait for it; by force where it does not end by itself."""
         if self._child.poll() is None:

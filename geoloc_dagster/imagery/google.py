@@ -18,6 +18,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
 from PIL import Image
 
 from geoloc_dagster.errors import ServiceKeyError
@@ -42,6 +43,7 @@ HISTORY_PATH = "/maps/api/streetview/history"
 SAME_PLACE_M = 15  # a panorama further away than this is of another place
 _NOTHING = ("ZERO_RESULTS", "NOT_FOUND")
 _MONTH = re.compile(r"(?P<year>\d{4})-(?P<month>0[1-9]|1[0-2])(?:-\d{2})?")
+_GREY_SHARE, _GREY_NOISE = 0.9, 6
 _GREY_MAX_BYTES = 20_000  # the picture that says "no imagery" compresses well; larger ones need not be looked at
 
 
@@ -288,15 +290,15 @@ def _check_picture(answer: Answer) -> None:
 
 
 def _is_blank(body: bytes) -> bool:
-    """Whether nearly all of a picture is one grey."""
+    """Whether nearly all of a picture is one light grey."""
     try:
         with Image.open(io.BytesIO(body)) as picture:
-            small = picture.convert("RGB").resize((32, 32), Image.Resampling.NEAREST)
+            pixels = np.asarray(picture.convert("RGB").resize((64, 64), Image.Resampling.NEAREST)).reshape(-1, 3).astype(np.int16)
     except (OSError, ValueError, Image.DecompressionBombError):
         return False  # whoever decodes it will say what is wrong with it
-    most, colour = max(small.getcolors(1024) or [(0, (0, 0, 0))])
-    red, green, blue = colour if isinstance(colour, tuple) else (0, 0, 0)
-    return most >= 0.85 * 1024 and 150 < red < 250 and max(red, green, blue) - min(red, green, blue) <= 6
+    usual = np.median(pixels, axis=0)
+    same = np.abs(pixels - usual).max(axis=1) <= _GREY_NOISE
+    return bool(same.mean() >= _GREY_SHARE and 150 < usual.mean() < 250 and np.ptp(usual) <= 2 * _GREY_NOISE)
 
 
 def _failure(error: RequestFailedError | CollectionStopped, panorama: Panorama, view: View) -> Failure:
