@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import os
 import shutil
 import sqlite3
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from packaging.requirements import Requirement
 from geoloc_dagster.config import Layout, Settings
 from geoloc_dagster.config.loader import claim_data_root
 from geoloc_dagster.errors import GeolocError
+from geoloc_dagster.imagery.factory import provider_terms
 
 MIN_FREE_BYTES = 5 * 1024**3
 _NATIVE = ("torch", "torchvision", "lance", "faiss", "geopandas")
@@ -50,11 +52,12 @@ def examine(load: Callable[[], Settings], *, min_free_bytes: int = MIN_FREE_BYTE
         settings = load()
     except GeolocError as error:
         yield _failed("config", error)
-        for name in ("sources", "recipes", "data root", "disk space", "sqlite"):
+        for name in ("sources", "service", "recipes", "data root", "disk space", "sqlite"):
             yield Check("skip", name, "needs a configuration")
         return
     yield Check("ok", "config", f"region {settings.region.name} from {settings.folder}")
     yield check_sources(settings)
+    yield check_service(settings)
     yield check_recipes(settings)
     try:
         layout = claim_data_root(settings)
@@ -117,12 +120,27 @@ def check_sources(settings: Settings) -> Check:
     if missing:
         remedy = "Correct the paths; they are relative to the configuration."
         return Check("FAIL", "sources", f"missing {'; '.join(missing)}", remedy)
-    if not settings.capture.sources:
+    if settings.capture.provider == "folder" and not settings.capture.sources:
         return Check("FAIL", "sources", "capture.sources names no pictures", "List folders or tar files there; see the README.")
-    if not settings.coverage.files and not settings.buffers.files:
+    if settings.coverage.provider == "csv" and not settings.coverage.files and not settings.buffers.files:
         remedy = "List a buffer CSV in one of them; see the README."
         return Check("FAIL", "sources", "neither coverage.files nor buffers.files names locations", remedy)
     return Check("ok", "sources", f"{len(named)} files and folders")
+
+
+def check_service(settings: Settings, environ: Mapping[str, str] = os.environ) -> Check:
+    """A live service has its key and its permission; nothing is asked of it."""
+    live = sorted({settings.coverage.provider, settings.capture.provider} - {"csv", "folder"})
+    if not live:
+        return Check("ok", "service", "none is asked: lookups and pictures come from files")
+    if "google" in live and not environ.get(settings.service.key_variable):
+        remedy = f"Put the key into {settings.service.key_variable}; keys do not go into files."
+        return Check("FAIL", "service", f"google wants a key and {settings.service.key_variable} is not set", remedy)
+    try:
+        provider_terms(settings).require(settings.capture.provider)
+    except GeolocError as error:
+        return _failed("service", error)
+    return Check("ok", "service", f"{', '.join(live)}; at most {settings.service.images_per_day:,} pictures a day")
 
 
 def check_recipes(settings: Settings) -> Check:

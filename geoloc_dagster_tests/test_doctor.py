@@ -31,7 +31,7 @@ def test_a_complete_region_on_a_complete_machine_passes_every_check(settings: Se
     checks = list(doctor.examine(lambda: with_sources(settings), min_free_bytes=1))
     assert [str(check) for check in checks if check.status != "ok"] == []
     assert [check.name for check in checks] == [
-        "python", "packages", "libraries", "config", "sources", "recipes", "data root", "disk space", "sqlite",
+        "python", "packages", "libraries", "config", "sources", "service", "recipes", "data root", "disk space", "sqlite",
     ]  # fmt: skip
     assert [path.name for path in settings.data_root.iterdir()] == ["geoloc.json"], "checking leaves nothing else behind"
 
@@ -41,7 +41,7 @@ def test_without_a_configuration_the_rest_is_skipped_by_name(tmp_path: Path) -> 
     assert checks["config"].status == "FAIL"
     assert "--config" in checks["config"].remedy
     assert {name for name, check in checks.items() if check.status == "skip"} == {
-        "sources", "recipes", "data root", "disk space", "sqlite",
+        "sources", "service", "recipes", "data root", "disk space", "sqlite",
     }  # fmt: skip
 
 
@@ -51,6 +51,26 @@ def test_an_unwritable_data_root_fails_that_line_and_skips_what_needs_it(setting
     assert checks["data root"].status == "FAIL"
     assert str(settings.data_root) in checks["data root"].detail
     assert checks["disk space"].status == checks["sqlite"].status == "skip"
+
+
+def live(settings: Settings, provider: str, **capture: object) -> Settings:
+    return settings.model_copy(
+        update={
+            "coverage": settings.coverage.model_copy(update={"provider": provider}),
+            "capture": settings.capture.model_copy(update={"provider": provider, **capture}),
+        }
+    )
+
+
+def test_a_live_service_needs_its_key_and_a_permission_and_the_emulator_neither(settings: Settings) -> None:
+    google = live(settings, "google")
+    assert "GEOLOC_SERVICE_KEY is not set" in doctor.check_service(google, environ={}).detail
+    with_key = {"GEOLOC_SERVICE_KEY": "k-1"}
+    assert "do not allow storing and training" in doctor.check_service(google, environ=with_key).detail
+    allowed = doctor.check_service(live(settings, "google", permission="contract 12"), environ=with_key)
+    assert (allowed.status, "k-1" in str(allowed)) == ("ok", False)
+    assert doctor.check_service(live(settings, "emulator"), environ={}).status == "ok"
+    assert doctor.check_sources(live(settings, "emulator")).status == "ok"
 
 
 def test_missing_sources_are_named_with_their_key_and_full_path(settings: Settings) -> None:
