@@ -30,9 +30,12 @@ class WallClock(Clock):
         return _now[0]
 
 
-def write_region(folder: Path, **sections: Any) -> Path:
-    """A region of about 300 m by 240 m at an emulated city."""
-    (folder / "region.geojson").write_text(json.dumps(square(0.0014, 0.0019)))
+AROUND = ((ORIGIN[0] - 0.0014, ORIGIN[1] - 0.0019), (ORIGIN[0] + 0.0014, ORIGIN[1] + 0.0019))  # about 300 m each way
+
+
+def write_region(folder: Path, *, boundary: dict[str, Any] | None = None, **sections: Any) -> Path:
+    """A region at an emulated city; sections replace keys of the configuration."""
+    (folder / "region.geojson").write_text(json.dumps(boundary or rectangle(*AROUND)))
     config: dict[str, Any] = {
         "version": 1,
         "data_root": "data",
@@ -51,11 +54,10 @@ def write_region(folder: Path, **sections: Any) -> Path:
     return path
 
 
-def square(lat_deg: float, lng_deg: float) -> dict[str, Any]:
-    """A rectangle around the origin with these half sides, as GeoJSON."""
-    lat, lng = ORIGIN
-    corners = [(-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1)]
-    ring = [[lng + x * lng_deg, lat + y * lat_deg] for x, y in corners]
+def rectangle(south_west: tuple[float, float], north_east: tuple[float, float]) -> dict[str, Any]:
+    """A rectangle between two (lat, lng) corners, as GeoJSON."""
+    (south, west), (north, east) = south_west, north_east
+    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
     return {"type": "Feature", "properties": {}, "geometry": {"type": "Polygon", "coordinates": [ring]}}
 
 
