@@ -15,8 +15,7 @@ import numpy.typing as npt
 
 from geoloc_dagster.emulator.facades import Side
 from geoloc_dagster.emulator.hashing import Dice
-from geoloc_dagster.emulator.looks import Look, look, paint
-from geoloc_dagster.emulator.materials import Colours
+from geoloc_dagster.emulator.looks import Coat, Look, look
 from geoloc_dagster.emulator.places import FIRST_YEAR, LAST_YEAR
 from geoloc_dagster.emulator.streets import Block, Character, District, Point, inside
 
@@ -36,31 +35,29 @@ class Skin:
 
 @dataclass(frozen=True, slots=True)
 class Walls:
-    """Walls as columns: everything has one entry per wall, but `skins` and `paints`, which are pointed into.
+    """Walls as columns: everything has one entry per wall but `coats`, which are pointed into.
 
     Attributes:
         ends_m: float64 (n, 4): x0, y0, x1, y1; seen from outside, the first end is on the left.
         height_m: float64 (n,), from the ground.
-        skin: int64 (n,), index into `skins`.
-        paint: int64 (n,), index into `paints`.
+        coat: int64 (n,), index into `coats`.
         years: int16 (n, 2), the first and the last year.
-        skins: the textures.
-        paints: float32 (m, 32, 3).
+        skins: what each wall's texture depends on.
+        coats: style and key of each paint; mixed only for walls that are seen.
     """
 
     ends_m: npt.NDArray[np.float64]
     height_m: npt.NDArray[np.float64]
-    skin: npt.NDArray[np.int64]
-    paint: npt.NDArray[np.int64]
+    coat: npt.NDArray[np.int64]
     years: npt.NDArray[np.int16]
     skins: tuple[Skin, ...]
-    paints: Colours
+    coats: tuple[Coat, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class _Phase:
     look: Look
-    paint: Colours
+    coat: Coat
     first_year: int
     last_year: int
 
@@ -77,16 +74,16 @@ class _Collector:
     def __init__(self) -> None:
         self.ends_m: list[tuple[float, float, float, float]] = []
         self.height_m: list[float] = []
-        self.paint: list[int] = []
+        self.coat: list[int] = []
         self.years: list[tuple[int, int]] = []
         self.skins: list[Skin] = []
-        self.paints: list[Colours] = []
+        self.coats: list[Coat] = []
 
     def add(self, a: Point, b: Point, phase: _Phase, side: Side, height_m: float) -> None:
-        """One wall of the phase whose paint was added last."""
+        """One wall of the phase whose coat was added last."""
         self.ends_m.append((*a, *b))
         self.height_m.append(height_m)
-        self.paint.append(len(self.paints) - 1)
+        self.coat.append(len(self.coats) - 1)
         self.years.append((phase.first_year, phase.last_year))
         self.skins.append(Skin(phase.look, side, math.dist(a, b), height_m))
 
@@ -94,26 +91,24 @@ class _Collector:
         return Walls(
             np.array(self.ends_m).reshape(-1, 4),
             np.array(self.height_m),
-            np.arange(len(self.skins)),
-            np.array(self.paint, np.int64),
+            np.array(self.coat, np.int64),
             np.array(self.years, np.int16).reshape(-1, 2),
             tuple(self.skins),
-            np.array(self.paints, np.float32).reshape(-1, 32, 3),
+            tuple(self.coats),
         )
 
 
-def build(seed: int, district: District) -> Walls:
-    """All walls that ever stand in a district."""
+def build(seed: int, district: District, block: Block) -> Walls:
+    """All walls that ever stand on a block of a district."""
     collector = _Collector()
-    for block in district.blocks:
-        if block.use == "built":
-            dice = Dice(seed, 51, district.i, district.j, block.number)
-            setback_m = dice.between(3.5, 6.0) if district.character == "villa" else dice.pick((0.0, 0.0, 2.2), (8, 4, 1))
-            outline = _outline(block, setback_m)
-            for corners in _plots(outline, dice, gap=0.75 if district.character == "villa" else 0.05):
-                _raise(collector, _plot(corners, outline), dice, district.character)
-            if setback_m > 0:
-                _fence(collector, block, dice)
+    if block.use == "built":
+        dice = Dice(seed, 51, district.i, district.j, block.number)
+        setback_m = dice.between(3.5, 6.0) if district.character == "villa" else dice.pick((0.0, 0.0, 2.2), (8, 4, 1))
+        outline = _outline(block, setback_m)
+        for corners in _plots(outline, dice, gap=0.75 if district.character == "villa" else 0.05):
+            _raise(collector, _plot(corners, outline), dice, district.character)
+        if setback_m > 0:
+            _fence(collector, block, dice)
     return collector.walls()
 
 
@@ -202,19 +197,19 @@ def _phases(dice: Dice, character: Character) -> list[_Phase]:
     """What stands on a plot over the years: mostly one building, sometimes repainted or replaced, before that scaffolded."""
     style: Character = dice.pick(("old", "brick", "modern"), _MIXTURES[character]) if character != "villa" else "villa"
     first = look(style, dice.key())
-    colours = paint(style, dice.key())
+    coat = style, dice.key()
     change = dice.unit()
     year = dice.integer(FIRST_YEAR + 2, LAST_YEAR - 1)
-    new_key, new_paint = dice.key(), dice.key()
+    new_key, new_coat = dice.key(), dice.key()
     if change > 0.22:
-        return [_Phase(first, colours, 0, 9999)]
+        return [_Phase(first, coat, 0, 9999)]
     if change < 0.06:
         style = dice.pick(("modern", style), (2, 1))
-        second = _Phase(look(style, new_key), paint(style, new_paint), year, 9999)
-        return [_Phase(first, colours, 0, year - 1), second]
-    phases = [_Phase(first, colours, 0, year - 2), _Phase(first, paint(style, new_paint), year, 9999)]
+        second = _Phase(look(style, new_key), (style, new_coat), year, 9999)
+        return [_Phase(first, coat, 0, year - 1), second]
+    phases = [_Phase(first, coat, 0, year - 2), _Phase(first, (style, new_coat), year, 9999)]
     before = replace(first, scaffold=dice.chance(0.5))
-    return [phases[0], _Phase(before, colours, year - 1, year - 1), phases[1]]
+    return [phases[0], _Phase(before, coat, year - 1, year - 1), phases[1]]
 
 
 _MIXTURES: dict[Character, tuple[float, float, float]] = {
@@ -228,7 +223,7 @@ _MIXTURES: dict[Character, tuple[float, float, float]] = {
 def _raise(collector: _Collector, plot: _Plot, dice: Dice, character: Character) -> None:
     corners = plot.corners
     for phase in _phases(dice, character):
-        collector.paints.append(phase.paint)
+        collector.coats.append(phase.coat)
         for k, a in enumerate(corners):
             b = corners[(k + 1) % len(corners)]
             if math.dist(a, b) > 0.3:
@@ -238,8 +233,8 @@ def _raise(collector: _Collector, plot: _Plot, dice: Dice, character: Character)
 def _fence(collector: _Collector, block: Block, dice: Dice) -> None:
     side: Side = "hedge" if dice.chance(0.5) else "fence"
     shape = look("villa", dice.key())
-    collector.paints.append(paint("villa", dice.key()))
-    phase = _Phase(shape, collector.paints[-1], 0, 9999)
+    collector.coats.append(("villa", dice.key()))
+    phase = _Phase(shape, collector.coats[-1], 0, 9999)
     height_m = dice.between(0.8, 1.5)
     for k, a in enumerate(block.corners):
         b = block.corners[(k + 1) % len(block.corners)]

@@ -181,8 +181,12 @@ def _age(codes: Codes, seed: int, low_m: tuple[float, float], cells_per_m: float
     numbers = (first[0] + np.arange(count))[:, None] * 1_000_003 + (first[1] + np.arange(count))[None, :]
     coarse = (np.arange(len(codes)) / cells_per_m / step_m).astype(np.int64)
     chance = units(seed ^ 0x67, numbers.astype(np.int64))[coarse[:, None], coarse[None, :]]
-    codes[(codes == Ground.ASPHALT) & (chance < 0.10)] = Ground.PATCH
-    codes[(codes == Ground.ASPHALT) & (chance > 0.93)] = Ground.WORN
+    wide = np.zeros((count // 6 + 2, count // 3 + 2), np.int64)
+    wide += (first[0] // 6 + np.arange(wide.shape[0]))[:, None] * 7_000_003 + (first[1] // 3 + np.arange(wide.shape[1]))[None, :]
+    patch = units(seed ^ 0x68, wide)
+    at = [(np.arange(len(codes)) / cells_per_m / step_m + low) for low in first]
+    rows, columns = (at[0] // 6).astype(np.int64) - first[0] // 6, (at[1] // 3).astype(np.int64) - first[1] // 3
+    codes[(codes == Ground.ASPHALT) & (patch[rows[:, None], columns[None, :]] < 0.05)] = Ground.PATCH
     codes[(codes == Ground.GRASS) & (chance < 0.35)] = Ground.GRASS_DARK
     codes[(codes == Ground.ASPHALT) & (chance > 0.4) & (chance < 0.4015)] = Ground.COVER
     codes[(codes == Ground.PAVEMENT) & (chance > 0.92)] = Ground.JOINT

@@ -60,6 +60,11 @@ class Light:
     ground: Colours
     key: int
 
+    @property
+    def sunny(self) -> bool:
+        """Whether the sun throws shadows."""
+        return self.weather in ("clear", "broken")
+
     def develop(self, radiance: Colours) -> npt.NDArray[np.uint32]:
         """Packed colours (red in the lowest byte) of radiances (..., 3)."""
         grey = radiance.mean(axis=-1, keepdims=True)
@@ -118,11 +123,11 @@ def _sky(dice: Dice, weather: Weather, height: float) -> tuple[Vector, Vector, V
     grey = np.array((1.0, 1.0, 1.02))
     if weather in ("clear", "broken"):
         strength = (0.74 if weather == "clear" else 0.58) * (1 - 0.35 * low)
-        values = (warm * strength, cool * dice.between(0.38, 0.5), np.array((0.30, 0.50, 0.86)), np.array((0.78, 0.87, 0.96)))
+        values = (warm * strength, cool * dice.between(0.46, 0.6), np.array((0.30, 0.50, 0.86)), np.array((0.78, 0.87, 0.96)))
         values = (*values[:2], values[2] * (1 - 0.35 * low), values[3] * (1 - low * np.array((0.02, 0.14, 0.28))))
         haze_m = dice.between(450.0, 1200.0)
     elif weather == "overcast":
-        brightness = dice.between(0.55, 0.85)
+        brightness = dice.between(0.68, 0.98)
         values = (warm * 0.06, grey * brightness, grey * brightness * 0.9, grey * brightness * 1.08)
         haze_m = dice.between(280.0, 700.0)
     elif weather == "fog":
@@ -130,7 +135,7 @@ def _sky(dice: Dice, weather: Weather, height: float) -> tuple[Vector, Vector, V
         values = (warm * 0.02, grey * brightness, grey * brightness, grey * brightness)
         haze_m = dice.between(45.0, 110.0)
     else:
-        brightness = dice.between(0.42, 0.62)
+        brightness = dice.between(0.5, 0.74)
         values = (warm * 0.0, cool * brightness, grey * brightness * 0.85, grey * brightness)
         haze_m = dice.between(150.0, 320.0)
     direct, ambient, zenith, haze = (value.astype(np.float32) for value in values)
@@ -139,7 +144,7 @@ def _sky(dice: Dice, weather: Weather, height: float) -> tuple[Vector, Vector, V
 
 def _curve(dice: Dice) -> npt.NDArray[np.uint8]:
     """Exposure, contrast, black level and white balance of a camera."""
-    exposure, gamma, contrast = dice.between(0.72, 1.38), dice.between(0.8, 1.25), dice.between(0.0, 0.8)
+    exposure, gamma, contrast = dice.between(0.8, 1.5), dice.between(0.75, 1.2), dice.between(0.0, 0.7)
     warmth, tint, black = dice.between(-0.13, 0.13), dice.between(-0.05, 0.05), dice.between(0.0, 0.09)
     gains = (1 + warmth, 1 + tint, 1 - warmth)
     radiance = np.arange(_STEPS + 1) / (_STEPS / 2)

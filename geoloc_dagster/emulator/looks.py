@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import functools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -189,6 +190,11 @@ _ROOFS = ((0.48, 0.24, 0.18), (0.30, 0.30, 0.32), (0.24, 0.23, 0.23), (0.40, 0.3
 _FRAMES = ((0.88, 0.88, 0.86), (0.86, 0.84, 0.78), (0.30, 0.22, 0.16), (0.20, 0.21, 0.23), (0.26, 0.36, 0.30), (0.50, 0.20, 0.16))
 
 
+Coat = tuple[Character, int]
+"""The style and the key of a paint."""
+
+
+@functools.lru_cache(maxsize=8192)
 def paint(style: Character, key: int) -> Colours:
     """The colour of each facade code: float32 (32, 3), shares of the light that is thrown back."""
     dice = Dice(key, 32)

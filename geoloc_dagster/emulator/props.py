@@ -53,37 +53,34 @@ class Slot:
     chance: float
 
 
-def fixed_props(seed: int, district: District) -> list[Prop]:
-    """Trees and street furniture of a district."""
-    props: list[Prop] = []
-    for street in district.streets:
-        dice = Dice(seed, 91, district.i, district.j, street.number)
-        props.extend(_street_trees(street, dice))
-        props.extend(_street_furniture(street, dice))
-    for block in district.blocks:
-        dice = Dice(seed, 92, district.i, district.j, block.number)
-        if block.use != "built":
-            props.extend(_scattered(block, dice))
-        elif district.character == "villa":
-            props.extend(_garden_trees(block, dice))
-    return props
+def street_props(seed: int, district: District, street: Street) -> list[Prop]:
+    """Trees and furniture of a street."""
+    dice = Dice(seed, 91, district.i, district.j, street.number)
+    return [*_street_trees(street, dice), *_street_furniture(street, dice)]
 
 
-def slots(seed: int, district: District) -> list[Slot]:
-    """Parking spaces and the pavements' walkers of a district."""
+def block_props(seed: int, district: District, block: Block) -> list[Prop]:
+    """Trees and furniture of a park or a square, and the trees of gardens."""
+    dice = Dice(seed, 92, district.i, district.j, block.number)
+    if block.use != "built":
+        return list(_scattered(block, dice))
+    return list(_garden_trees(block, dice)) if district.character == "villa" else []
+
+
+def slots(seed: int, district: District, street: Street) -> list[Slot]:
+    """Parking spaces and the pavements' walkers of a street."""
     found: list[Slot] = []
-    for street in district.streets:
-        dice = Dice(seed, 93, district.i, district.j, street.number)
-        busy, crowd = dice.between(0.25, 0.85), dice.between(0.02, 0.12)
-        sides = (-1, 1) if street.road_m > 8.2 else (-1,) if dice.chance(0.5) else (1,)
-        for side in sides:
-            turn = math.pi if side > 0 else 0.0  # one keeps to the right
-            for s in np.arange(street.crossings_m[0] + 8, street.length_m - street.crossings_m[1] - 7, 6.1):
-                found.append(_slot(street, "vehicle", float(s), side * (street.road_m / 2 - 1.05), turn, dice, busy))
-        for side in (-1, 1):
-            for s in np.arange(3.0, street.length_m - 3.0, 4.0):
-                low, high = street.road_m / 2 + 0.5, street.width_m / 2 - 0.4
-                found.append(_slot(street, "person", float(s), side * dice.between(low, max(low, high)), 0.0, dice, crowd))
+    dice = Dice(seed, 93, district.i, district.j, street.number)
+    busy, crowd = dice.between(0.25, 0.85), dice.between(0.02, 0.12)
+    sides = (-1, 1) if street.road_m > 8.2 else (-1,) if dice.chance(0.5) else (1,)
+    for side in sides:
+        turn = math.pi if side > 0 else 0.0  # one keeps to the right
+        for s in np.arange(street.crossings_m[0] + 8, street.length_m - street.crossings_m[1] - 7, 6.1):
+            found.append(_slot(street, "vehicle", float(s), side * (street.road_m / 2 - 1.05), turn, dice, busy))
+    for side in (-1, 1):
+        for s in np.arange(3.0, street.length_m - 3.0, 4.0):
+            low, high = street.road_m / 2 + 0.5, street.width_m / 2 - 0.4
+            found.append(_slot(street, "person", float(s), side * dice.between(low, max(low, high)), 0.0, dice, crowd))
     return found
 
 

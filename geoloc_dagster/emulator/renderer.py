@@ -7,13 +7,14 @@ that the class map is exact. Neighbouring headings fit together: everything is c
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from geoloc_dagster.emulator import lens, props, sky
+from geoloc_dagster.emulator import lens, looks, props, sky
 from geoloc_dagster.emulator.arena import Arena, ArenaFullError
 from geoloc_dagster.emulator.facades import draw_wall
 from geoloc_dagster.emulator.frame import Frame, finish, grain_key
@@ -30,7 +31,7 @@ from geoloc_dagster.emulator.materials import (
     Facade,
 )
 from geoloc_dagster.emulator.places import PlaceBook
-from geoloc_dagster.emulator.scene import CELL_M, Scene, SceneBook, cast_of
+from geoloc_dagster.emulator.scene import CELL_M, Cast, Scene, SceneBook, cast_of
 from geoloc_dagster.emulator.sprites import draw_sprites
 
 __all__ = ["CLASSES", "Camera", "Renderer", "View"]
@@ -60,6 +61,7 @@ class Renderer:
         self._seed = seed
         self._scenes = SceneBook(book, seed, southern=southern)
         self._arena = Arena()
+        self._moving = functools.lru_cache(maxsize=256)(self._passing)
 
     def render(self, camera: Camera, date: dt.date) -> View:
         """What the camera sees in that month."""
@@ -77,15 +79,15 @@ class Renderer:
         cell = (math.floor(camera.x_m / CELL_M), math.floor(camera.y_m / CELL_M))
         frame = Frame.of(camera.width, camera.height)
         seen = self._draw_walls(frame, camera, self._scenes.scene(cell, date.year), light, arena)
-        self._draw_ground(frame, camera, cell, light)
-        moving = self._passing(camera, shot)
-        casts = (self._scenes.cast(cell, date.replace(day=1)), cast_of(moving, light.leaves))
+        self._draw_ground(frame, camera, cell, light, date)
+        moving = self._moving(round(camera.x_m, 2), round(camera.y_m, 2), shot.key())
+        casts = (self._scenes.cast(cell, date.replace(day=1)), moving)
         draw_sprites(frame, camera, seen, casts, light, arena)
         return View(*finish(frame, grain_key(shot.key(), camera.heading_deg)))
 
-    def _passing(self, camera: Camera, shot: Dice) -> list[props.Prop]:
-        street = self._scenes.street(camera.x_m, camera.y_m)
-        return [] if street is None else list(props.passing(street, (camera.x_m, camera.y_m), shot))
+    def _passing(self, x_m: float, y_m: float, key: int) -> Cast:
+        street = self._scenes.street(x_m, y_m)
+        return cast_of([] if street is None else list(props.passing(street, (x_m, y_m), Dice(key))), "green")
 
     def _draw_walls(self, frame: Frame, camera: Camera, scene: Scene, light: Light, arena: Arena) -> Stack:
         ends = scene.ends_m
@@ -109,28 +111,35 @@ class Renderer:
         frame.fill(arena.codes, *runs.columns())
         return seen
 
-    def _draw_ground(self, frame: Frame, camera: Camera, cell: tuple[int, int], light: Light) -> None:
+    def _draw_ground(self, frame: Frame, camera: Camera, cell: tuple[int, int], light: Light, date: dt.date) -> None:
         first = max(0, math.ceil(camera.horizon - 0.5 + 1e-6))
         if first >= camera.height:
             return
         depth = np.minimum(camera.focal * CAMERA_M / (np.arange(first, camera.height) + 0.5 - camera.horizon), 2000.0)
         fog = np.minimum(depth / _FOG_STEP_M, _FOG_LEVELS - 1).astype(np.int64)
-        slot = frame.add(
-            light.veil(
-                np.broadcast_to(light.ground * (light.ambient + light.direct * 0.5), (_FOG_LEVELS, GROUND_CODES, 3)),
-                (np.arange(_FOG_LEVELS, dtype=np.float32) + np.float32(0.5)) * np.float32(_FOG_STEP_M),
-            ),
-            np.broadcast_to(GROUND_CLASSES, (_FOG_LEVELS, GROUND_CODES)),
-            light,
-        )
-        fine, coarse = self._scenes.ground(cell)
+        slot = _paint_ground(light, frame)
         steepest = math.hypot(1.0, camera.width / 2 / camera.focal)
-        near = int(np.searchsorted(-depth * steepest, -23.0))  # rows from here on lie within the fine map
         fx, fy = camera.forward
         slopes = camera.slopes()
         directions = (fx + slopes * fy, fy - slopes * fx)
-        for ground, rows in ((coarse, slice(0, near)), (fine, slice(near, len(depth)))):
-            frame.fill_ground(ground, camera, directions, depth[rows], slot + fog[rows] * GROUND_CODES, first + (rows.start or 0))
+        end = len(depth)
+        for ground in self._scenes.ground(cell, date.replace(day=1)):
+            # Rows from `begin` on lie within the map wherever in its cell the camera stands.
+            reach_m = (ground.size / ground.cells_per_m - CELL_M) / 2 - 0.5
+            begin = int(np.searchsorted(-depth * steepest, -reach_m)) if ground.cells_per_m > 4 else 0
+            frame.fill_ground(
+                ground, camera, directions, depth[begin:end], slot + fog[begin:end] * 2 * GROUND_CODES, first + begin
+            )
+            end = begin
+
+
+def _paint_ground(light: Light, frame: Frame) -> int:
+    """The slot of the ground: for each step of distance its codes in the sun, then those in the shade."""
+    sun = light.direct * (0.25 + 0.75 * light.towards_sun[2])
+    paint = np.concatenate([light.ground * (light.ambient + sun), light.ground * light.ambient])
+    steps = (np.arange(_FOG_LEVELS, dtype=np.float32) + np.float32(0.5)) * np.float32(_FOG_STEP_M)
+    classes = np.broadcast_to(np.tile(GROUND_CLASSES, 2), (_FOG_LEVELS, 2 * GROUND_CODES))
+    return frame.add(light.veil(np.broadcast_to(paint, (_FOG_LEVELS, *paint.shape)), steps), classes, light)
 
 
 def _shaken(camera: Camera, shot: Dice) -> Camera:
@@ -241,14 +250,14 @@ def _paint_walls(
     sun_x, sun_y, sun_z = light.towards_sun
     facing = scene.normals[used] @ np.array([sun_x, sun_y])
     shadow_m = np.where(facing > 0.02, 15.0 - 15.0 * sun_z / np.maximum(facing, 0.02), 1e9)
-    paint = scene.paints[used]
+    coats = np.array([looks.paint(*scene.coats[k]) for k in used.tolist()], np.float32).reshape(-1, WALL_CODES, 3)
     glow = np.zeros((WALL_CODES, 3), np.float32)
     glow[[Facade.SHOP_LIGHT, Facade.SHOP_GLASS]] = np.float32(light.lamps) * np.array(
         [(0.5, 0.42, 0.3), (0.12, 0.1, 0.07)], np.float32
     )
     side = (0.86 + 0.14 * scene.normals[used] @ np.array([0.6, 0.8])).astype(np.float32)[:, None, None]
-    shaded = paint * light.ambient * side + glow
-    lit = shaded + paint * light.direct * np.maximum(facing, 0).astype(np.float32)[:, None, None] * np.float32(1.15)
+    shaded = coats * light.ambient * side + glow
+    lit = shaded + coats * light.direct * np.maximum(facing, 0).astype(np.float32)[:, None, None] * np.float32(1.15)
     count = np.bincount(position, minlength=len(used))
     far_m = (np.bincount(position, depth, minlength=len(used)) / np.maximum(count, 1)).astype(np.float32)
     classes = np.broadcast_to(FACADE_CLASSES, (len(used), WALL_CODES))

@@ -17,8 +17,8 @@ ROWS = 160
 TALLEST = 2.5
 """Tangent of the elevation at the upper edge of the texture."""
 
-BANDS = 32
-COVERS = 4
+BANDS = 24
+COVERS = 8
 SKY_CODES = BANDS * COVERS
 FAR_M = 900.0
 """Distance of the skyline, which closes every street."""
@@ -32,7 +32,7 @@ def draw_sky(light: Light) -> Codes:
     bands = np.clip(band[None, :] + dither - 0.5, 0, BANDS - 1).astype(np.uint8)
     amount = _noise(light.key % 5)
     threshold = 1.05 - 1.1 * light.clouds
-    cover = np.clip((amount - threshold) * 6.0 + (dither - 0.5) * 0.7 + 0.5, 0, COVERS - 1).astype(np.uint8)
+    cover = np.clip((amount - threshold) * 18.0 + (dither - 0.5) * 0.8 + 0.5, 0, COVERS - 1).astype(np.uint8)
     return (bands + BANDS * cover).astype(np.uint8)
 
 
@@ -60,13 +60,14 @@ def _smooth(key: int, u: npt.NDArray[np.float64], v: npt.NDArray[np.float64], pe
 
 
 def paint_sky(light: Light) -> Colours:
-    """The radiance of each code: float32 (128, 3)."""
+    """The radiance of each code: float32 (192, 3)."""
     height = (np.arange(BANDS) / BANDS)[:, None] ** 1.2
     clear = light.haze * (1 - height) + light.zenith * height
     mean = float((light.direct + light.ambient).mean())
     bright = np.full(3, mean * 0.98) if light.weather in ("clear", "broken") else light.haze * 1.04
     dark = bright * (0.82 if light.weather in ("clear", "broken") else 0.9)
-    shares = ((0.0, bright), (0.45, bright), (0.9, bright), (0.85, dark))
+    shares = [(0.0, bright), (0.2, bright), (0.42, bright), (0.62, bright), (0.8, bright), (0.9, bright)]
+    shares += [(0.9, bright * 0.5 + dark * 0.5), (0.9, dark)]
     veil = np.clip((np.arange(BANDS) / BANDS * 6), 0, 1)[:, None]
     return np.concatenate([clear * (1 - share * veil) + colour * (share * veil) for share, colour in shares]).astype(np.float32)
 

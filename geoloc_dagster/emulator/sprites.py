@@ -18,9 +18,9 @@ from geoloc_dagster.emulator.props import Prop
 from geoloc_dagster.emulator.scene import Cast
 
 _TURNS = 32
-_COARSENESS = 1.4  # pixels per texel that are still fine enough
+_COARSENESS = 1.15  # pixels per texel that are still fine enough
 _SCALES: dict[str, tuple[float, ...]] = {
-    "vehicle": (40.0, 20.0, 10.0, 5.0),
+    "vehicle": (64.0, 32.0, 16.0, 8.0),
     "person": (60.0, 30.0, 15.0, 7.5),
     "furniture": (60.0, 30.0, 15.0, 7.5),
     "tree": (260.0, 130.0, 65.0, 32.0),  # for a tree of one metre

@@ -100,6 +100,13 @@ def plan(seed: int, i: int, j: int) -> District:
     return District(i, j, _character(seed, i, j), tuple(streets), tuple(blocks))
 
 
+def bounds(seed: int, i: int, j: int) -> tuple[Point, Point]:
+    """The lowest and the highest coordinates of a district."""
+    corners = [_corner(seed, i, j), _corner(seed, i + 1, j), _corner(seed, i + 1, j + 1), _corner(seed, i, j + 1)]
+    xs, ys = [x for x, _ in corners], [y for _, y in corners]
+    return (min(xs), min(ys)), (max(xs), max(ys))
+
+
 def _corner(seed: int, i: int, j: int) -> Point:
     dice = Dice(seed, 12, i, j)
     return i * DISTRICT_M + dice.between(-REACH_M, REACH_M), j * DISTRICT_M + dice.between(-REACH_M, REACH_M)
