@@ -179,7 +179,13 @@ def draw_furniture(kind: Furniture, variant: int, texels_per_m: float) -> Codes:
         sheet.box(-0.17, 0.17, 2.5, 3.5, 7)
         for k in range(3):
             sheet.disc(0.0, 2.68 + k * 0.32, (0.11, 0.11), (9 if variant % 2 else 7, 7, 7 if variant % 2 else 8)[k])
-    elif kind == "bin":
+    else:
+        _draw_low_furniture(sheet, kind, dice)
+    return sheet.codes
+
+
+def _draw_low_furniture(sheet: Sheet, kind: Furniture, dice: Dice) -> None:
+    if kind == "bin":
         sheet.box(-0.3, 0.3, 0.05, 1.0, 10)
         sheet.box(-0.34, 0.34, 0.95, 1.08, 7)
     elif kind == "bollard":
@@ -196,7 +202,6 @@ def draw_furniture(kind: Furniture, variant: int, texels_per_m: float) -> Codes:
         sheet.box(-0.5, 0.5, 0.6, 2.75, dice.pick((2, 4, 5)))
         sheet.disc(dice.between(-0.2, 0.2), dice.between(1.4, 2.2), (0.3, 0.4), dice.pick((2, 3, 4, 5)))
         sheet.box(-0.68, 0.68, 2.9, 3.2, 7)
-    return sheet.codes
 
 
 def paint_furniture(key: int) -> Colours:

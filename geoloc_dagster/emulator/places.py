@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from geoloc_dagster.emulator.hashing import Dice
 from geoloc_dagster.emulator.plane import Plane
-from geoloc_dagster.emulator.streets import DISTRICT_M, REACH_M, District, Street, plan
+from geoloc_dagster.emulator.streets import DISTRICT_M, REACH_M, District, Street, bounds, plan
 
 SPACING_M = 10.0
 FIRST_YEAR, LAST_YEAR = 2009, 2030
@@ -116,6 +116,11 @@ class PlaceBook:
         found: list[tuple[int, float, float]] = []
         for i in _districts(a):
             for j in _districts(b):
+                low_m, high_m = bounds(self._seed, i, j)
+                if not all(
+                    low <= (n + 1) * _TILE_M and high >= n * _TILE_M for low, high, n in zip(low_m, high_m, (a, b), strict=True)
+                ):
+                    continue
                 ids, xy_m = self._district_places(i, j)
                 here = np.flatnonzero((np.floor(xy_m / _TILE_M) == (a, b)).all(axis=1))
                 found.extend((ids[k], float(xy_m[k, 0]), float(xy_m[k, 1])) for k in here)
@@ -125,9 +130,10 @@ class PlaceBook:
         district = self.district(i, j)
         found: list[tuple[int, Point]] = []
         for street in district.streets:
-            for k in range(_count(street)):
-                if self._visits(district, street, k) > 0:
-                    found.append((_place_id(district, street, k), _position(street, k)))
+            for run in range(0, _count(street), _RUN):
+                if self._visits(district, street, run) > 0:
+                    stretch = range(run, min(run + _RUN, _count(street)))
+                    found.extend((_place_id(district, street, k), _position(street, k)) for k in stretch)
         return [place_id for place_id, _ in found], np.array([xy for _, xy in found]).reshape(-1, 2)
 
     def _make_place(self, place_id: int) -> Place | None:
