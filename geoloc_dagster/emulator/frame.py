@@ -17,6 +17,7 @@ from geoloc_dagster.emulator.light import Light
 from geoloc_dagster.emulator.materials import SKY, Codes, Colours
 
 Integers = npt.NDArray[np.int64]
+Short = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
 
 _local = threading.local()
@@ -34,10 +35,11 @@ class Frame:
 
     def __init__(self, width: int, height: int) -> None:
         self.width, self.height = width, height
-        self.codes: Integers = np.empty(width * height, np.int64)
+        # 32 bits: conversions from floats are four times as fast as to 64, and half as much memory is moved.
+        self.codes: Short = np.empty(width * height, np.int32)
         self._rows = np.tile(np.arange(height, dtype=np.float32), width)
         self._texel = np.empty(width * height, np.float32)
-        self._index = np.empty(width * height, np.int64)
+        self._index = np.empty(width * height, np.int32)
         self._found: Codes = np.empty(width * height, np.uint8)
         self._colours: list[npt.NDArray[np.uint32]] = []
         self._classes: list[npt.NDArray[np.uint8]] = []
@@ -73,10 +75,10 @@ class Frame:
         np.multiply(np.repeat(step, length), self._rows, out=texel)
         np.add(texel, np.repeat(start, length), out=texel)
         np.copyto(index, texel, casting="unsafe")
-        np.add(index, np.repeat(base, length), out=index)
+        np.add(index, np.repeat(base.astype(np.int32), length), out=index)
         # The indices are right by construction; without a mode `take` would copy its output to check them.
         np.take(pool, index, out=self._found, mode="wrap")
-        np.add(np.repeat(slot, length), self._found, out=self.codes)
+        np.add(np.repeat(slot.astype(np.int32), length), self._found, out=self.codes)
 
     def fill_ground(
         self,
@@ -91,22 +93,23 @@ class Frame:
         if not len(depth):
             return
         scale, last = ground.cells_per_m, np.float32(ground.size - 1)
-        cells: list[npt.NDArray[np.float32]] = []
+        cells: list[Short] = []
+        beyond = float(depth.max()) * float(np.hypot(*directions).max()) > ground.reach_m
         for origin, low, direction in zip((camera.x_m, camera.y_m), ground.low_m, directions, strict=True):
             at = np.multiply.outer((direction * scale).astype(np.float32), depth.astype(np.float32))
             at += np.float32((origin - low) * scale)
-            cells.append(np.clip(at, 0, last, out=at))
-        index = cells[0].astype(np.int64)
-        index *= ground.size
-        index += cells[1].astype(np.int64)
-        codes = np.take(ground.codes, index, mode="wrap") + slots
+            cells.append((np.clip(at, 0, last, out=at) if beyond else at).astype(np.int32))
+        index = cells[0]
+        index *= np.int32(ground.size)
+        index += cells[1]
+        codes = np.take(ground.codes, index, mode="wrap") + slots.astype(np.int32)
         part = self.codes.reshape(self.width, self.height)[:, first : first + len(depth)]
         np.copyto(part, codes, where=part < 0)
 
     def paint(self, place: Integers, codes: Codes, slot: Integers) -> None:
         """Put sprites' codes at entries of the frame, later ones over earlier ones; code 0 is transparent."""
         solid = np.flatnonzero(codes)
-        self.codes[place[solid]] = slot[solid] + codes[solid]
+        self.codes[place[solid]] = (slot[solid] + codes[solid]).astype(np.int32)
 
     def table(self) -> npt.NDArray[np.uint32]:
         """Colour by slot, with the class in the highest byte."""

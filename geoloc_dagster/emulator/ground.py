@@ -25,12 +25,14 @@ class GroundMap:
         low_m: the western and southern edge.
         size: cells along an edge.
         cells_per_m: scale.
+        reach_m: whatever is this near to a camera in the cell of the map lies on the map.
     """
 
     codes: Codes
     low_m: tuple[float, float]
     size: int
     cells_per_m: float
+    reach_m: float
 
 
 def draw_ground(
@@ -38,10 +40,11 @@ def draw_ground(
     middle_m: tuple[float, float],
     half_m: float,
     cells_per_m: float,
+    cell_m: float,
     streets: Sequence[Street],
     blocks: Sequence[tuple[Block, Character]],
 ) -> GroundMap:
-    """The map of the square of half-width `half_m` around a middle."""
+    """The map of the square of half-width `half_m` around the middle of a cell of width `cell_m`."""
     size = round(2 * half_m * cells_per_m)
     low_m = (middle_m[0] - half_m, middle_m[1] - half_m)
     along = ((np.arange(size) + 0.5) / cells_per_m).astype(np.float32)
@@ -59,7 +62,7 @@ def draw_ground(
         _draw_road(codes, roads, x, y, low_m, cells_per_m, street)
     _draw_marks(codes, roads, x, y, low_m, cells_per_m, near)
     _age(codes, seed, low_m, cells_per_m)
-    return GroundMap(codes.reshape(-1), low_m, size, cells_per_m)
+    return GroundMap(codes.reshape(-1), low_m, size, cells_per_m, half_m - cell_m / 2 - 0.5)
 
 
 def _window(

@@ -125,8 +125,7 @@ class Renderer:
         end = len(depth)
         for ground in self._scenes.ground(cell, date.replace(day=1)):
             # Rows from `begin` on lie within the map wherever in its cell the camera stands.
-            reach_m = (ground.size / ground.cells_per_m - CELL_M) / 2 - 0.5
-            begin = int(np.searchsorted(-depth * steepest, -reach_m)) if ground.cells_per_m > 4 else 0
+            begin = int(np.searchsorted(-depth * steepest, -ground.reach_m)) if ground.cells_per_m > 4 else 0
             frame.fill_ground(
                 ground, camera, directions, depth[begin:end], slot + fog[begin:end] * 2 * GROUND_CODES, first + begin
             )

@@ -201,7 +201,7 @@ class SceneBook:
         middle = ((cell[0] + 0.5) * CELL_M, (cell[1] + 0.5) * CELL_M)
         streets = [street for _, street in self._streets(cell, 140.0)]
         blocks: list[tuple[Block, Character]] = [(block, district.character) for district, block in self._blocks(cell, 140.0)]
-        return tuple(draw_ground(self._seed, middle, half_m, scale, streets, blocks) for half_m, scale in GROUND_LEVELS)
+        return tuple(draw_ground(self._seed, middle, half_m, scale, CELL_M, streets, blocks) for half_m, scale in GROUND_LEVELS)
 
 
 def _gap_m(points: Sequence[tuple[float, float]], x_m: float, y_m: float) -> float:
