@@ -64,7 +64,7 @@ def training_rate(recipe: Recipe, pictures: torch.Tensor, steps: int) -> float:
         if step == 2:
             started = time.perf_counter()
         rows = torch.arange(step * size, (step + 1) * size) % PICTURES
-        inputs = augment(pictures[rows], recipe.data.image_size, recipe.augmentation, generator)
+        inputs = augment(pictures[rows], recipe.data.image_size, recipe.augmentation, generator, recipe.data.normalise)
         labels = torch.from_numpy(places)[rows]
         loss = module.loss(module.network(inputs), labels, labels // 2)["loss"]
         optimiser.zero_grad()

@@ -6,28 +6,40 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from geoloc_dagster.learning.recipe import AugmentationSpec
+from geoloc_dagster.learning.recipe import AugmentationSpec, Normalisation
 
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
+_FLAT = 1.0  # of 255: a picture of one colour stays one
 
 
-def normalise(pictures: Tensor) -> Tensor:
-    """Bring float pictures of 0..255 to the mean and spread that published weights expect; channels last in memory."""
+def normalise(pictures: Tensor, by: Normalisation = "published") -> Tensor:
+    """Bring float pictures of 0..255 to about zero mean and unit spread; channels last in memory.
+
+    Args:
+        pictures: N x 3 x H x W.
+        by: the mean and spread that published weights expect, or each picture's own, per channel, which takes the level of
+            light and its colour out.
+    """
+    if by == "picture":
+        std, mean = torch.std_mean(pictures, dim=(2, 3), keepdim=True)
+        return ((pictures - mean) / (std + _FLAT)).contiguous(memory_format=torch.channels_last)
     mean = torch.tensor(_MEAN, device=pictures.device).view(1, 3, 1, 1) * 255
     std = torch.tensor(_STD, device=pictures.device).view(1, 3, 1, 1) * 255
     return ((pictures - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
-def plain(pictures: Tensor, size: int) -> Tensor:
+def plain(pictures: Tensor, size: int, by: Normalisation = "published") -> Tensor:
     """Prepare uint8 pictures, N x 3 x any size, for embedding: resized to `size` without cropping, normalised."""
     values = pictures.float()
     if values.shape[-2:] != (size, size):
         values = F.interpolate(values, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
-    return normalise(values)
+    return normalise(values, by)
 
 
-def augment(pictures: Tensor, size: int, spec: AugmentationSpec, generator: torch.Generator) -> Tensor:
+def augment(
+    pictures: Tensor, size: int, spec: AugmentationSpec, generator: torch.Generator, by: Normalisation = "published"
+) -> Tensor:
     """Prepare uint8 pictures, N x 3 x S x S, for training: random crops of side `size`, random colours, normalised.
 
     All random numbers come from `generator`, which lives on the CPU.
@@ -37,7 +49,7 @@ def augment(pictures: Tensor, size: int, spec: AugmentationSpec, generator: torc
     if spec.blur:
         blurred = F.avg_pool2d(values, 3, stride=1, padding=1)
         values = torch.where(_chosen(values, spec.blur, generator), blurred, values)
-    values = normalise(values)
+    values = normalise(values, by)
     return _erase(values, spec.erase, generator) if spec.erase else values
 
 

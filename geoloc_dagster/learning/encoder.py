@@ -53,10 +53,11 @@ class Encoder:
         pixels = torch.as_tensor(pictures)
         if pixels.dtype != torch.uint8 or pixels.ndim != 4 or pixels.shape[1] != 3:
             raise ValueError(f"pictures must be uint8 of shape N x 3 x S x S, not {pixels.dtype} of {tuple(pixels.shape)}")
+        data = self.recipe.data
         vectors = np.empty((len(pixels), self.dimension), dtype=np.float32)
         with torch.inference_mode():
             for start in range(0, len(pixels), batch_size):
-                part = plain(pixels[start : start + batch_size].to(self._device), self.recipe.data.image_size)
+                part = plain(pixels[start : start + batch_size].to(self._device), data.image_size, data.normalise)
                 vectors[start : start + len(part)] = self._network(part).float().cpu().numpy()
         return vectors
 

@@ -49,7 +49,8 @@ class RetrievalModule(pl.LightningModule):
         """Augment, embed, add up the losses."""
         pictures, rows = batch
         rows = rows.cpu()
-        inputs = augment(pictures, self.recipe.data.image_size, self.recipe.augmentation, self._generator)
+        data = self.recipe.data
+        inputs = augment(pictures, data.image_size, self.recipe.augmentation, self._generator, data.normalise)
         places, locations = self._places[rows].to(self.device), self._locations[rows].to(self.device)
         parts = self.loss(self.network(inputs).float(), places, locations)
         values = {f"train_{name}": value.detach() for name, value in parts.items()}

@@ -20,6 +20,7 @@ from geoloc_dagster.errors import RecipeError
 
 PACKAGED_RECIPES = Path(__file__).parent / "recipes"
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+Normalisation = Literal["published", "picture"]
 
 
 class Section(BaseModel):
@@ -43,6 +44,11 @@ class DataSpec(Section):
     min_pictures: int = Field(default=2, ge=2, description="A place with fewer pictures is left out.")
     image_size: int = Field(default=112, ge=16, le=1024, description="Pixels, at which the network sees a picture.")
     stored_size: int = Field(default=128, ge=16, le=2048, description="Pixels, from which augmentation cuts its crops.")
+    normalise: Normalisation = Field(
+        default="published",
+        description="`published`: by the mean and spread that published weights expect; `picture`: by each picture's own, per "
+        "channel, so that the level of light and its colour say nothing.",
+    )
     memory_limit_gib: float = Field(default=4, gt=0, description="Larger collections are streamed from the crops table.")
     workers: int = Field(default=2, ge=0, le=64, description="Processes that decode a streamed collection.")
 

@@ -164,7 +164,7 @@ class _Pictures(pl.LightningDataModule):
 
     def whiten(self, network: RetrievalNetwork) -> None:
         """Fit the whitening of a trained network, where its recipe has one, on some of its training pictures."""
-        spec = self._recipe.head.whitening
+        spec, data = self._recipe.head.whitening, self._recipe.data
         if spec is None or network.whitening is None:
             return
         chosen = np.random.default_rng(self._recipe.seed).permutation(len(self._pictures))[: spec.pictures].tolist()
@@ -172,7 +172,7 @@ class _Pictures(pl.LightningDataModule):
         network.eval()
         with torch.inference_mode():
             parts = [
-                network.unwhitened(plain(self._pictures.__getitems__(part)[0].to(device), self._recipe.data.image_size))
+                network.unwhitened(plain(self._pictures.__getitems__(part)[0].to(device), data.image_size, data.normalise))
                 for part in (chosen[start : start + _WHITENING_BATCH] for start in range(0, len(chosen), _WHITENING_BATCH))
             ]
         network.whitening.fit(torch.cat(parts).float(), spec.power)

@@ -105,10 +105,23 @@ def test_augmentation_follows_from_its_generator_and_is_never_mirrored():
     assert (mild[..., -1] > mild[..., 0]).all()
 
 
+def test_a_picture_normalised_by_itself_does_not_change_with_the_light():
+    noon = torch.randint(20, 120, (4, 3, 32, 32))
+    dusk = (noon.float() * torch.tensor([0.5, 0.75, 1.0]).view(1, 3, 1, 1)).round().to(torch.uint8)
+    by_itself = (plain(pictures.to(torch.uint8), 32, "picture") for pictures in (noon, dusk))
+    torch.testing.assert_close(*by_itself, atol=0.1, rtol=0)
+    apart = (plain(noon.to(torch.uint8), 32) - plain(dusk, 32)).abs().mean()
+    assert apart > 0.2
+    flat = plain(torch.full((1, 3, 32, 32), 7, dtype=torch.uint8), 32, "picture")
+    assert torch.equal(flat, torch.zeros_like(flat))
+
+
 def test_no_augmentation_is_plain_preparation():
     spec = AugmentationSpec(min_scale=1, aspect=0, brightness=0, contrast=0, saturation=0)
     pictures = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     torch.testing.assert_close(augment(pictures, 32, spec, torch.Generator()), plain(pictures, 32), atol=1e-4, rtol=1e-4)
+    own = augment(pictures, 32, spec, torch.Generator(), "picture")
+    torch.testing.assert_close(own, plain(pictures, 32, "picture"), atol=1e-3, rtol=1e-3)
 
 
 # --- losses
