@@ -27,7 +27,7 @@ CELL_M = 32.0
 SIGHT_M = 170.0
 TREES_M = 130.0
 THINGS_M = 80.0
-GROUND_LEVELS = ((26.0, 16.0), (48.0, 6.0), (116.0, 3.0))
+GROUND_LEVELS = ((26.0, 10.0), (48.0, 5.5), (116.0, 2.5))
 """Half width and cells per metre of the maps of the ground, the finest first."""
 
 _LIGHT_CELL_M = 256.0
