@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
-from urllib.request import ProxyHandler, build_opener
+from urllib.request import ProxyHandler, Request, build_opener
 
 from selenium.common.exceptions import (
     ElementClickInterceptedException,
@@ -140,11 +141,16 @@ class Page:
             actions.key_up(key)
         actions.perform()
 
-    def skip_community_dialog(self) -> None:
-        """Decline what the UI asks a browser that it has never seen."""
+    def enter(self) -> None:
+        """Open the UI, and decline the community dialog where this Dagster home has not been asked yet."""
+        query = Request(f"{self.url}/graphql", b'{"query": "{shouldShowNux}"}', {"Content-Type": "application/json"})
+        with build_opener(ProxyHandler({})).open(query, timeout=WAIT_S) as answer:
+            asked = json.load(answer)["data"]["shouldShowNux"]
         self.open("/")
-        self.click("//button[normalize-space(.)='Skip']")
-        self.until("the community dialog is gone", lambda: "Join the Dagster community" not in self.text())
+        self.see("Catalog", "Lineage")
+        if asked:
+            self.click("//button[normalize-space(.)='Skip']")
+            self.until("the community dialog is gone", lambda: "Join the Dagster community" not in self.text())
 
     def show_picture(self) -> WebElement:
         """Open the picture in the metadata of the asset, or of the partition, that the page shows; returns the image."""

@@ -54,7 +54,7 @@ def page(region: Path) -> Iterator[Page]:
         open_browser(url, region / "profile", ARTIFACTS) as page,
     ):
         with page.step("first visit"):
-            page.skip_community_dialog()
+            page.enter()
         yield page
     assert processes_naming(str(region)) == []
     with socket.create_server(("127.0.0.1", int(url.rpartition(":")[2]))):
