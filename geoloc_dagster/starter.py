@@ -68,10 +68,13 @@ def write_demo(directory: Path) -> Path:
 
 
 def prepare_home(layout: Layout) -> Path:
-    """The DAGSTER_HOME below a data root, with telemetry off; a `dagster.yaml` that is there already is kept."""
+    """The DAGSTER_HOME below a data root, without telemetry and without the dialog that asks for an e-mail address.
+
+    A `dagster.yaml` that is there already is kept.
+    """
     home = layout.dagster_home
     if not (home / "dagster.yaml").is_file():
-        write_bytes(home / "dagster.yaml", b"telemetry:\n  enabled: false\n")
+        write_bytes(home / "dagster.yaml", b"telemetry:\n  enabled: false\nnux:\n  enabled: false\n")
     return home
 
 

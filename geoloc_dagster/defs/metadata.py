@@ -35,7 +35,12 @@ def facts(
     count = "dagster/partition_row_count" if partitioned else "dagster/row_count"
     entries: dict[str, Any] = {} if image is None else {"picture": picture(image)}
     entries |= {count: rows, "path": dg.MetadataValue.path(path)}
-    return entries | {name: value for name, value in numbers.items() if value is not None}
+    return entries | {name: _readable(value) for name, value in numbers.items() if value is not None}
+
+
+def _readable(value: Any) -> Any:
+    """Four places are enough for eyes and plots; every place is in the files."""
+    return round(value, 4) if isinstance(value, float) else value
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, float | int | str]:

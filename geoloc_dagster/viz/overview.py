@@ -43,7 +43,8 @@ def categories_map(boundary: Boundary, places: pd.DataFrame, column: str, *, tit
 
 def grid_map(boundary: Boundary, points: pd.DataFrame, spacing_m: float) -> bytes:
     """PNG of the grid points inside the boundary."""
-    layer = Layer(points["lat_deg"].to_numpy(), points["lng_deg"].to_numpy(), "grid points", style.SKY, ".", size=0.2)
+    size = float(np.clip(20_000 / max(len(points), 1), 0.2, 20))  # a coarse grid is seen, a fine one stays a tint
+    layer = Layer(points["lat_deg"].to_numpy(), points["lng_deg"].to_numpy(), "grid points", style.SKY, ".", size=size)
     return points_map(
         boundary.geometry, [layer], title=f"{boundary.name}: grid", subtitle=f"{len(points):,} points {spacing_m:g} m apart"
     )
