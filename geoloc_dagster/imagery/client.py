@@ -14,13 +14,14 @@ import importlib.metadata
 import logging
 import os
 import random
+import re
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlencode
+from urllib.parse import quote, quote_plus, urlencode
 
 import httpx2
 
@@ -130,6 +131,7 @@ class ServiceClient:
         self._monotonic = monotonic
         self._rng = rng or random.Random()
         self._http: httpx2.AsyncClient | None = None
+        self._pace = Pace(etiquette.requests_per_second, etiquette.burst, monotonic=monotonic, sleep=sleep)
 
     def use_key(self, key: str | None, signing_secret: str | None = None) -> None:
         """Send this key with every request, as the parameter `key`, and sign requests where there is a secret."""
@@ -139,7 +141,7 @@ class ServiceClient:
     async def session(self) -> AsyncGenerator[None]:
         """Open connections, for one event loop; it can be opened again afterwards."""
         limits = self.etiquette
-        self._pace = Pace(limits.requests_per_second, limits.burst, monotonic=self._monotonic, sleep=self._sleep)
+        self._pace.open()
         self._breaker = Breaker(limits.breaker_failures)
         self._slots = asyncio.Semaphore(limits.concurrency)
         self._end: GeolocError | CollectionStopped | None = None
@@ -230,6 +232,7 @@ class ServiceClient:
             raise _failed(kind, str(error), path) from None
         except httpx2.TransportError as error:
             raise _failed("network", str(error) or type(error).__name__, path) from None
+        self._http.cookies.clear()  # nobody is recognised by what an earlier answer left behind
         answer = Answer(response.status_code, body, shown)
         self._judge(answer, response.headers, expect, path)
         return answer
@@ -249,8 +252,10 @@ class ServiceClient:
 
     def _judge(self, answer: Answer, headers: httpx2.Headers, expect: Expected, path: str) -> None:
         """Whether the status lets the body be looked into."""
-        status, said = answer.status, answer.body[:200].decode("utf-8", "replace").strip()
+        status, said = answer.status, self.without_secrets(answer.body[:200].decode("utf-8", "replace").strip())
         if _is_page(answer.body, headers.get("content-type", "")) or 300 <= status < 400:
+            if status >= 500 and not _asks_for_proof(answer.body):  # a gateway's own page: the service behind it is away
+                raise _failed("server_error", f"{status}", path)
             raise self._blocked(answer, headers, expect)
         if status in (429, 503):
             seconds = retry_after_s(headers.get("retry-after"), dt.datetime.now(dt.UTC))
@@ -306,8 +311,16 @@ class ServiceClient:
         shown = {name: value for name, value in headers.items() if name not in ("set-cookie", "location")}
         lines = [f"{answer.url}", f"{answer.status}", *(f"{name}: {value}" for name, value in shown.items()), "", ""]
         digest = hashlib.sha256(answer.body).hexdigest()[:12]
+        page = answer.body[:_EVIDENCE_BYTES].decode("utf-8", "replace")
         path = self._evidence / f"{self.name}-{self._today():%Y%m%d}-{digest}.txt"
-        return write_bytes(path, "\n".join(lines).encode() + answer.body[:_EVIDENCE_BYTES])
+        return write_bytes(path, self.without_secrets("\n".join(lines) + page).encode())
+
+    def without_secrets(self, text: str) -> str:
+        """A service may repeat the URL that it was asked under, and the key with it, as it is or encoded."""
+        for secret in (self._key, self._secret):
+            for form in {secret, quote(secret, safe=""), quote_plus(secret)} if secret else ():
+                text = text.replace(form, "…")
+        return re.sub(r"signature=[\w%=-]+", "signature=…", text)
 
     def _ended_by(self, end: GeolocError | CollectionStopped) -> GeolocError | CollectionStopped:
         """Remember the first reason to end the run; every later request hears it."""
@@ -330,8 +343,13 @@ def _failed(kind: FailureKind, detail: str, path: str) -> RequestFailedError:
     return RequestFailedError(kind, f"{detail} ({path})", retryable=True)
 
 
+def _asks_for_proof(body: bytes) -> bool:
+    """Whether a page wants to know if a person is asking."""
+    return any(word in body[:_EVIDENCE_BYTES].lower() for word in _WORDS)
+
+
 def _is_page(body: bytes, content_type: str) -> bool:
     start = body[:1024].lstrip().lower()
     if content_type.split(";")[0].strip().lower() == "text/html" or start.startswith(_HTML):
         return True
-    return content_type.startswith("text/") and any(word in body[:_EVIDENCE_BYTES].lower() for word in _WORDS)
+    return content_type.startswith("text/") and _asks_for_proof(body)

@@ -249,7 +249,7 @@ class GoogleStreetView:
         if status == "OVER_QUERY_LIMIT":
             raise OverQuotaError(said)
         if status == "REQUEST_DENIED":
-            raise ServiceKeyError(f"`{self._name}` refused the request: {said}")
+            raise ServiceKeyError(f"`{self._name}` refused the request: {self._client.without_secrets(said)}")
         if status == "INVALID_REQUEST":
             raise RequestFailedError("invalid_request", said, retryable=False)
         if status == "UNKNOWN_ERROR":

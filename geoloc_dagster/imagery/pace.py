@@ -32,6 +32,10 @@ class Pace:
         self._paused_until = 0.0
         self._order = asyncio.Lock()
 
+    def open(self) -> None:
+        """Serve another event loop; rate and pauses go on from where they were."""
+        self._order = asyncio.Lock()
+
     async def turn(self) -> None:
         """Wait until one request may leave."""
         async with self._order:  # first come, first served

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from geoloc_dagster.emulator.process import EmulatorThread, serve_in_thread
@@ -18,6 +19,7 @@ from geoloc_dagster.errors import ServiceBlockedError, ServiceKeyError, ServiceU
 from geoloc_dagster.imagery.client import Etiquette, ServiceClient
 from geoloc_dagster.imagery.google import GoogleStreetView
 from geoloc_dagster.imagery.ledger import Ledger
+from geoloc_dagster.imagery.pace import Pace
 from geoloc_dagster.imagery.provider import (
     Capture,
     CollectionStopped,
@@ -299,3 +301,85 @@ def test_two_hundred_megabytes_are_not_taken_into_memory(service: EmulatorThread
     tracemalloc.stop()
     assert {answer.kind for answer in answers} == {"too_large"}
     assert peak < 64 << 20
+
+
+def told(answer: httpx2.Response, **options: Any) -> ServiceClient:
+    """A client at a service that always gives one answer; the answer may hold what it was asked under."""
+
+    def handle(request: httpx2.Request) -> httpx2.Response:
+        content = answer.content.replace(b"URL", str(request.url).encode())
+        return httpx2.Response(answer.status_code, headers={"content-type": answer.headers["content-type"]}, content=content)
+
+    client = ServiceClient(
+        "google", "https://maps.example", QUICK, transport=httpx2.MockTransport(handle), sleep=instantly, **options
+    )
+    client.use_key(KEY, "c2VjcmV0LXNlY3JldA==")
+    return client
+
+
+def ask(client: ServiceClient) -> Any:
+    async def inside() -> Any:
+        async with client.session():
+            return await client.get("/maps/api/streetview", {"pano": "x"}, expect="image")
+
+    return asyncio.run(inside())
+
+
+def page(status: int, content: bytes, kind: str = "text/html") -> httpx2.Response:
+    return httpx2.Response(status, headers={"content-type": kind}, content=content)
+
+
+def test_a_page_or_an_error_that_repeats_the_url_does_not_leak_the_key(tmp_path: Path):
+    with pytest.raises(ServiceBlockedError):
+        ask(told(page(200, b"<html>you asked for URL</html>"), evidence=tmp_path))
+    (kept,) = tmp_path.iterdir()
+    assert "you asked for" in kept.read_text()
+    assert KEY not in kept.read_text()
+    assert "signature=…" in kept.read_text()
+    with pytest.raises(ServiceKeyError) as error:
+        ask(told(page(403, b"denied: URL", "text/plain")))
+    assert KEY not in str(error.value)
+
+
+def test_the_page_of_a_gateway_is_a_server_error_and_a_captcha_a_block_whatever_its_status():
+    with pytest.raises(RequestFailedError) as failure:
+        ask(told(page(502, b"<html><h1>502 Bad Gateway</h1></html>")))
+    assert failure.value.kind == "server_error"
+    with pytest.raises(ServiceBlockedError):
+        ask(told(page(503, b"<html>unusual traffic, captcha</html>")))
+
+
+def test_cookies_are_not_sent_back():
+    seen: list[str | None] = []
+
+    def handle(request: httpx2.Request) -> httpx2.Response:
+        seen.append(request.headers.get("cookie"))
+        return httpx2.Response(500 if len(seen) == 1 else 200, headers={"set-cookie": "id=7"}, content=b"\xff\xd8 \xff\xd9")
+
+    ask(ServiceClient("google", "https://maps.example", QUICK, transport=httpx2.MockTransport(handle), sleep=instantly))
+    assert seen == [None, None]
+
+
+def test_a_pause_and_the_rate_outlast_a_session():
+    clock = [100.0]
+
+    async def sleep(seconds: float) -> None:
+        clock[0] += seconds
+
+    pace = Pace(rate=2, burst=3, monotonic=lambda: clock[0], sleep=sleep)
+
+    async def turns(count: int) -> list[float]:
+        left: list[float] = []
+        for _ in range(count):
+            await pace.turn()
+            left.append(clock[0])
+        return left
+
+    left = asyncio.run(turns(9))
+    pace.pause(30)
+    pace.open()
+    left += asyncio.run(turns(4))
+    assert left[9] == left[8] + 30
+    for first in range(len(left)):
+        for last in range(first, len(left)):
+            assert last - first + 1 <= 2 * (left[last] - left[first]) + 3 + 1e-6
