@@ -72,8 +72,8 @@ def jpeg_answer(body: bytes, outcome: str = "OK") -> Answer:
 
 
 def status_answer(endpoint: Endpoint, status: Status, message: str | None = None) -> Answer:
-    """A status other than OK: JSON for metadata and history, an HTTP status with a text for images."""
-    if endpoint == "image":
+    """A status other than OK: JSON for metadata and history, an HTTP status with a text for all others."""
+    if endpoint not in ("metadata", "history"):
         return text_answer(_IMAGE_HTTP_STATUS[status], status if message is None else f"{status}: {message}", status)
     content = {"status": status} if message is None else {"error_message": message, "status": status}
     return json_answer(content, status)

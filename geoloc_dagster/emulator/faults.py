@@ -13,7 +13,21 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Endpoint = Literal["metadata", "image", "history"]
+Endpoint = Literal[
+    "metadata",
+    "image",
+    "history",
+    "mapillary_tile",
+    "mapillary_images",
+    "mapillary_picture",
+    "panoramax_search",
+    "panoramax_picture",
+    "maps_page",
+    "maps_panorama",
+    "maps_tile",
+    "photo",
+    "robots",
+]
 FaultName = Literal[
     "slow",
     "drip",
@@ -34,9 +48,10 @@ FaultName = Literal[
     "grey",
 ]
 
+PICTURES: tuple[Endpoint, ...] = ("image", "mapillary_picture", "panoramax_picture", "maps_tile", "photo")
 _MEANT_FOR: dict[FaultName, tuple[Endpoint, ...]] = {
-    "truncated_jpeg": ("image",),
-    "grey": ("image",),
+    "truncated_jpeg": PICTURES,
+    "grey": PICTURES,
     "missing_date": ("metadata",),
 }
 _ENDPOINTS: tuple[Endpoint, ...] = get_args(Endpoint)

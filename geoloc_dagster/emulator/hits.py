@@ -43,7 +43,7 @@ class HitLog:
         """Count and keep one request; the oldest is dropped where there are too many."""
         self._hits.append(hit)
         self._bytes += hit.bytes
-        self._outcomes[hit.endpoint][hit.outcome] += 1
+        self._outcomes.setdefault(hit.endpoint, Counter())[hit.outcome] += 1
 
     def clear(self) -> None:
         """Forget everything."""

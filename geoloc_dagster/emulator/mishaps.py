@@ -13,7 +13,7 @@ from email.utils import formatdate
 from starlette.types import Receive, Send
 
 from geoloc_dagster.emulator.answers import Answer, grey_jpeg, jpeg_answer, status_answer, text_answer
-from geoloc_dagster.emulator.faults import Endpoint, FaultRule
+from geoloc_dagster.emulator.faults import PICTURES, Endpoint, FaultRule
 
 _CHUNK = 64 << 10
 _PLAIN_PAGE = "<!doctype html><html><head><title>Service notice</title></head><body><p>Please come back later.</p></body></html>"
@@ -29,7 +29,7 @@ def instead(rule: FaultRule, endpoint: Endpoint) -> Answer | None:
 
 
 def _instead(rule: FaultRule, endpoint: Endpoint) -> Answer | None:
-    media_type = "image/jpeg" if endpoint == "image" else "application/json; charset=utf-8"
+    media_type = "image/jpeg" if endpoint in PICTURES else "application/json; charset=utf-8"
     match rule.fault:
         case "refused_status_500":
             return text_answer(500, "internal error", rule.fault)
@@ -46,7 +46,7 @@ def _instead(rule: FaultRule, endpoint: Endpoint) -> Answer | None:
         case "not_json":
             return Answer(rule.fault, 200, media_type, b'{"status": "OK", "pano_id": ')
         case "huge":
-            return Answer(rule.fault, 200, media_type, b"\xff\xd8\xff\xe0" if endpoint == "image" else b'{"status":"OK",')
+            return Answer(rule.fault, 200, media_type, b"\xff\xd8\xff\xe0" if endpoint in PICTURES else b'{"status":"OK",')
         case "over_query_limit":
             return status_answer(endpoint, "OVER_QUERY_LIMIT", "the quota is spent")
         case "request_denied":

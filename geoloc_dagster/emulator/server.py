@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import socket
-import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 import uvicorn
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from geoloc_dagster.emulator.answers import Answer, text_answer
 from geoloc_dagster.emulator.connections import Connections
 from geoloc_dagster.emulator.control import Controls, control_routes
+from geoloc_dagster.emulator.desk import Desk
 from geoloc_dagster.emulator.faults import Endpoint
-from geoloc_dagster.emulator.hits import Hit
 from geoloc_dagster.emulator.limits import Gate
-from geoloc_dagster.emulator.mishaps import Wire, instead, spoil
+from geoloc_dagster.emulator.mishaps import Wire
 from geoloc_dagster.emulator.options import EmulatorOptions
 from geoloc_dagster.emulator.service import Resolved, StreetView
 
@@ -31,12 +30,13 @@ ENDPOINTS: dict[str, Endpoint] = {
     "/maps/api/streetview": "image",
     "/maps/api/streetview/history": "history",
 }
-_RENDER_THREADS = 2
+# Other services of the same city, below these paths: "module:factory"; factory(city, options, desk) gives an ASGI application.
+PARTS: dict[str, str] = {}
 _GRACE_S = 1.0
 
 
 class EmulatorApp:
-    """The ASGI application; everything but the street-view API is left to the control routes.
+    """The ASGI application: the street-view API, the other services by the beginning of their paths, and the control routes.
 
     Args:
         options: as for the server.
@@ -45,56 +45,55 @@ class EmulatorApp:
     """
 
     def __init__(self, options: EmulatorOptions, city: City, connections: Connections) -> None:
-        self._controls = Controls(options)
-        self._control_routes = control_routes(self._controls)
-        self._service = StreetView(city, options.seed, self._controls.clock)
-        self._gate = Gate(options.key, options.secret, options.quotas, self._controls.clock)
-        self._latency_s = options.latency_ms / 1000
-        self._connections = connections
-        self._renderers = ThreadPoolExecutor(_RENDER_THREADS, thread_name_prefix="render")
+        controls = Controls(options)
+        self._options = options
+        self._city = city
+        self._desk = Desk(controls, connections, options.latency_ms / 1000)
+        self._control_routes = control_routes(controls)
+        self._service = StreetView(city, options.seed, controls.clock)
+        self._gate = Gate(options.key, options.secret, options.quotas, controls.clock)
+        self._parts: dict[str, ASGIApp] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        endpoint = ENDPOINTS.get(scope["path"]) if scope["type"] == "http" else None
-        if endpoint is None:
-            await self._control_routes(scope, receive, send)
+        path = scope["path"] if scope["type"] == "http" else ""
+        endpoint = ENDPOINTS.get(path)
+        if endpoint is not None:
+            wire = self._desk.wire(scope, receive, send)
+            if scope["method"] != "GET":
+                await wire.deliver(text_answer(405, "only GET", "INVALID_REQUEST"), None)
+                return
+            await self._serve(endpoint, scope, wire)
             return
-        peer = scope["client"]
-        wire = Wire(receive, send, lambda: self._connections.close(peer), lambda: self._connections.reset(peer))
-        if scope["method"] != "GET":
-            await wire.deliver(text_answer(405, "only GET", "INVALID_REQUEST"), None)
-            return
-        await self._serve(endpoint, scope, wire)
+        prefix = next((prefix for prefix in PARTS if path.startswith(prefix)), None)
+        await (self._control_routes if prefix is None else self._part(prefix))(scope, receive, send)
 
     async def _serve(self, endpoint: Endpoint, scope: Scope, wire: Wire) -> None:
-        arrived_s = time.monotonic()
         raw_query = scope["query_string"].decode("latin-1")
         query = dict(parse_qsl(raw_query, keep_blank_values=True))
         resolved = self._service.resolve(endpoint, query)
-        rule = self._controls.schedule.next(endpoint, resolved.what)
-        answer = None if rule is None else instead(rule, endpoint)
-        if answer is None:
-            answer = self._gate.refusal(endpoint, scope["path"], raw_query, query)
-            if answer is None:
-                answer = await self._answer(endpoint, query, resolved)
-            if rule is not None:
-                answer = spoil(rule, answer, _size_px(resolved))
-        length = rule.body_bytes if rule is not None and rule.fault == "huge" else len(answer.body)
-        self._controls.hits.add(Hit(arrived_s, endpoint, resolved.what, answer.status, answer.outcome, length))
-        if self._latency_s:
-            await asyncio.sleep(self._latency_s)
-        await wire.deliver(answer, rule)
 
-    async def _answer(self, endpoint: Endpoint, query: dict[str, str], resolved: Resolved) -> Answer:
-        if endpoint != "image":
-            return self._service.answer(endpoint, query, resolved)
-        # Pictures are made beside the event loop, so that questions about metadata are answered meanwhile.
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._renderers, self._service.answer, endpoint, query, resolved)
+        async def answer() -> Answer:
+            refusal = self._gate.refusal(endpoint, scope["path"], raw_query, query)
+            if refusal is not None:
+                return refusal
+            if endpoint != "image":
+                return self._service.answer(endpoint, query, resolved)
+            return await self._desk.drawn(lambda: self._service.answer(endpoint, query, resolved))
+
+        await self._desk.serve(wire, endpoint, resolved.what, answer, _size_px(resolved))
+
+    def _part(self, prefix: str) -> ASGIApp:
+        """The application of another service, made when it is first asked."""
+        if prefix not in self._parts:
+            module, name = PARTS[prefix].split(":")
+            make = getattr(importlib.import_module(module), name)
+            self._parts[prefix] = make(self._city, self._options, self._desk)
+        return self._parts[prefix]
 
     def close(self) -> None:
         """Start no more pictures."""
-        self._renderers.shutdown(wait=False, cancel_futures=True)
+        self._desk.close()
 
 
 class EmulatorServer(uvicorn.Server):

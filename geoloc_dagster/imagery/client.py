@@ -38,7 +38,7 @@ _QUOTA_PAUSE_S = 5.0
 _EVIDENCE_BYTES = 64 << 10
 _HTML = (b"<!doctype html", b"<html", b"<head", b"<script")
 _WORDS = (b"captcha", b"unusual traffic")
-Expected = Literal["json", "image"]
+Expected = Literal["json", "image", "data"]
 
 for _name in ("httpx2", "httpcore2", "httpcore"):
     logging.getLogger(_name).setLevel(logging.WARNING)  # they would log URLs, and keys with them
@@ -121,6 +121,7 @@ class ServiceClient:
         self.etiquette = etiquette
         self._base_url = base_url.rstrip("/")
         self._key: str | None = None
+        self._key_parameter = "key"
         self._secret: str | None = None
         self._ledger = ledger
         self._budgets = dict(budgets or {})
@@ -133,9 +134,9 @@ class ServiceClient:
         self._http: httpx2.AsyncClient | None = None
         self._pace = Pace(etiquette.requests_per_second, etiquette.burst, monotonic=monotonic, sleep=sleep)
 
-    def use_key(self, key: str | None, signing_secret: str | None = None) -> None:
-        """Send this key with every request, as the parameter `key`, and sign requests where there is a secret."""
-        self._key, self._secret = key, signing_secret
+    def use_key(self, key: str | None, signing_secret: str | None = None, *, parameter: str = "key") -> None:
+        """Send this key with every request to the base URL, as that parameter, and sign requests where there is a secret."""
+        self._key, self._secret, self._key_parameter = key, signing_secret, parameter
 
     @asynccontextmanager
     async def session(self) -> AsyncGenerator[None]:
@@ -163,7 +164,8 @@ class ServiceClient:
         """One answer, after as many attempts as it takes and the etiquette allows.
 
         Args:
-            path: below the base URL.
+            path: below the base URL; or a whole URL, as services name those of pictures on another host. Such a URL is asked for
+                as it is, without the key, and is not repeated in errors with its query, which may hold a signature.
             params: of the query, without key and signature.
             expect: what kind of body an answer has; a page for people is a block.
             charge: taken from the day's budget of that name before each attempt is sent.
@@ -214,15 +216,13 @@ class ServiceClient:
 
     async def _send(self, path: str, params: Mapping[str, str], expect: Expected) -> Answer:
         assert self._http is not None, "the client is used inside its session"
-        query = urlencode(params)
-        target = f"{path}?{urlencode({**params, 'key': self._key})}" if self._key else f"{path}?{query}"
-        if self._secret:
-            target += f"&signature={sign(target, self._secret)}"
-        shown = f"{self._base_url}{path}?{query}"
+        elsewhere = path.startswith(("http://", "https://"))
+        target, shown = (path, path.split("?")[0]) if elsewhere else self._address(path, params)
+        path = shown if elsewhere else path
         try:
             async with (
                 asyncio.timeout(self.etiquette.deadline_s),
-                self._http.stream("GET", self._base_url + target) as response,
+                self._http.stream("GET", target) as response,
             ):
                 body = await self._read(response)
         except (TimeoutError, httpx2.TimeoutException):
@@ -234,8 +234,18 @@ class ServiceClient:
             raise _failed("network", str(error) or type(error).__name__, path) from None
         self._http.cookies.clear()  # nobody is recognised by what an earlier answer left behind
         answer = Answer(response.status_code, body, shown)
+        if elsewhere and answer.status in (401, 403, 404, 410):  # no key was sent, so none was refused
+            raise RequestFailedError("gone", f"{answer.status} ({path})", retryable=False)
         self._judge(answer, response.headers, expect, path)
         return answer
+
+    def _address(self, path: str, params: Mapping[str, str]) -> tuple[str, str]:
+        """Of a request to the base URL: with key and signature, and without."""
+        query = urlencode(params)
+        target = f"{path}?{urlencode({**params, self._key_parameter: self._key})}" if self._key else f"{path}?{query}"
+        if self._secret:
+            target += f"&signature={sign(target, self._secret)}"
+        return self._base_url + target, f"{self._base_url}{path}?{query}"
 
     async def _read(self, response: httpx2.Response) -> bytes:
         """The body, given up as soon as it is longer than the cap."""

@@ -19,6 +19,8 @@ FailureKind = Literal[
     "undecodable",
     "unreadable",
     "no_imagery",
+    "gone",
+    "quality",
     "invalid_request",
     "too_large",
     "not_an_image",
@@ -123,13 +125,22 @@ class Negative:
 
 @dataclass(frozen=True, slots=True)
 class Capture:
-    """One picture of one view: its bytes, untouched."""
+    """One picture of one view: its bytes, untouched.
+
+    Attributes:
+        source_url: where it came from, without key or signature.
+        creator: who took it, where the provider says so.
+        licence: of this picture, where it is not the provider's (SPDX id).
+        attribution: whom to name beside this picture, where it is not what the provider's terms say.
+    """
 
     panorama: Panorama
     view: View
     image: bytes
     source_url: str | None = None
     creator: str | None = None
+    licence: str | None = None
+    attribution: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -207,7 +207,9 @@ def _picture_columns(answer: Capture | Failure) -> dict[str, Any]:
         width, height = open_header(answer.image).size
     except ImageError:
         failure = "undecodable"
+    own = {"licence": answer.licence, "attribution": answer.attribution}
     return {
+        **{name: value for name, value in own.items() if value},
         "image": answer.image,
         "sha256": hashlib.sha256(answer.image).hexdigest(),
         "width": width,
