@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoloc_dagster.errors import DataRootError, DiskFullError, IntegrityError, SchemaVersionError, UnsafeFileError
+from geoloc_dagster.failpoints import failpoint
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -53,10 +54,14 @@ def atomic_path(path: Path) -> Generator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
         try:
+            failpoint("file.opened")
             yield temporary
+            failpoint("file.written")
             with temporary.open("rb") as stream:
                 os.fsync(stream.fileno())
+            failpoint("file.synced")
             temporary.replace(path)
+            failpoint("file.renamed")
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -216,8 +221,11 @@ def append_rows(path: Path, rows: pa.Table) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         existing = open_table(path)
         mode = "append" if existing is not None else "create"
+        failpoint("table.before_commit")
         dataset = lance.write_dataset(rows, str(path), mode=mode, schema=rows.schema)
+        failpoint("table.committed")
         _seal(path, dataset)
+        failpoint("table.sealed")
         return int(dataset.version)
 
 
@@ -227,6 +235,7 @@ def replace_batch(path: Path, rows: pa.Table, batch: str, key: str = "capture_id
     if existing is None:
         return append_rows(path, rows)
     with translated_errors(path):
+        failpoint("table.before_merge")
         (
             existing.merge_insert([key])
             .when_matched_update_all()
@@ -234,6 +243,7 @@ def replace_batch(path: Path, rows: pa.Table, batch: str, key: str = "capture_id
             .when_not_matched_by_source_delete(f"batch = '{batch}'")
             .execute(rows)
         )
+        failpoint("table.merged")
         dataset = open_table(path)
         assert dataset is not None
         _seal(path, dataset)

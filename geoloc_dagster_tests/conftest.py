@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests share cores with each other; threads that spin starve their neighbours
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ["GEOLOC_STATE"] = tempfile.mkdtemp(prefix="geoloc-state-")  # what this host's real collections share is left alone
 
 from pathlib import Path
 

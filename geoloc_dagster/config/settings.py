@@ -121,12 +121,18 @@ class ServiceSettings(Section):
     signing_secret_variable: str = Field(
         default="GEOLOC_SERVICE_SECRET", pattern=r"^[A-Z_][A-Z0-9_]*$", description="Environment variable of the signing secret."
     )
-    requests_per_second: float | None = Field(default=None, gt=0, le=500, description="20 by default; 500 for the emulator.")
+    requests_per_second: float | None = Field(
+        default=None, gt=0, le=500, description="Of all processes of this host; 20 by default, 500 for the emulator."
+    )
     concurrency: int = Field(default=8, gt=0, le=64, description="Requests in flight at once.")
     deadline_s: float = Field(default=15, gt=0, le=300, description="From the first byte sent to the last received.")
     max_bytes: int = Field(default=20 << 20, gt=0, description="A longer answer is given up.")
     attempts: int = Field(default=5, gt=0, le=10, description="Of one request.")
     images_per_day: int = Field(default=25_000, ge=0, description="Pictures asked for per day (UTC), all processes together.")
+    requests_per_day: int | None = Field(default=None, ge=0, description="Requests of any kind; no limit by default.")
+    bytes_per_day: int | None = Field(default=None, ge=0, description="Bytes received; no limit by default.")
+    dollars_per_day: float | None = Field(default=None, ge=0, description="Spent on pictures; no limit by default.")
+    dollars_per_1000_images: float = Field(default=7.0, ge=0, description="The list price of a thousand pictures.")
 
 
 class EmulatorSettings(Section):

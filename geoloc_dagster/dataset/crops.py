@@ -22,6 +22,7 @@ from PIL import ExifTags, Image
 from geoloc_dagster.config.settings import CropSettings
 from geoloc_dagster.dataset.schema import CROPS
 from geoloc_dagster.errors import GateError, ImageError, IntegrityError
+from geoloc_dagster.failpoints import failpoint
 from geoloc_dagster.geo.batches import BatchKey
 from geoloc_dagster.imagery.quality import GreyStatistics, decode, decode_opened, open_header, phash64_many, thumbnail, to_grey
 from geoloc_dagster.storage import open_table, read_json, replace_batch, table_version, write_json
@@ -177,6 +178,7 @@ def write_crops(
         GateError: fewer captures than `settings.min_decodable_share` can be decoded; the crops of before stay.
         DiskFullError: the crops of before stay.
     """
+    failpoint("crops.begun")
     BatchKey.parse(batch)
     captures = open_table(captures_path)
     if captures is None:
@@ -192,7 +194,9 @@ def write_crops(
         return _result(held, table_version(crops_path), changed=False)
     crops = _crop_all(captures, of_batch, settings, progress)
     _refuse_undecodable(crops, batch, settings)
+    failpoint("crops.made")
     version = replace_batch(crops_path, crops, batch)
+    failpoint("crops.written")
     write_json(receipt, {"inputs": inputs, "crops": _digest(crops)})
     return _result(crops, version, changed=True)
 

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from geoloc_dagster.config import Layout, Settings
 from geoloc_dagster.errors import CoverageIncompleteError, IntegrityError
+from geoloc_dagster.failpoints import failpoint
 from geoloc_dagster.geo.batches import buffer_series
 from geoloc_dagster.geo.boundary import Boundary, contains, read_boundary
 from geoloc_dagster.geo.buffer_csv import read_buffer_csv, write_buffer_csv
@@ -81,7 +82,9 @@ def register_locations(settings: Settings, layout: Layout) -> Registration:
     fresh = candidates[~candidates["location_id"].isin(list(known))]
     merged: Any = fresh if registered is None else pd.concat([registered, fresh], ignore_index=True)
     locations = assign_batches(merged, settings.buffers.batch_size, registered)
+    failpoint("locations.before_write")
     _write(locations, settings, layout, boundary)
+    failpoint("locations.written")
     inside = contains(boundary, locations["lat_deg"].to_numpy(), locations["lng_deg"].to_numpy())
     return Registration(
         boundary=boundary,

@@ -16,7 +16,7 @@ import os
 import random
 import re
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +26,10 @@ from urllib.parse import quote, quote_plus, urlencode
 import httpx2
 
 from geoloc_dagster.errors import GeolocError, ServiceBlockedError, ServiceKeyError, ServiceUnavailableError
+from geoloc_dagster.failpoints import failpoint
+from geoloc_dagster.imagery.buckets import Buckets, MemoryBuckets
 from geoloc_dagster.imagery.ledger import Ledger
-from geoloc_dagster.imagery.pace import Breaker, Monotonic, Pace, Sleep, retry_after_s
+from geoloc_dagster.imagery.pace import Breaker, Clock, Pace, Sleep, retry_after_s
 from geoloc_dagster.imagery.provider import CollectionStopped, FailureKind, RequestFailedError
 from geoloc_dagster.imagery.signature import sign
 from geoloc_dagster.storage import write_bytes
@@ -49,13 +51,15 @@ class Etiquette:
     """How a service is asked.
 
     Attributes:
-        requests_per_second: on average, of one client.
+        requests_per_second: on average, of all processes of this host.
         burst: that may leave at once after a quiet time.
         concurrency: in flight at once.
         deadline_s: from sending a request to its last byte.
         max_bytes: of one answer.
         attempts: of one request.
-        breaker_failures: in a row, after which the service counts as down.
+        breaker_failures: in a row, after which nothing is asked for `probe_after_s`, and then once: if that fails as well,
+            the service counts as down.
+        probe_after_s: of quiet before that one request.
         longest_pause_s: a service that asks for a longer pause is left alone until another run.
     """
 
@@ -66,6 +70,7 @@ class Etiquette:
     max_bytes: int = 20 << 20
     attempts: int = 5
     breaker_failures: int = 10
+    probe_after_s: float = 5
     longest_pause_s: float = 120
 
 
@@ -76,6 +81,23 @@ class Answer:
     status: int
     body: bytes
     url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What may be asked of a service in one day (UTC), all processes of a region together.
+
+    Attributes:
+        what: the ledger's word: a charge that requests name, `request`, `byte` or `microdollar`.
+        limit: of the day.
+        per_charge: what one request of that charge costs of it; `request` counts every one, `byte` what comes back.
+        said: it for people, e.g. `25,000 requests for a picture a day`.
+    """
+
+    what: str
+    limit: int
+    per_charge: Mapping[str, int]
+    said: str
 
 
 class OverQuotaError(Exception):
@@ -93,12 +115,14 @@ class ServiceClient:
         base_url: scheme and host.
         etiquette: how it is asked.
         ledger: counts requests that are charged; needed where there are budgets.
-        budgets: per day, by the word that a request is charged under.
+        budgets: of one day.
+        buckets: where rate and pauses are kept; those of the host, or this client's own where None.
+        allowed: asked before each request, with its URL: whether the host's robots.txt lets us; APIs with a key need none.
         today: the day of the budgets, UTC.
         evidence: folder for answers that end a run.
         transport: replaces the network in tests.
-        sleep: waits; replaced in tests, as is `monotonic`.
-        monotonic: seconds.
+        sleep: waits; replaced in tests, as is `clock`.
+        clock: seconds; the wall's where the host's buckets are used.
         rng: of the jitter.
     """
 
@@ -109,12 +133,14 @@ class ServiceClient:
         etiquette: Etiquette,
         *,
         ledger: Ledger | None = None,
-        budgets: Mapping[str, int] | None = None,
+        budgets: Sequence[Budget] = (),
+        buckets: Buckets | None = None,
+        allowed: Callable[[str], Awaitable[bool]] | None = None,
         today: Callable[[], dt.date] = lambda: dt.datetime.now(dt.UTC).date(),
         evidence: Path | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
         sleep: Sleep = asyncio.sleep,
-        monotonic: Monotonic = time.monotonic,
+        clock: Clock | None = None,
         rng: random.Random | None = None,
     ) -> None:
         self.name = name
@@ -124,15 +150,23 @@ class ServiceClient:
         self._key_parameter = "key"
         self._secret: str | None = None
         self._ledger = ledger
-        self._budgets = dict(budgets or {})
+        self._budgets = tuple(budgets)
+        self._allowed = allowed
         self._today = today
         self._evidence = evidence
         self._transport = transport
         self._sleep = sleep
-        self._monotonic = monotonic
+        self._clock = clock or (time.monotonic if buckets is None else time.time)
         self._rng = rng or random.Random()
         self._http: httpx2.AsyncClient | None = None
-        self._pace = Pace(etiquette.requests_per_second, etiquette.burst, monotonic=monotonic, sleep=sleep)
+        self._pace = Pace(
+            f"{name} {self._base_url}",
+            etiquette.requests_per_second,
+            etiquette.burst,
+            buckets=buckets or MemoryBuckets(),
+            clock=self._clock,
+            sleep=sleep,
+        )
 
     def use_key(self, key: str | None, signing_secret: str | None = None, *, parameter: str = "key") -> None:
         """Send this key with every request to the base URL, as that parameter, and sign requests where there is a secret."""
@@ -178,24 +212,27 @@ class ServiceClient:
             ServiceBlockedError: the service does not want this traffic.
             ServiceUnavailableError: too many failures in a row.
         """
+        await self._raise_if_disallowed(path)
         attempt = 0
         while True:
             attempt += 1
-            async with self._slots:
+            async with self._slots, self._breaker.passage() as probing:
                 await self._turn(charge)
-                sent_at = self._monotonic()
+                failpoint("client.paid")
+                sent_at = self._clock()
                 try:
                     answer = await self._send(path, params, expect)
                     if check is not None:
                         check(answer)
                     self._breaker.succeeded()
+                    failpoint("client.judged")
                     return answer
                 except OverQuotaError as error:
                     self._over_quota(sent_at, str(error))
                     attempt -= 1  # the service is asked to wait, not this item
                     continue
                 except RequestFailedError as failure:
-                    self._count(failure)
+                    self._count(failure, probing)
                     if not failure.retryable or attempt >= self.etiquette.attempts:
                         raise
                 except (GeolocError, CollectionStopped) as end:
@@ -203,16 +240,36 @@ class ServiceClient:
             longest_s = min(_LONGEST_BACKOFF_S, 0.5 * 2**attempt)
             await self._sleep(self._rng.uniform(0, longest_s))
 
+    async def _raise_if_disallowed(self, path: str) -> None:
+        if self._allowed is None:
+            return
+        url = path if path.startswith(("http://", "https://")) else self._base_url + path
+        if not await self._allowed(url):
+            raise RequestFailedError("disallowed", f"robots.txt does not allow {url.split('?')[0]}", retryable=False)
+
     async def _turn(self, charge: str | None) -> None:
         """Wait for this request's turn, and pay for it."""
         self._raise_if_ended()
+        asked_s = self._pace.paused_s()
+        if asked_s > self.etiquette.longest_pause_s:
+            raise self._ended_by(self._left_alone(asked_s))
         await self._pace.turn()
+        failpoint("client.turn")
         self._raise_if_ended()
-        if charge is None or self._ledger is None or charge not in self._budgets:
+        if self._ledger is None:
             return
-        limit = self._budgets[charge]
-        if not self._ledger.take(self.name, self._today(), charge, 1, limit):
-            raise self._ended_by(CollectionStopped("budget", f"{limit:,} requests for a picture a day are spent"))
+        takings = [(budget.what, _cost(budget, charge), budget.limit) for budget in self._budgets]
+        spent = self._ledger.take_all(self.name, self._today(), takings) or self._bytes_spent()
+        if spent is not None:
+            said = next(budget.said for budget in self._budgets if budget.what == spent)
+            raise self._ended_by(CollectionStopped("budget", f"{said} are spent"))
+
+    def _bytes_spent(self) -> str | None:
+        """`byte` where their budget is spent; they are counted when they have come."""
+        limit = next((budget.limit for budget in self._budgets if budget.what == "byte"), None)
+        if limit is None or self._ledger is None:
+            return None
+        return "byte" if self._ledger.used(self.name, self._today(), "byte") >= limit else None
 
     async def _send(self, path: str, params: Mapping[str, str], expect: Expected) -> Answer:
         assert self._http is not None, "the client is used inside its session"
@@ -224,7 +281,9 @@ class ServiceClient:
                 asyncio.timeout(self.etiquette.deadline_s),
                 self._http.stream("GET", target) as response,
             ):
+                failpoint("client.connected")
                 body = await self._read(response)
+                failpoint("client.received")
         except (TimeoutError, httpx2.TimeoutException):
             raise _failed("timeout", f"no complete answer within {self.etiquette.deadline_s:g} s", path) from None
         except httpx2.RemoteProtocolError as error:
@@ -232,11 +291,15 @@ class ServiceClient:
             raise _failed(kind, str(error), path) from None
         except httpx2.TransportError as error:
             raise _failed("network", str(error) or type(error).__name__, path) from None
+        if self._ledger is not None:
+            self._ledger.add(self.name, self._today(), "byte", len(body))
         self._http.cookies.clear()  # nobody is recognised by what an earlier answer left behind
         answer = Answer(response.status_code, body, shown)
         if elsewhere and answer.status in (401, 403, 404, 410):  # no key was sent, so none was refused
             raise RequestFailedError("gone", f"{answer.status} ({path})", retryable=False)
         self._judge(answer, response.headers, expect, path)
+        if _opted_out(response.headers):
+            raise RequestFailedError("opted_out", f"the answer says that it is not for training ({path})", retryable=False)
         return answer
 
     def _address(self, path: str, params: Mapping[str, str]) -> tuple[str, str]:
@@ -288,24 +351,35 @@ class ServiceClient:
             raise RequestFailedError("invalid_request", f"{status} {said}", retryable=False)
 
     def _pause(self, seconds: float) -> None:
+        self._pace.pause(seconds)  # remembered even where it is too long for this run: the next one finds it
         if seconds > self.etiquette.longest_pause_s:
-            raise CollectionStopped("pause", f"`{self.name}` asked to be left alone for {seconds:,.0f} s")
-        self._pace.pause(seconds)
+            raise self._left_alone(seconds)
+
+    def _left_alone(self, seconds: float) -> CollectionStopped:
+        return CollectionStopped("pause", f"`{self.name}` asked to be left alone for {seconds:,.0f} s")
 
     def _over_quota(self, sent_at: float, said: str) -> None:
         """Wait once; a request that was sent after that and hears the same ends the run."""
         if self._quota_said_at is not None and sent_at > self._quota_said_at:
             raise self._ended_by(CollectionStopped("quota", f"`{self.name}` says that its quota is spent ({said})"))
-        self._quota_said_at = self._monotonic() if self._quota_said_at is None else self._quota_said_at
+        self._quota_said_at = self._clock() if self._quota_said_at is None else self._quota_said_at
         self._pace.pause(_QUOTA_PAUSE_S)
 
-    def _count(self, failure: RequestFailedError) -> None:
+    def _count(self, failure: RequestFailedError, probing: bool) -> None:
         """An answer that a service has thought about is no sign that it is down; obeyed pauses are none either."""
         if not failure.retryable:
             self._breaker.succeeded()
-        elif failure.kind != "rate_limited" and self._breaker.failed():
+            return
+        if failure.kind == "rate_limited":
+            return
+        was_open = self._breaker.is_open
+        if not self._breaker.failed():
+            return
+        if probing:
             cause = f"`{self.name}` failed {self._breaker.failures} times in a row; the last was {failure}"
             raise self._ended_by(ServiceUnavailableError(cause)) from None
+        if not was_open:
+            self._pace.pause(self.etiquette.probe_after_s)
 
     def _blocked(self, answer: Answer, headers: httpx2.Headers, expect: Expected) -> ServiceBlockedError:
         kept = self._keep(answer, headers)
@@ -347,6 +421,17 @@ def user_agent() -> str:
     contact = os.environ.get("GEOLOC_CONTACT", "").strip()
     version = importlib.metadata.version("geoloc-dagster")
     return f"geoloc_dagster/{version} (+{PROJECT_URL}{f'; contact: {contact}' if contact else ''})"
+
+
+def _cost(budget: Budget, charge: str | None) -> int:
+    """Of one request, in what the budget counts."""
+    return 1 if budget.what == "request" else budget.per_charge.get(charge or "", 0)
+
+
+def _opted_out(headers: httpx2.Headers) -> bool:
+    """Whether an answer asks not to be used for training: `X-Robots-Tag: noai`, or a reservation under the TDM protocol."""
+    words = {word.strip().lower() for word in re.split(r"[,:]", headers.get("x-robots-tag", ""))}
+    return bool(words & {"noai", "noimageai"}) or headers.get("tdm-reservation", "").strip() == "1"
 
 
 def _failed(kind: FailureKind, detail: str, path: str) -> RequestFailedError:

@@ -17,6 +17,7 @@ from geoloc_dagster.config import Layout, Settings
 from geoloc_dagster.config.settings import CaptureSettings
 from geoloc_dagster.dataset.pending import complete_locations
 from geoloc_dagster.dataset.registration import batch_locations
+from geoloc_dagster.failpoints import failpoint
 from geoloc_dagster.geo.batches import BatchKey
 from geoloc_dagster.imagery.provider import (
     CollectionStopped,
@@ -113,6 +114,7 @@ async def collect_batch(
         DiskFullError: rows committed before stay; the next run goes on after them.
         DataRootError: the table's folder cannot be written.
     """
+    failpoint("collect.begun")
     BatchKey.parse(batch)
     provider.terms.require(provider.name)
     complete = set[str]() if complete_since is None else complete_locations(visits_path, since=complete_since)
@@ -122,13 +124,16 @@ async def collect_batch(
     )
     writer.completed = len(locations) - len(due)
     writer.skip(known_ids(table_path, due))
+    failpoint("collect.compared")
     stopped: str | None = None
     try:
         async with provider.session():
+            failpoint("collect.connected")
             await _visit_all(provider, provider.find(due), writer, views, concurrency)
     except CollectionStopped as stop:
         stopped = str(stop)
     finally:
+        failpoint("collect.disconnected")
         writer.flush()
     return writer.result(stopped)
 
@@ -173,6 +178,7 @@ async def _visit(
     provider: Provider, found: Panorama | Negative | RequestFailedError, writer: CaptureWriter, views: Sequence[View]
 ) -> None:
     """Take whatever one location has that the table lacks."""
+    failpoint("collect.found")
     if isinstance(found, Negative):
         writer.visited(found.location, dates=0, rows_new=0, pending=0)
         return
@@ -182,6 +188,7 @@ async def _visit(
         if isinstance(found, RequestFailedError):
             raise found
         panoramas = await provider.history(found)
+        failpoint("collect.history")
     except RequestFailedError as failure:
         writer.failed(failure)
         return
@@ -189,7 +196,9 @@ async def _visit(
         missing = writer.missing(panorama, views)
         if missing:
             async for answer in provider.capture(panorama, missing):
+                failpoint("collect.received")
                 added = writer.add(answer)
                 rows_new += added
                 pending += not added
     writer.visited(found.location, dates=len(panoramas), rows_new=rows_new, pending=pending)
+    failpoint("collect.visited")

@@ -8,11 +8,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from geoloc_dagster.config import Layout, Settings
+from geoloc_dagster.config.settings import ServiceSettings
 from geoloc_dagster.errors import ConfigError, ServiceKeyError
 from geoloc_dagster.imagery.folder import FolderProvider
 from geoloc_dagster.imagery.provider import Provider, Terms
 
 if TYPE_CHECKING:
+    from geoloc_dagster.imagery.client import Budget
     from geoloc_dagster.imagery.google import GoogleStreetView
 
 IMAGE_CHARGE = "image"  # the ledger's word for a picture asked for
@@ -64,6 +66,7 @@ def build_street_view(
         ServiceKeyError: the service wants a key and the environment has none.
         ConfigError: the emulator is asked for under somebody else's address.
     """
+    from geoloc_dagster.imagery.buckets import HostBuckets, host_buckets_path
     from geoloc_dagster.imagery.client import Etiquette, ServiceClient
     from geoloc_dagster.imagery.google import GoogleStreetView
     from geoloc_dagster.imagery.ledger import Ledger
@@ -89,7 +92,8 @@ def build_street_view(
         emulator_url() if emulated else service.base_url or _GOOGLE_URL,
         etiquette,
         ledger=Ledger(layout.ledger),
-        budgets={IMAGE_CHARGE: service.images_per_day},
+        budgets=daily_budgets(service),
+        buckets=HostBuckets(host_buckets_path()),
         today=lambda: now().date(),
         evidence=layout.evidence,
     )
@@ -105,6 +109,27 @@ def build_street_view(
         history=capture.history,
         has_history=emulated,
     )
+
+
+def daily_budgets(service: ServiceSettings) -> list[Budget]:
+    """What the configuration allows a day, as the ledger counts it."""
+    from geoloc_dagster.imagery.client import Budget
+
+    budgets = [
+        Budget(
+            IMAGE_CHARGE, service.images_per_day, {IMAGE_CHARGE: 1}, f"{service.images_per_day:,} requests for a picture a day"
+        )
+    ]
+    if service.requests_per_day is not None:
+        budgets.append(Budget("request", service.requests_per_day, {}, f"{service.requests_per_day:,} requests a day"))
+    if service.bytes_per_day is not None:
+        budgets.append(Budget("byte", service.bytes_per_day, {}, f"{service.bytes_per_day:,} bytes a day"))
+    if service.dollars_per_day is not None:
+        price = {IMAGE_CHARGE: round(service.dollars_per_1000_images * 1_000)}
+        budgets.append(
+            Budget("microdollar", round(service.dollars_per_day * 1_000_000), price, f"${service.dollars_per_day:,.2f} a day")
+        )
+    return budgets
 
 
 def images_left(settings: Settings, today: dt.date) -> int | None:

@@ -1,24 +1,20 @@
 """What live services have been asked per day, in one small database that all processes of a region share.
 
-Budgets hold for the region, not for a process: whoever is about to ask takes its request from the day's budget first, in one
-statement, so that two processes never take the same one. A killed process at worst leaves a request counted that it never
-sent, so a budget is never exceeded.
+Budgets hold for the region, not for a process: whoever is about to ask takes its request from the day's budgets first, from all
+of them or from none, so that two processes never take the same one. A killed process at worst leaves a request counted that
+it never sent, so a budget is never exceeded. Bytes are known only afterwards: what is in flight when they are spent still comes.
 """
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
-import os
 import sqlite3
-import threading
-from collections.abc import Generator
+from collections.abc import Sequence
 from pathlib import Path
 
-from geoloc_dagster.errors import DataRootError, DiskFullError, IntegrityError
-from geoloc_dagster.storage import translated_errors
+from geoloc_dagster.failpoints import failpoint
+from geoloc_dagster.imagery.database import Database
 
-_BUSY_S = 30.0
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS used (
     service TEXT NOT NULL, day TEXT NOT NULL, what TEXT NOT NULL, count INTEGER NOT NULL,
@@ -33,6 +29,10 @@ _USED = "SELECT count FROM used WHERE service = :service AND day = :day AND what
 _NO_LIMIT = 2**62
 
 
+class _SpentError(Exception):
+    """One of several budgets has not enough left."""
+
+
 class Ledger:
     """Counts of (service, day, what); several processes and threads may share one file.
 
@@ -41,10 +41,7 @@ class Ledger:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        self._connection: sqlite3.Connection | None = None
-        self._pid = 0
+        self._database = Database(path, _SCHEMA, "today's count begins again")
 
     def take(self, service: str, day: dt.date, what: str, count: int, limit: int) -> bool:
         """Take `count` from what `limit` leaves of the day, all or nothing; whether it was there.
@@ -54,13 +51,26 @@ class Ledger:
             DiskFullError: there is no space for it; nothing was taken.
             IntegrityError: the file is no such database, or is damaged.
         """
-        if count < 0:
-            raise ValueError(f"{count} cannot be taken")
-        if count == 0:
-            return True
-        with self._open() as connection:
-            parameters = {"service": service, "day": day.isoformat(), "what": what, "count": count, "limit": limit}
-            return connection.execute(_TAKE, parameters).rowcount == 1
+        return self.take_all(service, day, [(what, count, limit)]) is None
+
+    def take_all(self, service: str, day: dt.date, takings: Sequence[tuple[str, int, int]]) -> str | None:
+        """Take from several budgets, (what, count, limit) each, all or nothing; the first that is spent. Raises as `take`."""
+        if any(count < 0 for _, count, _ in takings):
+            raise ValueError("a negative count cannot be taken")
+        wanted = [taking for taking in takings if taking[1]]
+        if not wanted:
+            return None
+        try:
+            with self._database.transaction() as connection:
+                failpoint("ledger.begun")
+                for what, count, limit in wanted:
+                    if not _take(connection, service, day, what, count, limit):
+                        raise _SpentError(what)
+                failpoint("ledger.taken")
+        except _SpentError as spent:
+            return str(spent)
+        failpoint("ledger.committed")
+        return None
 
     def add(self, service: str, day: dt.date, what: str, count: int) -> None:
         """Count something that happened whatever the budget; raises as `take`."""
@@ -68,40 +78,17 @@ class Ledger:
 
     def used(self, service: str, day: dt.date, what: str) -> int:
         """How much of a day has been taken so far; 0 where nothing was, and raises as `take`."""
-        if not self._path.exists():
+        if not self._database.path.exists():
             return 0
-        with self._open() as connection:
+        with self._database.open() as connection:
             row = connection.execute(_USED, {"service": service, "day": day.isoformat(), "what": what}).fetchone()
         return 0 if row is None else int(row[0])
 
     def close(self) -> None:
         """Let go of the file; the next use opens it again."""
-        with self._lock:
-            if self._connection is not None and self._pid == os.getpid():
-                self._connection.close()
-            self._connection = None
+        self._database.close()
 
-    @contextlib.contextmanager
-    def _open(self) -> Generator[sqlite3.Connection]:
-        """The connection of this process, one thread at a time; a child of a fork opens its own."""
-        with self._lock, translated_errors(self._path):
-            try:
-                if self._connection is None or self._pid != os.getpid():
-                    self._connection, self._pid = self._connect(), os.getpid()
-                yield self._connection
-            except sqlite3.OperationalError as error:
-                if "full" in str(error):
-                    raise DiskFullError(f"no space left while writing {self._path}") from error
-                raise DataRootError(f"cannot use {self._path}: {error}") from error
-            except sqlite3.DatabaseError as error:
-                remedy = "Move that file away; a new one is made, and today's count begins again."
-                raise IntegrityError(f"{self._path} is damaged: {error}", remedy) from error
 
-    def _connect(self) -> sqlite3.Connection:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
-        connection.execute("PRAGMA journal_mode=WAL")
-        # A count that a power cut takes back costs a few requests too many; a sync per request would cost far more.
-        connection.execute("PRAGMA synchronous=NORMAL")
-        connection.execute(_SCHEMA)
-        return connection
+def _take(connection: sqlite3.Connection, service: str, day: dt.date, what: str, count: int, limit: int) -> bool:
+    parameters = {"service": service, "day": day.isoformat(), "what": what, "count": count, "limit": limit}
+    return connection.execute(_TAKE, parameters).rowcount == 1

@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from geoloc_dagster.config import Layout, Settings
 from geoloc_dagster.dataset.schema import STREET_VIEW_METADATA
+from geoloc_dagster.failpoints import failpoint
 from geoloc_dagster.geo.buffers import rank_from_start
 from geoloc_dagster.imagery.provider import CollectionStopped, RequestFailedError
 from geoloc_dagster.storage import append_rows, open_table, read_geoparquet
@@ -170,14 +171,17 @@ async def look_up(
         ServiceKeyError, ServiceBlockedError, ServiceUnavailableError: the service will not or cannot go on. The answers
             that came before are committed first.
     """
+    failpoint("lookups.begun")
     run = LookupRun()
     limit = asyncio.Semaphore(concurrency)
     async with service.session():
         for start in range(0, len(points), commit_rows):
             chunk: Any = points.iloc[start : start + commit_rows]
             rows, problem = await _ask(service, chunk, limit, now, run)
+            failpoint("lookups.before_commit")
             if rows:
                 append_rows(table_path, pa.Table.from_pylist(rows, schema=STREET_VIEW_METADATA))
+                failpoint("lookups.committed")
                 run.asked += len(rows)
                 run.found += sum(row["status"] == "OK" for row in rows)
             if isinstance(problem, CollectionStopped):
@@ -204,6 +208,7 @@ async def _ask(
                     run.failures_by_kind[failure.kind] += 1
                     return None
                 return _row(lookup_id, lat_deg, lng_deg, now, failure.kind.upper())
+        failpoint("lookups.answered")
         return _row(lookup_id, lat_deg, lng_deg, now, answer.status, answer)
 
     columns: Sequence[np.ndarray[Any, Any]] = [points[name].to_numpy() for name in ("lookup_id", "lat_deg", "lng_deg")]

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from geoloc_dagster.dataset.schema import CAPTURES, VISITS
 from geoloc_dagster.errors import ImageError
+from geoloc_dagster.failpoints import failpoint
 from geoloc_dagster.imagery.provider import Capture, Failure, Location, Panorama, Provider, RequestFailedError, View
 from geoloc_dagster.imagery.quality import open_header
 from geoloc_dagster.storage import append_rows, open_table, table_version
@@ -109,6 +110,7 @@ class CaptureWriter:
         self._known.add(row["capture_id"])
         self._rows.append(row)
         self._buffered += len(row.get("image") or b"")
+        failpoint("writer.row")
         if len(self._rows) >= self.commit_rows or self._buffered >= _MAX_COMMIT_BYTES:
             self.flush()
         return True
@@ -143,14 +145,17 @@ class CaptureWriter:
 
     def flush(self) -> None:
         """Commit what is buffered: captures first, so that a visit never says complete of views that were lost."""
+        failpoint("writer.before_commit")
         if self._rows:
             append_rows(self.table_path, pa.Table.from_pylist(self._rows, schema=CAPTURES))
             self._rows_new += len(self._rows)
             self._bytes += self._buffered
             self._rows, self._buffered = [], 0
+            failpoint("writer.captures_committed")
         if self._visits:
             append_rows(self.visits_path, pa.Table.from_pylist(self._visits, schema=VISITS))
             self._visits = []
+            failpoint("writer.visits_committed")
 
     def result(self, stopped: str | None) -> CollectionResult:
         """What the run did, once everything is flushed."""
