@@ -56,7 +56,7 @@ class Ledger:
     def take_all(self, service: str, day: dt.date, takings: Sequence[tuple[str, int, int]]) -> str | None:
         """Take from several budgets, (what, count, limit) each, all or nothing; the first that is spent. Raises as `take`."""
         if any(count < 0 for _, count, _ in takings):
-            raise ValueError("a negative count cannot be taken")
+            raise ValueError(f"{min(count for _, count, _ in takings)} cannot be taken")
         wanted = [taking for taking in takings if taking[1]]
         if not wanted:
             return None
