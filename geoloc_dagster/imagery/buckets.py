@@ -21,11 +21,12 @@ CREATE TABLE IF NOT EXISTS buckets (
     name TEXT PRIMARY KEY, full_at REAL NOT NULL, paused_until REAL NOT NULL
 ) WITHOUT ROWID
 """
-# A clock that was set back must not hold the bucket for as long: nothing was ever further ahead than one claim leaves it.
-_CLAIM = """
+# No claim leaves a bucket further ahead than tolerance + interval: one that is was left by a clock that has been set back since.
+_FULL_AT = "CASE WHEN full_at > :now + :tolerance + :interval THEN :now + :tolerance ELSE full_at END"
+_CLAIM = f"""
 INSERT INTO buckets (name, full_at, paused_until) VALUES (:name, :now + :interval, 0)
-ON CONFLICT (name) DO UPDATE SET full_at = max(min(full_at, :now + :tolerance + :interval), :now) + :interval
-WHERE paused_until <= :now AND min(full_at, :now + :tolerance + :interval) - :tolerance <= :now
+ON CONFLICT (name) DO UPDATE SET full_at = max({_FULL_AT}, :now) + :interval
+WHERE paused_until <= :now AND {_FULL_AT} - :tolerance <= :now
 """
 _PAUSE = """
 INSERT INTO buckets (name, full_at, paused_until) VALUES (:name, 0, :until)
@@ -101,8 +102,7 @@ class HostBuckets:
                 failpoint("bucket.claimed")
                 return 0.0
             row = connection.execute("SELECT full_at, paused_until FROM buckets WHERE name = ?", (name,)).fetchone()
-        full_at = min(float(row[0]), now_s + tolerance_s + interval_s)
-        return max(float(row[1]) - now_s, full_at - tolerance_s - now_s, 1e-4)
+        return max(float(row[1]) - now_s, float(row[0]) - tolerance_s - now_s, 1e-4)
 
     def pause(self, name: str, until_s: float) -> None:
         """As the protocol."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from geoloc_dagster.imagery.client import Budget
     from geoloc_dagster.imagery.google import GoogleStreetView
 
+_NO_LIMIT = 2**62
 IMAGE_CHARGE = "image"  # the ledger's word for a picture asked for
 _GOOGLE_URL = "https://maps.googleapis.com"
 _RATE = {"google": 20.0, "emulator": 500.0}  # requests a second; the emulator is this machine's own
@@ -112,24 +113,34 @@ def build_street_view(
 
 
 def daily_budgets(service: ServiceSettings) -> list[Budget]:
-    """What the configuration allows a day, as the ledger counts it."""
+    """What the configuration allows a day, as the ledger counts it; what has no limit is counted all the same."""
     from geoloc_dagster.imagery.client import Budget
 
-    budgets = [
+    images, requests, most = service.images_per_day, service.requests_per_day, service.bytes_per_day
+    dollars, price = service.dollars_per_day, round(service.dollars_per_1000_images * 1_000)
+    return [
+        Budget(IMAGE_CHARGE, images, {IMAGE_CHARGE: 1}, f"{images:,} requests for a picture a day"),
+        Budget("request", _NO_LIMIT if requests is None else requests, {}, f"{requests or 0:,} requests a day"),
+        Budget("byte", _NO_LIMIT if most is None else most, {}, f"{most or 0:,} bytes a day"),
         Budget(
-            IMAGE_CHARGE, service.images_per_day, {IMAGE_CHARGE: 1}, f"{service.images_per_day:,} requests for a picture a day"
-        )
+            "microdollar",
+            _NO_LIMIT if dollars is None else round(dollars * 1_000_000),
+            {IMAGE_CHARGE: price},
+            f"{dollars or 0:,.2f} dollars a day",
+        ),
     ]
-    if service.requests_per_day is not None:
-        budgets.append(Budget("request", service.requests_per_day, {}, f"{service.requests_per_day:,} requests a day"))
-    if service.bytes_per_day is not None:
-        budgets.append(Budget("byte", service.bytes_per_day, {}, f"{service.bytes_per_day:,} bytes a day"))
-    if service.dollars_per_day is not None:
-        price = {IMAGE_CHARGE: round(service.dollars_per_1000_images * 1_000)}
-        budgets.append(
-            Budget("microdollar", round(service.dollars_per_day * 1_000_000), price, f"${service.dollars_per_day:,.2f} a day")
-        )
-    return budgets
+
+
+def spent_today(settings: Settings, today: dt.date) -> dict[str, float]:
+    """What the provider of pictures has been asked for today: pictures, requests, bytes, dollars; empty for a folder."""
+    if settings.capture.provider == "folder":
+        return {}
+    from geoloc_dagster.imagery.ledger import Ledger
+
+    ledger, name = Ledger(Layout(settings.data_root).ledger), settings.capture.provider
+    used = {what: ledger.used(name, today, what) for what in (IMAGE_CHARGE, "request", "byte", "microdollar")}
+    dollars = 0.0 if name == "emulator" else used["microdollar"] / 1_000_000
+    return {"pictures": used[IMAGE_CHARGE], "requests": used["request"], "bytes": used["byte"], "dollars": dollars}
 
 
 def images_left(settings: Settings, today: dt.date) -> int | None:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -34,6 +34,40 @@ FailureKind = Literal[
     "network",
     "invalid_answer",
 ]
+
+
+FailureClass = Literal["no coverage", "gone", "quota", "refused", "network", "quality"]
+_CLASSES: dict[FailureKind, FailureClass] = {
+    "no_imagery": "no coverage",
+    "gone": "gone",
+    "rate_limited": "quota",
+    "opted_out": "refused",
+    "disallowed": "refused",
+    "invalid_request": "refused",
+    "server_error": "network",
+    "timeout": "network",
+    "network": "network",
+    "truncated": "network",
+    "invalid_answer": "network",
+    "too_large": "quality",
+    "too_small": "quality",
+    "not_an_image": "quality",
+    "undecodable": "quality",
+    "unreadable": "quality",
+    "quality": "quality",
+}
+
+
+def failure_classes(by_kind: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """Counts of failures by kind, sorted into the six classes that say what to do about them.
+
+    `no coverage` and `gone` are answers; `quota` passes by itself; `refused` wants a person; `network` is asked for again;
+    `quality` is about the pictures.
+    """
+    classes: dict[str, dict[str, int]] = {}
+    for kind, count in by_kind.items():
+        classes.setdefault(_CLASSES.get(kind, "network"), {})[kind] = count  # type: ignore[call-overload]
+    return classes
 
 
 @dataclass(frozen=True, slots=True)

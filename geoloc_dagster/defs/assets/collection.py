@@ -25,6 +25,8 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
     def panoramas(context: dg.AssetExecutionContext, imagery: dg.ResourceParam[Imagery], clock: Clock) -> dg.MaterializeResult:
         """One row per captured view with bytes, place, date, heading, licence and checksum; append-only Lance table."""
         from geoloc_dagster.imagery.collect import collect_region_batch
+        from geoloc_dagster.imagery.factory import spent_today
+        from geoloc_dagster.imagery.provider import failure_classes
         from geoloc_dagster.viz.overview import batch_sheet
 
         result = asyncio.run(
@@ -51,6 +53,8 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
                 stopped=result.stopped,
                 bytes=result.bytes,
                 table_version=result.table_version,
+                failures=failure_classes(result.failures_by_kind) or None,
+                **{f"today_{what}": spent for what, spent in spent_today(settings, clock.now().date()).items()},
                 **{f"failed_{kind}": count for kind, count in result.failures_by_kind.items()},
             )
         )
