@@ -142,6 +142,13 @@ class CoverageIncompleteError(GeolocError):
     default_remedy = "Materialise `street_view_metadata` again; each run goes on where the last one stopped."
 
 
+class EgressError(GeolocError):
+    """The proxy or Tor that the configuration names cannot be used."""
+
+    code = "GEO-310"
+    default_remedy = "Start it, or correct `egress:`; nothing is asked by another way instead."
+
+
 # --- dataset (4xx) --------------------------------------------------------------------------------------------------
 class LeakageError(GeolocError):
     """Two splits share a location, a panorama or a near-duplicate picture."""

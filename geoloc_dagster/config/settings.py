@@ -135,6 +135,17 @@ class ServiceSettings(Section):
     dollars_per_1000_images: float = Field(default=7.0, ge=0, description="The list price of a thousand pictures.")
 
 
+class EgressSettings(Section):
+    """By which way services are asked. It never changes how fast, and never follows a block."""
+
+    proxy: str | None = Field(
+        default=None, description="http|https|socks5|socks5h://host:port; direct without it. Tor is its SOCKS port, or Privoxy's."
+    )
+    credentials_variable: str = Field(
+        default="GEOLOC_PROXY_CREDENTIALS", pattern=r"^[A-Z_][A-Z0-9_]*$", description="Holds user:password of the proxy."
+    )
+
+
 class EmulatorSettings(Section):
     """The emulated city that `provider: emulator` looks at."""
 
@@ -198,6 +209,7 @@ class Settings(Section):
     buffers: BufferSettings = BufferSettings()
     capture: CaptureSettings = CaptureSettings()
     service: ServiceSettings = ServiceSettings()
+    egress: EgressSettings = EgressSettings()
     emulator: EmulatorSettings = EmulatorSettings()
     crops: CropSettings = CropSettings()
     catalog: CatalogSettings = CatalogSettings()

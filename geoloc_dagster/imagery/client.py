@@ -120,6 +120,7 @@ class ServiceClient:
         allowed: asked before each request, with its URL: whether the host's robots.txt lets us; APIs with a key need none.
         today: the day of the budgets, UTC.
         evidence: folder for answers that end a run.
+        proxy: through which everything goes.
         transport: replaces the network in tests.
         sleep: waits; replaced in tests, as is `clock`.
         clock: seconds; the wall's where the host's buckets are used.
@@ -138,6 +139,7 @@ class ServiceClient:
         allowed: Callable[[str], Awaitable[bool]] | None = None,
         today: Callable[[], dt.date] = lambda: dt.datetime.now(dt.UTC).date(),
         evidence: Path | None = None,
+        proxy: httpx2.Proxy | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
         sleep: Sleep = asyncio.sleep,
         clock: Clock | None = None,
@@ -154,6 +156,7 @@ class ServiceClient:
         self._allowed = allowed
         self._today = today
         self._evidence = evidence
+        self._proxy = proxy
         self._transport = transport
         self._sleep = sleep
         self._clock = clock or (time.monotonic if buckets is None else time.time)
@@ -187,6 +190,7 @@ class ServiceClient:
             limits=httpx2.Limits(max_connections=limits.concurrency),
             follow_redirects=False,
             trust_env=False,
+            proxy=self._proxy,
             transport=self._transport,
         ) as self._http:
             yield

@@ -69,6 +69,7 @@ def build_street_view(
     """
     from geoloc_dagster.imagery.buckets import HostBuckets, host_buckets_path
     from geoloc_dagster.imagery.client import Etiquette, ServiceClient
+    from geoloc_dagster.imagery.egress import Egress
     from geoloc_dagster.imagery.google import GoogleStreetView
     from geoloc_dagster.imagery.ledger import Ledger
 
@@ -97,6 +98,7 @@ def build_street_view(
         buckets=HostBuckets(host_buckets_path()),
         today=lambda: now().date(),
         evidence=layout.evidence,
+        proxy=None if emulated else Egress.parse(settings.egress.proxy, settings.egress.credentials_variable).proxy(),
     )
     return GoogleStreetView(
         client,

@@ -145,8 +145,6 @@ def test_who_does_not_want_to_be_trained_on_is_left_out(header: str):
 def test_an_index_rule_is_no_opt_out():
     answers = ask(client(lambda _: httpx2.Response(200, headers={"x-robots-tag": "noindex"}, content=PICTURE)))
     assert isinstance(answers[0], Answer)
-        ask(client(lambda _: httpx2.Response(200, headers={"x-robots-tag": "noindex"}, content=PICTURE)))[0], Answer
-    )
 
 
 def test_what_robots_txt_forbids_is_not_asked_for():
