@@ -131,6 +131,39 @@ def emulator(
 
 
 @app.command()
+def export(
+    format_name: Annotated[
+        str, typer.Argument(metavar="FORMAT", help="webdataset, imagefolder, msgpack, parquet, stac, croissant.")
+    ],
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="An empty folder, or one with an export to go on with.")],
+    what: Annotated[str, typer.Option(help="captures, as collected, or crops.")] = "captures",
+    batch: Annotated[list[str] | None, typer.Option(help="Only this batch; can be repeated.")] = None,
+    series: Annotated[list[str] | None, typer.Option(help="Only batches of this series, e.g. 100m; can be repeated.")] = None,
+    licence: Annotated[list[str] | None, typer.Option(help="Only pictures under this licence; can be repeated.")] = None,
+    restricted: Annotated[bool, typer.Option("--restricted", help="Also pictures that may not be passed on.")] = False,
+    config: Config = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Take pictures out of the tables, with whom to name for each; goes on where a killed export stopped."""
+    from geoloc_dagster.dataset.exports.run import export as run_export
+    from geoloc_dagster.dataset.exports.selection import Selection
+
+    if what not in ("captures", "crops"):
+        raise typer.BadParameter("captures or crops", param_hint="--what")
+    settings = _settings(config, data_root)
+    selection = Selection(what, tuple(batch or ()), tuple(series or ()), tuple(licence or ()), restricted)  # type: ignore[arg-type]
+    result = run_export(
+        Layout(settings.data_root),
+        settings.region.name,
+        format_name,
+        folder,
+        selection,
+        progress=lambda done, total: typer.echo(f"{done:,} of {total:,}", err=True),
+    )
+    typer.echo(f"{result.rows:,} pictures under {result.licence} in {result.folder}, of table version {result.table_version}")
+
+
+@app.command()
 def train(
     recipe: Annotated[str, typer.Option("--recipe", help="One of the configuration's recipes.")],
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on with an interrupted training of it.")] = True,

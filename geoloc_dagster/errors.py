@@ -171,6 +171,13 @@ class GateError(GeolocError):
     default_remedy = "Look at the batch's contact sheet, then repeat the batch or exclude it in the configuration."
 
 
+class ExportError(GeolocError):
+    """These pictures cannot be exported like this."""
+
+    code = "GEO-404"
+    default_remedy = "Choose other pictures, or another folder."
+
+
 # --- learning and retrieval (5xx) -----------------------------------------------------------------------------------
 class RecipeError(GeolocError):
     """A recipe names something that does not exist or cannot be combined."""

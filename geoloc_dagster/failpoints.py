@@ -49,6 +49,7 @@ NAMES = (
     "crops.begun",
     "crops.made",
     "crops.written",
+    "export.shard_written",
 )
 """Every point, in the order in which a collection meets them."""
 

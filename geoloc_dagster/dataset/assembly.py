@@ -40,7 +40,8 @@ class Assembly:
     @property
     def examples(self) -> list[dict[str, Any]]:
         """The first leaking pairs, JSON-ready."""
-        return self.leaks.head(EXAMPLES).to_dict("records")
+        rows: Any = self.leaks.head(EXAMPLES).to_dict("records")
+        return rows
 
     def leak_error(self) -> LeakageError:
         """The leaks as an error that names the first pairs."""

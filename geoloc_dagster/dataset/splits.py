@@ -165,7 +165,8 @@ def _by_pattern(locations: pd.DataFrame, settings: SplitSettings) -> pd.Series:
             "Correct the patterns, or collect those batches first.",
         )
     rank = {"test": 0, "train": 1, "none": 2}
-    ranks: Any = locations[settings.by].astype(str).map(lambda name: rank[of_name[name]]).groupby(locations["location_id"]).min()
+    series: Any = locations[settings.by].astype(str).map({name: rank[split] for name, split in of_name.items()})
+    ranks: Any = series.groupby(locations["location_id"]).min()
     return ranks.map({value: name for name, value in rank.items()})
 
 
