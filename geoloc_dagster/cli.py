@@ -164,6 +164,41 @@ def export(
 
 
 @app.command()
+def forget(
+    pano: Annotated[str | None, typer.Option(help="A panorama's id.")] = None,
+    creator: Annotated[str | None, typer.Option(help="Who took the pictures.")] = None,
+    provider: Annotated[str | None, typer.Option(help="Everything of one provider.")] = None,
+    bbox: Annotated[str | None, typer.Option(help="south,west,north,east in degrees.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    config: Config = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Take pictures down: delete every byte of them, and never fetch them again."""
+    import datetime as dt
+
+    from geoloc_dagster.dataset.forget import Request, matching
+    from geoloc_dagster.dataset.forget import forget as run_forget
+
+    given = {"pano": pano, "creator": creator, "provider": provider, "bbox": bbox}
+    named = [(kind, value) for kind, value in given.items() if value is not None]
+    if len(named) != 1:
+        raise typer.BadParameter("name one of --pano, --creator, --provider and --bbox")
+    settings = _settings(config, data_root)
+    layout, request = Layout(settings.data_root), Request(*named[0])  # type: ignore[arg-type]
+    count = matching(layout, request).num_rows
+    if not yes:
+        typer.confirm(f"{count:,} captures will be deleted for good, and never fetched again. Go on?", abort=True)
+    result = run_forget(layout, request, now=dt.datetime.now(dt.UTC))
+    typer.echo(", ".join(f"{name}: {rows:,} rows deleted" for name, rows in result.deleted.items()))
+    for folder in result.marked:
+        typer.echo(f"made with them, and marked: {folder}")
+    if result.batches:
+        typer.echo(
+            f"make again: geoloc run --select crops,catalog,embeddings,faiss_index,release ({len(result.batches)} batches)"
+        )
+
+
+@app.command()
 def train(
     recipe: Annotated[str, typer.Option("--recipe", help="One of the configuration's recipes.")],
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on with an interrupted training of it.")] = True,

@@ -50,6 +50,9 @@ NAMES = (
     "crops.made",
     "crops.written",
     "export.shard_written",
+    "forget.buried",
+    "table.deleted",
+    "table.purged",
 )
 """Every point, in the order in which a collection meets them."""
 

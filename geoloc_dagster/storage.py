@@ -250,6 +250,33 @@ def replace_batch(path: Path, rows: pa.Table, batch: str, key: str = "capture_id
         return int(dataset.version)
 
 
+def delete_rows(path: Path, condition: str) -> int:
+    """Delete rows for good: their bytes are gone from every file and every older version of the table; how many there were.
+
+    A run that was killed is completed by the next one, also where its rows are deleted already.
+    """
+    import datetime as dt
+
+    dataset = open_table(path)
+    if dataset is None:
+        return 0
+    with translated_errors(path):
+        before = int(dataset.count_rows())
+        dataset.delete(condition)
+        failpoint("table.deleted")
+        dataset.optimize.compact_files(materialize_deletions=True, materialize_deletions_threshold=0.0)
+        dataset = open_table(path)
+        assert dataset is not None
+        dataset.cleanup_old_versions(older_than=dt.timedelta(0), delete_unverified=True)
+        failpoint("table.purged")
+        _seal(path, dataset)
+        kept = {file.name for file in [*_data_files(path, dataset), *(path / "_versions").glob("*.manifest")]}
+        for seal in path.with_name(path.name + ".sha256").glob("*"):
+            if seal.name not in kept:
+                seal.unlink()
+        return before - int(dataset.count_rows())
+
+
 def table_version(path: Path) -> int:
     """The newest version of a table; 0 where it has not been written yet."""
     dataset = open_table(path)

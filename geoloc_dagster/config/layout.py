@@ -53,6 +53,11 @@ class Layout:
         return self.root / "tables" / "visits.lance"
 
     @property
+    def tombstones(self) -> Path:
+        """Lance table of what was forgotten, and is never fetched again."""
+        return self.root / "tables" / "tombstones.lance"
+
+    @property
     def ledger(self) -> Path:
         """SQLite file that counts what was asked of services each day; shared by all processes."""
         return self.root / "service" / "ledger.sqlite"

@@ -80,6 +80,17 @@ VISITS = pa.schema(
     metadata=_METADATA,
 )
 
+# One row per request to forget, and one per capture that it took away; neither is ever fetched again.
+TOMBSTONES = pa.schema(
+    [
+        pa.field("kind", pa.string(), nullable=False),  # pano | creator | provider | bbox | capture
+        pa.field("value", pa.string(), nullable=False),  # bbox: south,west,north,east in degrees
+        pa.field("request", pa.string(), nullable=False),  # of a capture: what asked for it
+        pa.field("forgotten_at", pa.timestamp("us", tz="UTC"), nullable=False),
+    ],
+    metadata=_METADATA,
+)
+
 # One row per capture that has a picture: the square crop, encoded, with what was found in it.
 CROPS = pa.schema(
     [

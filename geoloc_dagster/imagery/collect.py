@@ -28,6 +28,7 @@ from geoloc_dagster.imagery.provider import (
     RequestFailedError,
     View,
 )
+from geoloc_dagster.imagery.tombstones import Tombstones, read_tombstones
 from geoloc_dagster.imagery.writer import CaptureWriter, CollectionResult, capture_id, known_ids
 
 __all__ = ["CollectionResult", "capture_id", "collect_batch", "collect_region_batch", "requested_views"]
@@ -66,6 +67,7 @@ async def collect_region_batch(
         complete_since=now - dt.timedelta(days=settings.automation.rescan_after_days) if live else None,
         concurrency=settings.service.concurrency if live else 1,
         progress=progress,
+        forgotten=read_tombstones(layout.tombstones),
     )
 
 
@@ -90,6 +92,7 @@ async def collect_batch(
     complete_since: dt.datetime | None = None,
     concurrency: int = 1,
     progress: Callable[[int, int], None] | None = None,
+    forgotten: Tombstones | None = None,
 ) -> CollectionResult:
     """Collect every date of every view at the locations of one batch that the table does not hold yet.
 
@@ -106,6 +109,7 @@ async def collect_batch(
         complete_since: a location with a complete visit at or after this is left alone; every location is visited without it.
         concurrency: locations that are visited at once.
         progress: called with (locations done, locations) after each location.
+        forgotten: what is not fetched again.
 
     Raises:
         PermissionMissingError: the provider's terms forbid storing or training and no permission is on record.
@@ -124,6 +128,7 @@ async def collect_batch(
     )
     writer.completed = len(locations) - len(due)
     writer.skip(known_ids(table_path, due))
+    writer.forgotten = forgotten or Tombstones()
     failpoint("collect.compared")
     stopped: str | None = None
     try:
@@ -193,6 +198,8 @@ async def _visit(
         writer.failed(failure)
         return
     for panorama in panoramas:
+        if writer.forgotten.cover(provider.name, panorama):
+            continue
         missing = writer.missing(panorama, views)
         if missing:
             async for answer in provider.capture(panorama, missing):

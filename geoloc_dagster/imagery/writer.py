@@ -18,6 +18,7 @@ from geoloc_dagster.errors import ImageError
 from geoloc_dagster.failpoints import failpoint
 from geoloc_dagster.imagery.provider import Capture, Failure, Location, Panorama, Provider, RequestFailedError, View
 from geoloc_dagster.imagery.quality import open_header
+from geoloc_dagster.imagery.tombstones import Tombstones
 from geoloc_dagster.storage import append_rows, open_table, table_version
 
 _MAX_COMMIT_BYTES = 256 << 20  # commits earlier when pictures are large, so that memory stays bounded
@@ -80,6 +81,7 @@ class CaptureWriter:
     total: int
     progress: Callable[[int, int], None] | None
     completed: int = 0
+    forgotten: Tombstones = field(default_factory=Tombstones)
     _known: set[str] = field(default_factory=set[str])
     _rows: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     _visits: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
@@ -97,7 +99,8 @@ class CaptureWriter:
     def missing(self, panorama: Panorama, views: Sequence[View]) -> list[View]:
         """The views of a panorama that no row says anything about; its own views where it names them."""
         wanted = panorama.views or tuple(views)
-        return [view for view in wanted if capture_id(self.provider.name, panorama, view) not in self._known]
+        known = self._known | self.forgotten.captures
+        return [view for view in wanted if capture_id(self.provider.name, panorama, view) not in known]
 
     def add(self, answer: Capture | Failure) -> bool:
         """Whether the answer became a row; one that the next run asks for again does not."""
@@ -105,6 +108,8 @@ class CaptureWriter:
             self._failures[answer.kind] += 1
             return False
         row = self._row(answer)
+        if row["capture_id"] in self.forgotten.captures or row.get("creator") in self.forgotten.creators:
+            return True  # nothing is kept of it, and nothing is left to ask for
         if row["failure"] is not None:
             self._failures[row["failure"]] += 1
         self._known.add(row["capture_id"])

@@ -32,7 +32,7 @@ from geoloc_dagster.imagery.factory import build_provider, build_street_view
 from geoloc_dagster.imagery.lookups import look_up_region
 from geoloc_dagster.storage import open_table, verify_table
 from geoloc_dagster_tests.emulator.stub_city import ORIGIN, TODAY, StubCity
-from geoloc_dagster_tests.end_to_end.nights import rectangle, write_region
+from geoloc_dagster_tests.end_to_end.regions import rectangle, write_region
 
 NOW = dt.datetime(2026, 11, 21, 3, tzinfo=dt.UTC)
 _CORNERS = ((ORIGIN[0] - 0.0007, ORIGIN[1] - 0.0007), (ORIGIN[0] + 0.0047, ORIGIN[1] + 0.0067))
