@@ -193,9 +193,8 @@ def forget(
     for folder in result.marked:
         typer.echo(f"made with them, and marked: {folder}")
     if result.batches:
-        typer.echo(
-            f"make again: geoloc run --select crops,catalog,embeddings,faiss_index,release ({len(result.batches)} batches)"
-        )
+        again = "crops,catalog,embeddings,faiss_index,release"
+        typer.echo(f"make again: geoloc run --select {again} ({len(result.batches)} batches)")
 
 
 @app.command()

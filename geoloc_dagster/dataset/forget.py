@@ -1,7 +1,7 @@
 """Taking pictures down: a tombstone first, so that they are never fetched again, then every byte of them.
 
-The order makes it safe to be killed: what has a tombstone is deleted by the next run of the same request. Models that have learned
-from the pictures, and indexes and releases that name them, are immutable; they are listed and marked.
+The order makes it safe to be killed: what has a tombstone is deleted by the next run of the same request. Models that have
+learned from the pictures, and indexes and releases that name them, are immutable; they are listed and marked.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import hashlib
 import os
 import signal
 import subprocess
@@ -43,6 +44,7 @@ def layout(tmp_path: Path) -> Layout:
     some = table.to_table(limit=2).to_pylist()
     for number, row in enumerate(some):
         row |= {"capture_id": f"b0b{number}", "creator": "bob", "pano_id": f"pano'{number}", "image": jpeg(99) + MARKER}
+        row["sha256"] = hashlib.sha256(row["image"]).hexdigest()
         row |= {"lat_deg": 60.5 + number, "lng_deg": 20.0}
     append_rows(layout.panoramas, pa.Table.from_pylist(some, schema=CAPTURES))
     return layout
