@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import sqlite3
 import threading
+import time
 from collections.abc import Generator
 from pathlib import Path
 
@@ -77,8 +79,21 @@ class Database:
     def _connect(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
-        connection.execute("PRAGMA journal_mode=WAL")
+        _use_write_ahead_log(connection)
         # What a power cut takes back costs a few requests too many; a sync per request would cost far more.
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.executescript(self._schema)
         return connection
+
+
+def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
+    """Change the mode of the journal; where two processes do so at once, SQLite tells one that it is locked without waiting."""
+    given_up_at = time.monotonic() + _BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > given_up_at:
+                raise
+        time.sleep(random.uniform(0.001, 0.02))

@@ -33,9 +33,19 @@ def with_exif(seed: int, orientation: int = 1, size: tuple[int, int] = (48, 32))
     return buffer.getvalue()
 
 
-def fill(layout: Layout, count: int, *, licences: Sequence[str] = ("CC-BY-SA-4.0",), per_batch: int = 20, side: int = 32) -> None:
+def fill(
+    layout: Layout,
+    count: int,
+    *,
+    licences: Sequence[str] = ("CC-BY-SA-4.0",),
+    per_batch: int = 20,
+    side: int = 32,
+    wrong_checksum_of: int | None = None,
+) -> None:
     """Captures of `count` views, four of each place; every third picture carries EXIF."""
     rows = [_row(number, licences[number % len(licences)], per_batch, side) for number in range(count)]
+    if wrong_checksum_of is not None:
+        rows[wrong_checksum_of]["sha256"] = "0" * 64
     append_rows(layout.panoramas, pa.Table.from_pylist(rows, schema=CAPTURES))
 
 

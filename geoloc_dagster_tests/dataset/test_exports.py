@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from geoloc_dagster.config import Layout
 from geoloc_dagster.config.settings import CropSettings
@@ -24,10 +24,10 @@ from geoloc_dagster.dataset.exports.formats import FORMATS
 from geoloc_dagster.dataset.exports.licences import combined_licence
 from geoloc_dagster.dataset.exports.run import export
 from geoloc_dagster.dataset.exports.selection import Selection
-from geoloc_dagster.errors import DiskFullError, ExportError, ImageError
+from geoloc_dagster.errors import DiskFullError, ExportError, ImageError, IntegrityError
 from geoloc_dagster_tests.dataset.exported import GPS, READERS, fill, with_exif
 from geoloc_dagster_tests.imagery.disks import small_disk  # noqa: F401
-from geoloc_dagster_tests.imagery.pictures import jpeg
+from geoloc_dagster_tests.imagery.pictures import jpeg, street
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +117,33 @@ def test_a_killed_export_goes_on_and_ends_like_an_undisturbed_one(layout: Layout
     assert rest.digest == calm.digest
     assert tree_hash(tmp_path / "killed") == tree_hash(tmp_path / "calm")
     assert export(layout, "town", name, tmp_path / "killed", Selection(), shard_rows=10).shards == 0
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("harm", ["changed", "missing"])
+def test_a_harmed_shard_of_a_finished_export_is_written_again(layout: Layout, tmp_path: Path, name: str, harm: str):
+    calm = export(layout, "town", name, tmp_path / "calm", Selection(), shard_rows=25)
+    export(layout, "town", name, tmp_path / "harmed", Selection(), shard_rows=25)
+    endings = {"webdataset": "*.tar", "msgpack": "*.msg", "parquet": "*.parquet"}
+    victim = sorted((tmp_path / "harmed").rglob(endings.get(name, "*.jpg")))[0]
+    if harm == "missing":
+        victim.unlink()
+    else:
+        content = bytearray(victim.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        victim.write_bytes(content)
+    again = export(layout, "town", name, tmp_path / "harmed", Selection(), shard_rows=25)
+    assert again.shards == 1
+    assert again.digest == calm.digest
+    assert tree_hash(tmp_path / "harmed") == tree_hash(tmp_path / "calm")
+
+
+def test_a_picture_that_is_not_the_one_that_was_stored_does_not_leave(tmp_path: Path):
+    layout = Layout(tmp_path / "data")
+    fill(layout, 8, wrong_checksum_of=5)
+    with pytest.raises(IntegrityError, match="its checksum differs"):
+        export(layout, "town", "webdataset", tmp_path / "out", Selection())
+    assert not list((tmp_path / "out").glob("*.tar*"))
 
 
 def test_a_table_that_grew_meanwhile_does_not_change_an_export_that_was_begun(tmp_path: Path):
@@ -214,6 +241,21 @@ def test_a_picture_that_lies_on_its_side_is_put_upright(orientation: int):
     with Image.open(io.BytesIO(turned)) as picture, Image.open(io.BytesIO(upright)) as reference:
         assert not picture.getexif()
         assert picture.size == (reference.size if orientation < 5 else reference.size[::-1])
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_what_lies_behind_a_picture_does_not_leave_and_what_its_colours_mean_does(progressive: bool):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    buffer = io.BytesIO()
+    street(3, 64, 48).save(buffer, "JPEG", icc_profile=profile, progressive=progressive)
+    picture = buffer.getvalue()
+    bare, _ = derivative(picture + with_exif(4))  # as cameras append their previews
+    assert len(bare) <= len(picture)
+    with Image.open(io.BytesIO(bare)) as left, Image.open(io.BytesIO(picture)) as was:
+        assert np.array_equal(np.asarray(left), np.asarray(was))
+        assert left.info["icc_profile"] == profile
+    assert b"Exif" not in bare
+    assert bare.endswith(b"\xff\xd9")
 
 
 def test_what_is_no_picture_does_not_leave():

@@ -11,6 +11,7 @@ from geoloc_dagster.imagery.quality import open_header
 _ORIENTATION = 0x0112
 _QUALITY = 95
 _KEPT = {0xE0, 0xEE}  # JFIF, and Adobe's colour transform, without which colours change
+_ICC, _SCAN, _END, _FILL = 0xE2, 0xDA, 0xD9, 0xFF
 
 
 def derivative(image: bytes) -> tuple[bytes, str]:
@@ -26,21 +27,45 @@ def derivative(image: bytes) -> tuple[bytes, str]:
         if picture.format == "JPEG" and upright:
             return _without_remarks(image), "jpg"
         buffer = io.BytesIO()
-        ImageOps.exif_transpose(picture).convert("RGB").save(buffer, "JPEG", quality=_QUALITY)
+        profile = picture.info.get("icc_profile") if picture.mode == "RGB" else None  # one of another space would not fit
+        ImageOps.exif_transpose(picture).convert("RGB").save(buffer, "JPEG", quality=_QUALITY, icc_profile=profile)
         return buffer.getvalue(), "jpg"
 
 
 def _without_remarks(jpeg: bytes) -> bytes:
-    """The same JPEG without application segments (EXIF, XMP, IPTC, colour profiles) and comments."""
+    """The same JPEG without application segments (EXIF, XMP, IPTC) and comments, but with what its colours mean.
+
+    Whatever lies behind the end of the picture goes too: previews and second pictures there carry remarks of their own.
+    """
     kept = bytearray(jpeg[:2])
     position = 2
     while position + 4 <= len(jpeg) and jpeg[position] == 0xFF:
         marker = jpeg[position + 1]
-        if marker == 0xDA:  # the pixels follow
+        if marker == _FILL:
+            position += 1
+            continue
+        if marker == _END:
             break
-        length = 2 + int.from_bytes(jpeg[position + 2 : position + 4], "big")
-        remark = (0xE0 <= marker <= 0xEF and marker not in _KEPT) or marker == 0xFE
-        if not remark:
-            kept += jpeg[position : position + length]
-        position += length
-    return bytes(kept) + jpeg[position:]
+        end = position + 2 + int.from_bytes(jpeg[position + 2 : position + 4], "big")
+        if marker == _SCAN:
+            end = _end_of_scan(jpeg, end)
+        if not _is_remark(marker, jpeg[position + 4 : position + 16]):
+            kept += jpeg[position:end]
+        position = end
+    return bytes(kept) + b"\xff\xd9"
+
+
+def _is_remark(marker: int, start: bytes) -> bool:
+    if marker == _ICC and start.startswith(b"ICC_PROFILE\0"):
+        return False
+    return (0xE0 <= marker <= 0xEF and marker not in _KEPT) or marker == 0xFE
+
+
+def _end_of_scan(jpeg: bytes, position: int) -> int:
+    """Where the marker after the pixels of one scan lies: escaped bytes and restarts belong to the pixels."""
+    while (position := jpeg.find(b"\xff", position)) >= 0 and position + 1 < len(jpeg):
+        following = jpeg[position + 1]
+        if following not in (0x00, _FILL) and not 0xD0 <= following <= 0xD7:
+            return position
+        position += 1 if following == _FILL else 2
+    return len(jpeg)

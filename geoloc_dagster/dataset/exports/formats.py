@@ -50,6 +50,10 @@ class Whole:
 class Format(Protocol):
     """One way to write pictures."""
 
+    def files(self, folder: Path, number: int, rows: Sequence[Row]) -> list[Path]:
+        """The files of a shard, in the order of `shard`; `rows` may lack the pictures."""
+        ...
+
     def shard(self, folder: Path, number: int, rows: Sequence[Row]) -> list[Path]:
         """Write one shard and return its files; rows hold `image` (JPEG bytes) and the facts."""
         ...
@@ -68,9 +72,13 @@ def plain(row: Row) -> Row:
 class WebDataset:
     """`00000.tar` …: `<capture_id>.jpg` and `.json` side by side."""
 
+    def files(self, folder: Path, number: int, rows: Sequence[Row]) -> list[Path]:
+        """One tar file."""
+        return [folder / f"{number:05d}.tar"]
+
     def shard(self, folder: Path, number: int, rows: Sequence[Row]) -> list[Path]:
         """One tar file, the same bytes for the same rows."""
-        path = folder / f"{number:05d}.tar"
+        (path,) = self.files(folder, number, rows)
         with atomic_path(path) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
             for row in rows:
                 _add(tar, f"{row['capture_id']}.jpg", row["image"])
@@ -90,12 +98,13 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 class ImageFolder:
     """`images/<location>/<capture_id>.jpg`: a place is a class."""
 
+    def files(self, folder: Path, number: int, rows: Sequence[Row]) -> list[Path]:
+        """One per picture."""
+        return [folder / "images" / quote(row["location_id"], safe="") / f"{row['capture_id']}.jpg" for row in rows]
+
     def shard(self, folder: Path, number: int, rows: Sequence[Row]) -> list[Path]:
         """One file per picture."""
-        return [
-            write_bytes(folder / "images" / quote(row["location_id"], safe="") / f"{row['capture_id']}.jpg", row["image"])
-            for row in rows
-        ]
+        return [write_bytes(path, row["image"]) for path, row in zip(self.files(folder, number, rows), rows, strict=True)]
 
     def finish(self, folder: Path, whole: Whole) -> None:
         """The facts beside the pictures."""
@@ -105,12 +114,16 @@ class ImageFolder:
 class MessagePack:
     """`shard_0.msg` …: one map per picture with id, image, latitude and longitude, and the facts."""
 
+    def files(self, folder: Path, number: int, rows: Sequence[Row]) -> list[Path]:
+        """One file."""
+        return [folder / f"shard_{number}.msg"]
+
     def shard(self, folder: Path, number: int, rows: Sequence[Row]) -> list[Path]:
         """One file of maps, one after the other."""
         import msgpack
 
         packer: Any = msgpack.Packer()
-        path = folder / f"shard_{number}.msg"
+        (path,) = self.files(folder, number, rows)
         with atomic_path(path) as temporary, temporary.open("wb") as stream:
             for row in rows:
                 place = {"latitude": row["lat_deg"], "longitude": row["lng_deg"]}
@@ -124,6 +137,10 @@ class MessagePack:
 class Parquet:
     """`part-00000.parquet` …: GeoParquet with the encoded pictures."""
 
+    def files(self, folder: Path, number: int, rows: Sequence[Row]) -> list[Path]:
+        """One file."""
+        return [folder / f"part-{number:05d}.parquet"]
+
     def shard(self, folder: Path, number: int, rows: Sequence[Row]) -> list[Path]:
         """One file with page checksums."""
         import geopandas as gpd
@@ -132,7 +149,8 @@ class Parquet:
         frame: Any = pd.DataFrame(list(rows))
         frame["image"] = [row["image"] for row in rows]
         points = gpd.points_from_xy(frame["lng_deg"], frame["lat_deg"], crs="EPSG:4326")
-        return [write_geoparquet(folder / f"part-{number:05d}.parquet", gpd.GeoDataFrame(frame, geometry=points))]
+        (path,) = self.files(folder, number, rows)
+        return [write_geoparquet(path, gpd.GeoDataFrame(frame, geometry=points))]
 
     def finish(self, folder: Path, whole: Whole) -> None:
         """Nothing more is needed."""
@@ -141,12 +159,17 @@ class Parquet:
 class Stac:
     """A static catalogue: `collection.json`, one item and one picture per capture."""
 
+    def files(self, folder: Path, number: int, rows: Sequence[Row]) -> list[Path]:
+        """Picture and item of each row in turn."""
+        kinds = (("images", "jpg"), ("items", "json"))
+        return [folder / kind / f"{number:05d}" / f"{row['capture_id']}.{ending}" for row in rows for kind, ending in kinds]
+
     def shard(self, folder: Path, number: int, rows: Sequence[Row]) -> list[Path]:
         """A folder of items and a folder of pictures per shard."""
-        files: list[Path] = []
-        for row in rows:
-            files.append(write_bytes(folder / "images" / f"{number:05d}" / f"{row['capture_id']}.jpg", row["image"]))
-            files.append(write_json(folder / "items" / f"{number:05d}" / f"{row['capture_id']}.json", _item(row, number)))
+        files = self.files(folder, number, rows)
+        for picture, item, row in zip(files[::2], files[1::2], rows, strict=True):
+            write_bytes(picture, row["image"])
+            write_json(item, _item(row, number))
         return files
 
     def finish(self, folder: Path, whole: Whole) -> None:
@@ -212,9 +235,13 @@ def _stac_licence(licence: str) -> str:
 class Croissant:
     """Pictures, `records.csv`, and `croissant.json` that describes both, with the fields of responsible use."""
 
+    def files(self, folder: Path, number: int, rows: Sequence[Row]) -> list[Path]:
+        """One per picture."""
+        return [folder / "images" / f"{row['capture_id']}.jpg" for row in rows]
+
     def shard(self, folder: Path, number: int, rows: Sequence[Row]) -> list[Path]:
         """One file per picture."""
-        return [write_bytes(folder / "images" / f"{row['capture_id']}.jpg", row["image"]) for row in rows]
+        return [write_bytes(path, row["image"]) for path, row in zip(self.files(folder, number, rows), rows, strict=True)]
 
     def finish(self, folder: Path, whole: Whole) -> None:
         """The records, then their description with the records' checksum."""

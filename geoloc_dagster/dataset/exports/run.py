@@ -56,6 +56,8 @@ def export(
 ) -> ExportResult:
     """Write the selected pictures into a folder; one that a killed run left is gone on with, at the version it began with.
 
+    Shards that are there are read again; one that is missing or was changed since is written again.
+
     Args:
         layout: of the region.
         name: of the dataset.
@@ -67,7 +69,7 @@ def export(
 
     Raises:
         ExportError: nothing matches, licences do not mix, or the folder holds something else.
-        IntegrityError: the table is missing or damaged, or a finished shard has changed.
+        IntegrityError: the table is missing or damaged, or a picture in it is.
         DiskFullError, DataRootError: the folder cannot be written; finished shards stay.
     """
     if format_name not in FORMATS:
@@ -89,12 +91,11 @@ def export(
         }
         write_json(folder / MANIFEST, manifest)
     written = _write_shards(folder, FORMATS[format_name], pictures, manifest, progress)
-    if not manifest["complete"]:
-        whole = Whole(name, licence, len(pictures), pictures.facts, bool(manifest["redistributable"]))
-        FORMATS[format_name].finish(folder, whole)
-        _write_attribution(folder / ATTRIBUTION, whole)
-        manifest["complete"] = True
-        write_json(folder / MANIFEST, manifest)
+    whole = Whole(name, licence, len(pictures), pictures.facts, bool(manifest["redistributable"]))
+    FORMATS[format_name].finish(folder, whole)
+    _write_attribution(folder / ATTRIBUTION, whole)
+    manifest["complete"] = True
+    write_json(folder / MANIFEST, manifest)
     shards: dict[str, str] = manifest["shards"]
     digest = hashlib.sha256("".join(shards[key] for key in sorted(shards)).encode()).hexdigest()
     return ExportResult(folder, len(pictures), written, licence, pictures.version, digest)
@@ -119,7 +120,8 @@ def _write_shards(
     size, written = int(manifest["shard_rows"]), 0
     for number, first in enumerate(range(0, len(pictures), size)):
         key = f"{number:05d}"
-        if key not in manifest["shards"]:
+        recorded = manifest["shards"].get(key)
+        if recorded is None or _digest(how.files(folder, number, pictures.records(first, size))) != recorded:
             rows = pictures.rows(first, size)
             for row in rows:
                 row["image"], _ = derivative(row["image"])
@@ -133,7 +135,10 @@ def _write_shards(
     return written
 
 
-def _digest(files: list[Path]) -> str:
+def _digest(files: list[Path]) -> str | None:
+    """Over a shard's files; None where one is missing."""
+    if not all(file.is_file() for file in files):
+        return None
     if len(files) == 1:
         return sha256_file(files[0])
     return hashlib.sha256("".join(sha256_file(file) for file in files).encode()).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -75,15 +76,28 @@ class Pictures:
         return Counter(self.facts["licence"].to_pylist())
 
     def rows(self, first: int, count: int) -> list[dict[str, Any]]:
-        """So many rows with their bytes under `image`, in order."""
+        """So many rows with their bytes under `image`, in order.
+
+        Raises:
+            IntegrityError: bytes are not those whose checksum was recorded when they came.
+        """
         some = self.facts.slice(first, count)
-        images = self._table.take(some["offset"].to_pylist(), columns=["capture_id", "image"]).to_pylist()
+        images = self._table.take(some["offset"].to_pylist(), columns=["capture_id", "sha256", "image"]).to_pylist()
         facts = some.drop_columns(["offset"]).to_pylist()
         for row, picture in zip(facts, images, strict=True):
             if row["capture_id"] != picture["capture_id"]:
                 raise IntegrityError(f"row {row['capture_id']} is not where the table said")
+            if hashlib.sha256(picture["image"]).hexdigest() != picture["sha256"]:
+                raise IntegrityError(
+                    f"the picture {row['capture_id']} is not the one that was stored: its checksum differs",
+                    "Run `geoloc verify`, and forget or collect that picture again.",
+                )
             row["image"] = picture["image"]
         return facts
+
+    def records(self, first: int, count: int) -> list[dict[str, Any]]:
+        """The facts alone of so many rows, in order."""
+        return self.facts.slice(first, count).drop_columns(["offset"]).to_pylist()
 
 
 def _open(path: Path, version: int | None) -> Any:
