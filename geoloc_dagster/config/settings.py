@@ -50,7 +50,7 @@ class GridSettings(Section):
 class CoverageSettings(Section):
     """Where is there a street view?"""
 
-    provider: Literal["csv", "emulator", "google"] = Field(
+    provider: Literal["csv", "emulator", "google", "panoramax"] = Field(
         default="csv", description="`csv` reads lookups that were made before; the others ask a service."
     )
     files: list[Path] = Field(default_factory=list, description="`csv`: buffer CSVs with positions, dates and panorama ids.")
@@ -80,7 +80,7 @@ class BufferSettings(Section):
 class CaptureSettings(Section):
     """Where the pictures come from."""
 
-    provider: Literal["folder", "emulator", "google"] = Field(
+    provider: Literal["folder", "emulator", "google", "panoramax"] = Field(
         default="folder", description="`folder` reads an existing collection in the Stockholm naming; the others ask a service."
     )
     sources: list[Path] = Field(

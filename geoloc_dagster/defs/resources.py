@@ -17,7 +17,7 @@ from geoloc_dagster.config import Settings
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from geoloc_dagster.imagery.google import GoogleStreetView
+    from geoloc_dagster.imagery.lookups import CoverageService
     from geoloc_dagster.imagery.provider import Provider
     from geoloc_dagster.learning.tracking import MlflowTarget
     from geoloc_dagster.prediction.champion import Champion
@@ -42,7 +42,7 @@ class Imagery:
         self._settings = settings
         self._clock = clock
         self._provider: Provider | None = None
-        self._coverage: GoogleStreetView | None = None
+        self._coverage: CoverageService | None = None
 
     def provider(self) -> Provider:
         """Build the provider of pictures once per process: indexing an archive takes seconds."""
@@ -52,13 +52,13 @@ class Imagery:
             self._provider = build_provider(self._settings, emulator_url=self._emulator_url, now=self._clock.now)
         return self._provider
 
-    def coverage(self) -> GoogleStreetView:
+    def coverage(self) -> CoverageService:
         """The service that lookups ask."""
-        from geoloc_dagster.imagery.factory import build_street_view
+        from geoloc_dagster.imagery.factory import build_service
 
         if self._coverage is None:
             name = self._settings.coverage.provider
-            self._coverage = build_street_view(self._settings, name, emulator_url=self._emulator_url, now=self._clock.now)
+            self._coverage = build_service(self._settings, name, emulator_url=self._emulator_url, now=self._clock.now)
         return self._coverage
 
     def _emulator_url(self) -> str:

@@ -35,6 +35,18 @@ class City:
         """The place nearest to a position, or None where the camera car has been nowhere within the radius."""
         return self._book.nearest(*self._plane.metres(lat_deg, lng_deg), radius_m)
 
+    def within(self, west_deg: float, south_deg: float, east_deg: float, north_deg: float) -> list[Place]:
+        """Every place inside a box, in the order of their ids; boxes do not cross the antimeridian."""
+        centre = self._plane.metres((south_deg + north_deg) / 2, (west_deg + east_deg) / 2)
+        corner = self._plane.metres(north_deg, east_deg)
+        near = self._book.around(*centre, max(abs(corner[0] - centre[0]), abs(corner[1] - centre[1])))
+        places = [self._book.place(place_id) for place_id in sorted(place_id for place_id, _, _ in near)]
+        return [
+            place
+            for place in places
+            if place is not None and south_deg <= place.lat_deg <= north_deg and west_deg <= place.lng_deg <= east_deg
+        ]
+
     def place(self, place_id: int) -> Place | None:
         """The place of an id, or None where there is none."""
         return self._book.place(place_id)

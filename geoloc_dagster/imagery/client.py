@@ -171,6 +171,11 @@ class ServiceClient:
             sleep=sleep,
         )
 
+    @property
+    def base_url(self) -> str:
+        """Scheme and host, without a slash at the end."""
+        return self._base_url
+
     def use_key(self, key: str | None, signing_secret: str | None = None, *, parameter: str = "key") -> None:
         """Send this key with every request to the base URL, as that parameter, and sign requests where there is a secret."""
         self._key, self._secret, self._key_parameter = key, signing_secret, parameter

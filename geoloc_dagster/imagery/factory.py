@@ -14,13 +14,15 @@ from geoloc_dagster.imagery.folder import FolderProvider
 from geoloc_dagster.imagery.provider import Provider, Terms
 
 if TYPE_CHECKING:
-    from geoloc_dagster.imagery.client import Budget
+    from geoloc_dagster.imagery.client import Budget, ServiceClient
     from geoloc_dagster.imagery.google import GoogleStreetView
+    from geoloc_dagster.imagery.panoramax import Panoramax
 
 _NO_LIMIT = 2**62
+_FREE = ("emulator", "panoramax")
 IMAGE_CHARGE = "image"  # the ledger's word for a picture asked for
-_GOOGLE_URL = "https://maps.googleapis.com"
-_RATE = {"google": 20.0, "emulator": 500.0}  # requests a second; the emulator is this machine's own
+_URLS = {"google": "https://maps.googleapis.com", "panoramax": "https://api.panoramax.xyz"}
+_RATE = {"google": 20.0, "panoramax": 5.0, "emulator": 500.0}  # requests a second; the emulator is this machine's own
 
 
 def provider_terms(settings: Settings) -> Terms:
@@ -30,6 +32,8 @@ def provider_terms(settings: Settings) -> Terms:
         return Terms("proprietary", "© Google", may_store=False, may_train=False, permission=capture.permission)
     if capture.provider == "emulator":
         return Terms("CC0-1.0", "emulated city")
+    if capture.provider == "panoramax":  # each picture names its own licence; those that are not open are left out
+        return Terms("NOASSERTION", "Panoramax contributors", permission=capture.permission)
     open_licence = capture.licence.lower() != "proprietary"
     return Terms(
         licence=capture.licence,
@@ -53,9 +57,18 @@ def build_provider(settings: Settings, *, emulator_url: Callable[[], str], now: 
     """
     capture = settings.capture
     if capture.provider != "folder":
-        return build_street_view(settings, capture.provider, emulator_url=emulator_url, now=now)
+        return build_service(settings, capture.provider, emulator_url=emulator_url, now=now)
     sources = [settings.resolve(source) for source in capture.sources]
     return FolderProvider(sources, provider_terms(settings), fov_deg=capture.fov_deg)
+
+
+def build_service(
+    settings: Settings, name: str, *, emulator_url: Callable[[], str], now: Callable[[], dt.datetime]
+) -> GoogleStreetView | Panoramax:
+    """The live service of that name, for lookups and pictures; raises as those below."""
+    if name == "panoramax":
+        return _build_panoramax(settings, now)
+    return build_street_view(settings, name, emulator_url=emulator_url, now=now)
 
 
 def build_street_view(
@@ -67,13 +80,9 @@ def build_street_view(
         ServiceKeyError: the service wants a key and the environment has none.
         ConfigError: the emulator is asked for under somebody else's address.
     """
-    from geoloc_dagster.imagery.buckets import HostBuckets, host_buckets_path
-    from geoloc_dagster.imagery.client import Etiquette, ServiceClient
-    from geoloc_dagster.imagery.egress import Egress
     from geoloc_dagster.imagery.google import GoogleStreetView
-    from geoloc_dagster.imagery.ledger import Ledger
 
-    service, capture, layout = settings.service, settings.capture, Layout(settings.data_root)
+    service, capture = settings.service, settings.capture
     emulated = name == "emulator"
     if emulated and service.base_url is not None:
         raise ConfigError(
@@ -82,26 +91,8 @@ def build_street_view(
     key = os.environ.get(service.key_variable) or None
     if key is None and not emulated:
         raise ServiceKeyError(f"the environment variable {service.key_variable} is not set, and `{name}` wants a key")
-    etiquette = Etiquette(
-        requests_per_second=service.requests_per_second or _RATE[name],
-        concurrency=service.concurrency,
-        deadline_s=service.deadline_s,
-        max_bytes=service.max_bytes,
-        attempts=service.attempts,
-    )
-    client = ServiceClient(
-        name,
-        emulator_url() if emulated else service.base_url or _GOOGLE_URL,
-        etiquette,
-        ledger=Ledger(layout.ledger),
-        budgets=daily_budgets(service),
-        buckets=HostBuckets(host_buckets_path()),
-        today=lambda: now().date(),
-        evidence=layout.evidence,
-        proxy=None if emulated else Egress.parse(settings.egress.proxy, settings.egress.credentials_variable).proxy(),
-    )
     return GoogleStreetView(
-        client,
+        _client(settings, name, emulator_url() if emulated else None, now),
         provider_terms(settings),
         name=name,
         key=key,
@@ -111,6 +102,49 @@ def build_street_view(
         size=capture.size,
         history=capture.history,
         has_history=emulated,
+    )
+
+
+def _build_panoramax(settings: Settings, now: Callable[[], dt.datetime]) -> Panoramax:
+    from geoloc_dagster.imagery.panoramax import Panoramax
+
+    capture = settings.capture
+    return Panoramax(
+        _client(settings, "panoramax", None, now),
+        provider_terms(settings),
+        radius_m=settings.coverage.radius_m,
+        size=capture.size,
+        fov_deg=capture.fov_deg,
+        history=capture.history,
+    )
+
+
+def _client(settings: Settings, name: str, emulator_url: str | None, now: Callable[[], dt.datetime]) -> ServiceClient:
+    """A client with the configuration's etiquette, budgets and way out; the emulator is asked directly."""
+    from geoloc_dagster.imagery.buckets import HostBuckets, host_buckets_path
+    from geoloc_dagster.imagery.client import Etiquette, ServiceClient
+    from geoloc_dagster.imagery.egress import Egress
+    from geoloc_dagster.imagery.ledger import Ledger
+
+    service, layout = settings.service, Layout(settings.data_root)
+    etiquette = Etiquette(
+        requests_per_second=service.requests_per_second or _RATE[name],
+        concurrency=service.concurrency,
+        deadline_s=service.deadline_s,
+        max_bytes=service.max_bytes,
+        attempts=service.attempts,
+    )
+    egress = Egress.parse(settings.egress.proxy, settings.egress.credentials_variable)
+    return ServiceClient(
+        name,
+        emulator_url or service.base_url or _URLS[name],
+        etiquette,
+        ledger=Ledger(layout.ledger),
+        budgets=daily_budgets(service),
+        buckets=HostBuckets(host_buckets_path()),
+        today=lambda: now().date(),
+        evidence=layout.evidence,
+        proxy=egress.proxy() if emulator_url is None else None,
     )
 
 
@@ -141,7 +175,7 @@ def spent_today(settings: Settings, today: dt.date) -> dict[str, float]:
 
     ledger, name = Ledger(Layout(settings.data_root).ledger), settings.capture.provider
     used = {what: ledger.used(name, today, what) for what in (IMAGE_CHARGE, "request", "byte", "microdollar")}
-    dollars = 0.0 if name == "emulator" else used["microdollar"] / 1_000_000
+    dollars = 0.0 if name in _FREE else used["microdollar"] / 1_000_000
     return {"pictures": used[IMAGE_CHARGE], "requests": used["request"], "bytes": used["byte"], "dollars": dollars}
 
 

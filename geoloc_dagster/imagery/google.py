@@ -8,25 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import io
 import json
 import math
 import re
-from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import numpy as np
-from PIL import Image
-
 from geoloc_dagster.errors import ServiceKeyError
 from geoloc_dagster.geo.distance import geodesic_m
+from geoloc_dagster.imagery.ahead import ahead
 from geoloc_dagster.imagery.client import Answer, OverQuotaError, ServiceClient
 from geoloc_dagster.imagery.provider import (
     Capture,
-    CollectionStopped,
     Failure,
     Location,
     Negative,
@@ -36,6 +31,7 @@ from geoloc_dagster.imagery.provider import (
     Terms,
     View,
 )
+from geoloc_dagster.imagery.received import check_picture, failure_of
 
 METADATA_PATH = "/maps/api/streetview/metadata"
 IMAGE_PATH = "/maps/api/streetview"
@@ -43,8 +39,6 @@ HISTORY_PATH = "/maps/api/streetview/history"
 SAME_PLACE_M = 15  # a panorama further away than this is of another place
 _NOTHING = ("ZERO_RESULTS", "NOT_FOUND")
 _MONTH = re.compile(r"(?P<year>\d{4})-(?P<month>0[1-9]|1[0-2])(?:-\d{2})?")
-_GREY_SHARE, _GREY_NOISE = 0.9, 6
-_GREY_MAX_BYTES = 20_000  # the picture that says "no imagery" compresses well; larger ones need not be looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,18 +122,8 @@ class GoogleStreetView:
 
     async def find(self, locations: Sequence[Location]) -> AsyncIterator[Panorama | Negative | RequestFailedError]:
         """The newest panorama at each location, asked for ahead by as many as may be in flight."""
-        waiting: deque[asyncio.Task[Panorama | Negative | RequestFailedError]] = deque()
-        try:
-            for location in locations:
-                waiting.append(asyncio.create_task(self._find_one(location)))
-                if len(waiting) >= self._client.etiquette.concurrency:
-                    yield await waiting.popleft()
-            while waiting:
-                yield await waiting.popleft()
-        finally:
-            for task in waiting:
-                task.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
+        async for answer in ahead(self._find_one, locations, self._client.etiquette.concurrency):
+            yield answer
 
     async def history(self, panorama: Panorama) -> list[Panorama]:
         """Every panorama of that place, newest first; only this one where the service tells no others."""
@@ -167,7 +151,7 @@ class GoogleStreetView:
                 return await self._capture(panorama, view)
             except RequestFailedError as failure:
                 if failure.kind != "no_imagery":
-                    return _failure(failure, panorama, view)
+                    return failure_of(failure, panorama, view)
                 if refreshed is None:
                     refreshed = asyncio.create_task(self._refresh(panorama))
             try:
@@ -176,7 +160,7 @@ class GoogleStreetView:
                     return Failure("no_imagery", "the service has no picture of it any more", panorama, view)
                 return replace(await self._capture(current, view), panorama=current)
             except RequestFailedError as failure:
-                return _failure(failure, panorama, view)
+                return failure_of(failure, panorama, view)
 
         answers = await asyncio.gather(*map(one, views), return_exceptions=True)
         for answer in answers:
@@ -266,44 +250,8 @@ class GoogleStreetView:
             "pitch": _number(view.pitch_deg),
             "return_error_code": "true",
         }
-        answer = await self._client.get(IMAGE_PATH, params, expect="image", charge="image", check=_check_picture)
+        answer = await self._client.get(IMAGE_PATH, params, expect="image", charge="image", check=check_picture)
         return Capture(panorama, view, answer.body, source_url=answer.url)
-
-
-def _check_picture(answer: Answer) -> None:
-    """The bytes are a whole picture of something."""
-    body = answer.body
-    if not body:
-        raise RequestFailedError("truncated", "an empty answer", retryable=True)
-    if body[:2] == b"\xff\xd8":
-        whole = b"\xff\xd9" in body[-64:]
-    elif body[:8] == b"\x89PNG\r\n\x1a\n":
-        whole = b"IEND" in body[-16:]
-    elif body[:4] == b"RIFF" and body[8:12] == b"WEBP":
-        whole = len(body) >= 8 + int.from_bytes(body[4:8], "little")
-    else:
-        raise RequestFailedError("not_an_image", f"it begins with {body[:16]!r}", retryable=False)
-    if not whole:
-        raise RequestFailedError("truncated", f"the picture ends after {len(body):,} bytes", retryable=True)
-    if len(body) <= _GREY_MAX_BYTES and _is_blank(body):
-        raise RequestFailedError("no_imagery", "the picture is the grey one that says so", retryable=False)
-
-
-def _is_blank(body: bytes) -> bool:
-    """Whether nearly all of a picture is one light grey."""
-    try:
-        with Image.open(io.BytesIO(body)) as picture:
-            pixels = np.asarray(picture.convert("RGB").resize((64, 64), Image.Resampling.NEAREST)).reshape(-1, 3).astype(np.int16)
-    except (OSError, ValueError, Image.DecompressionBombError):
-        return False  # whoever decodes it will say what is wrong with it
-    usual = np.median(pixels, axis=0)
-    same = np.abs(pixels - usual).max(axis=1) <= _GREY_NOISE
-    return bool(same.mean() >= _GREY_SHARE and 150 < usual.mean() < 250 and np.ptp(usual) <= 2 * _GREY_NOISE)
-
-
-def _failure(error: RequestFailedError | CollectionStopped, panorama: Panorama, view: View) -> Failure:
-    assert isinstance(error, RequestFailedError)
-    return Failure(error.kind, error.detail, panorama, view, retryable=error.retryable)
 
 
 def _month(value: object) -> dt.date | None:

@@ -55,6 +55,12 @@ class StubCity:
         east_m = (place.lng_deg - lng_deg) * 111_000 * math.cos(math.radians(lat_deg))
         return place if math.hypot(north_m, east_m) <= radius_m else None
 
+    def within(self, west_deg: float, south_deg: float, east_deg: float, north_deg: float) -> list[Place]:
+        rows = range(math.ceil((south_deg - ORIGIN[0]) / STEP_DEG), math.floor((north_deg - ORIGIN[0]) / STEP_DEG) + 1)
+        columns = range(math.ceil((west_deg - ORIGIN[1]) / STEP_DEG), math.floor((east_deg - ORIGIN[1]) / STEP_DEG) + 1)
+        ids = [row * _SIDE + column for row in rows for column in columns if 0 <= row < _SIDE and 0 <= column < _SIDE]
+        return [place for place in map(self.place, ids) if place is not None]
+
     def place(self, place_id: int) -> Place | None:
         if not 0 <= place_id < _SIDE * _SIDE:
             return None

@@ -90,7 +90,7 @@ class Pictures:
             if hashlib.sha256(picture["image"]).hexdigest() != picture["sha256"]:
                 raise IntegrityError(
                     f"the picture {row['capture_id']} is not the one that was stored: its checksum differs",
-                    "Run `geoloc verify`, and forget or collect that picture again.",
+                    "Forget it with `geoloc forget --pano`, or restore the table from a backup.",
                 )
             row["image"] = picture["image"]
         return facts
