@@ -121,13 +121,14 @@ def emulator(
 ) -> None:
     """Serve the emulated city of a region over HTTP until it is interrupted."""
     from geoloc_dagster.emulator.__main__ import main as serve
+    from geoloc_dagster.emulator.options import drawing_hands
 
     settings = load_settings(config, data_root=data_root)
     lat_deg, lng_deg = settings.region.start_point
     where = "the address below" if port == 0 else f"http://127.0.0.1:{port}"
     typer.echo(f"other commands ask this city when GEOLOC_EMULATOR_URL is {where}; Ctrl+C ends it", err=True)
     city = [f"--origin={lat_deg!r},{lng_deg!r}", f"--seed={settings.emulator.seed}"]
-    serve([*city, f"--port={port}", f"--latency-ms={settings.emulator.latency_ms}"])
+    serve([*city, f"--port={port}", f"--latency-ms={settings.emulator.latency_ms}", f"--hands={drawing_hands()}"])
 
 
 @app.command()

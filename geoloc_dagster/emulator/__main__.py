@@ -47,6 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
         secret=parsed.secret,
         quotas=tuple(parsed.quota),
         faults=parsed.faults,
+        hands=parsed.hands,
     )
     try:
         server = _AnnouncingServer(options)
@@ -85,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         "--today", type=dt.date.fromisoformat, metavar="YYYY-MM-DD", help="date in the city; the real one if absent"
     )
     parser.add_argument("--latency-ms", type=float, default=0.0, help="added to every answer")
+    parser.add_argument("--hands", type=int, default=1, help="processes that draw pictures")
     parser.add_argument("--key", help="refuse requests without this key")
     parser.add_argument("--secret", help="refuse requests that are not signed with this secret (URL-safe base64)")
     parser.add_argument("--quota", type=Quota.parse, action="append", default=[], metavar="ENDPOINT=N/day|minute")

@@ -17,7 +17,7 @@ from geoloc_dagster.emulator.faults import Endpoint
 from geoloc_dagster.emulator.hits import Hit
 from geoloc_dagster.emulator.mishaps import Wire, instead, spoil
 
-_RENDER_THREADS = 2
+_THREADS_PER_HAND = 2
 T = TypeVar("T")
 
 
@@ -28,13 +28,14 @@ class Desk:
         controls: what can be changed and read while the server runs.
         connections: those of the server.
         latency_s: added to every answer.
+        hands: processes that draw.
     """
 
-    def __init__(self, controls: Controls, connections: Connections, latency_s: float) -> None:
+    def __init__(self, controls: Controls, connections: Connections, latency_s: float, hands: int = 1) -> None:
         self.controls = controls
         self._connections = connections
         self._latency_s = latency_s
-        self._renderers = ThreadPoolExecutor(_RENDER_THREADS, thread_name_prefix="render")
+        self._renderers = ThreadPoolExecutor(_THREADS_PER_HAND * hands, thread_name_prefix="render")
 
     def wire(self, scope: Scope, receive: Receive, send: Send) -> Wire:
         """The exchange of one request."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 from dataclasses import dataclass, field
 
 from geoloc_dagster.emulator.faults import FaultScript
@@ -23,6 +24,7 @@ class EmulatorOptions:
         secret: for the signatures of requests, URL-safe base64; they need none where None.
         quotas: beyond which requests are refused.
         faults: which requests go wrong at first; it can be replaced later.
+        hands: processes that draw pictures.
     """
 
     origin: tuple[float, float]
@@ -34,6 +36,7 @@ class EmulatorOptions:
     secret: str | None = None
     quotas: tuple[Quota, ...] = ()
     faults: FaultScript = field(default_factory=FaultScript)
+    hands: int = 1
 
     def arguments(self) -> list[str]:
         """The command line of the same service; without the faults, which go to it by HTTP."""
@@ -48,6 +51,12 @@ class EmulatorOptions:
             f"--seed={self.seed}",
             f"--port={self.port}",
             f"--latency-ms={self.latency_ms}",
+            f"--hands={self.hands}",
             *(f"--{name}={value}" for name, value in optional.items() if value is not None),
             *(f"--quota={quota}" for quota in self.quotas),
         ]
+
+
+def drawing_hands() -> int:
+    """Processes that draw where nobody says how many: one per core, four at most, because each takes some 200 MB."""
+    return min(4, os.cpu_count() or 1)

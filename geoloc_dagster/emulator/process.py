@@ -93,6 +93,7 @@ class EmulatorProcess(RunningEmulator):
         *,
         secret: str | None = None,
         quotas: Sequence[str] = (),
+        hands: int = 1,
     ) -> EmulatorProcess:
         """Start one and wait until it answers.
 
@@ -106,13 +107,14 @@ class EmulatorProcess(RunningEmulator):
             faults: the script to begin with.
             secret: what requests have to be signed with, URL-safe base64.
             quotas: as `image=30000/minute` or `metadata=500/day`.
+            hands: processes that draw pictures.
 
         Raises:
             RuntimeError: it ended, or said nothing for a minute, instead of starting.
         """
         limits = tuple(map(Quota.parse, quotas))
         script = FaultScript() if faults is None else _script(faults)
-        options = EmulatorOptions(origin, seed, today, port, latency_ms, key, secret, limits)
+        options = EmulatorOptions(origin, seed, today, port, latency_ms, key, secret, limits, hands=hands)
         command = [sys.executable, "-m", "geoloc_dagster.emulator", "--with-parent", *options.arguments()]
         # A session of its own, so that Ctrl+C reaches only this process, which may still have things to finish with the child.
         child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)

@@ -23,6 +23,7 @@ from geoloc_dagster.emulator.service import Resolved, StreetView
 
 if TYPE_CHECKING:
     from geoloc_dagster.emulator.city import City
+    from geoloc_dagster.emulator.hands import ManyHandedCity
 
 HOST = "127.0.0.1"
 ENDPOINTS: dict[str, Endpoint] = {
@@ -48,7 +49,7 @@ class EmulatorApp:
         controls = Controls(options)
         self._options = options
         self._city = city
-        self._desk = Desk(controls, connections, options.latency_ms / 1000)
+        self._desk = Desk(controls, connections, options.latency_ms / 1000, options.hands)
         self._control_routes = control_routes(controls)
         self._service = StreetView(city, options.seed, controls.clock)
         self._gate = Gate(options.key, options.secret, options.quotas, controls.clock)
@@ -109,10 +110,11 @@ class EmulatorServer(uvicorn.Server):
     """
 
     def __init__(self, options: EmulatorOptions, city: City | None = None) -> None:
+        self._own: ManyHandedCity | None = None
         if city is None:
-            from geoloc_dagster.emulator.city import City
+            from geoloc_dagster.emulator.hands import ManyHandedCity
 
-            city = City(options.origin, options.seed)
+            city = self._own = ManyHandedCity(options.origin, options.seed, options.hands)
         self._open = Connections()
         self._app = EmulatorApp(options, city, self._open)
         self._socket = socket.create_server((HOST, options.port), backlog=1024)
@@ -140,6 +142,8 @@ class EmulatorServer(uvicorn.Server):
         asyncio.get_running_loop().call_later(_GRACE_S, self._open.reset_all)
         await super().shutdown(sockets)
         self._app.close()
+        if self._own is not None:
+            self._own.close()
 
 
 def _size_px(resolved: Resolved) -> tuple[int, int]:

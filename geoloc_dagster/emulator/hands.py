@@ -1,0 +1,152 @@
+"""A city whose pictures are drawn by several processes, one per core: each always draws the same parts of the city.
+
+`python -m geoloc_dagster.emulator.hands LAT,LNG SEED` is one of them: it reads a line of JSON per picture from its standard
+input, writes the pixels to its standard output, and ends when the input does, however the process at its other end has ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import json
+import math
+import os
+import subprocess
+import sys
+import threading
+from typing import IO
+
+import numpy as np
+
+from geoloc_dagster.emulator.city import City, View
+
+_PART_M = 100.0
+_M_PER_DEG = 111_320.0
+
+
+class ManyHandedCity(City):
+    """The same city, bytes and all, with more hands.
+
+    Args:
+        origin: as of `City`.
+        seed: likewise.
+        hands: processes that draw, this one among them.
+    """
+
+    def __init__(self, origin: tuple[float, float], seed: int = 0, hands: int = 1) -> None:
+        super().__init__(origin, seed)
+        self._others = [_Hand(origin, seed) for _ in range(hands - 1)]
+
+    def render(
+        self,
+        lat_deg: float,
+        lng_deg: float,
+        *,
+        heading_deg: float,
+        pitch_deg: float = 0.0,
+        fov_deg: float = 90.0,
+        width: int = 640,
+        height: int = 640,
+        date: dt.date,
+    ) -> View:
+        """As `City.render`; a part of the city whose process has died is drawn here."""
+        row, column = (math.floor(degrees * _M_PER_DEG / _PART_M) for degrees in (lat_deg, lng_deg))
+        number = (row + column) % (len(self._others) + 1)
+        if number:
+            asked = [lat_deg, lng_deg, heading_deg, pitch_deg, fov_deg, width, height, date.isoformat()]
+            with contextlib.suppress(OSError, EOFError):
+                return self._others[number - 1].draw(asked)
+        return super().render(
+            lat_deg,
+            lng_deg,
+            heading_deg=heading_deg,
+            pitch_deg=pitch_deg,
+            fov_deg=fov_deg,
+            width=width,
+            height=height,
+            date=date,
+        )
+
+    def close(self) -> None:
+        """End the other processes."""
+        for hand in self._others:
+            hand.close()
+
+
+class _Hand:
+    """Another process that draws, started with its first picture."""
+
+    def __init__(self, origin: tuple[float, float], seed: int) -> None:
+        module = "geoloc_dagster.emulator.hands"
+        self._command = [sys.executable, "-m", module, f"{origin[0]!r},{origin[1]!r}", str(seed)]
+        self._lock = threading.Lock()
+        self._child: subprocess.Popen[bytes] | None = None
+        self._closed = False
+
+    def draw(self, asked: list[float | int | str]) -> View:
+        """One picture; raises OSError or EOFError where the process is gone."""
+        with self._lock:
+            if self._closed:
+                raise EOFError
+            if self._child is None:
+                # A session of its own: Ctrl+C ends the server, and the end of the server's pipe ends this.
+                self._child = subprocess.Popen(
+                    self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+                )
+            child = self._child
+            assert child.stdin is not None
+            assert child.stdout is not None
+            child.stdin.write(json.dumps(asked).encode() + b"\n")
+            child.stdin.flush()
+            width, height = int(asked[5]), int(asked[6])
+            return View(
+                np.frombuffer(_exactly(child.stdout, width * height * 3), np.uint8).reshape(height, width, 3),
+                np.frombuffer(_exactly(child.stdout, width * height), np.uint8).reshape(height, width),
+            )
+
+    def close(self) -> None:
+        """End the process and wait for it; whoever waits for a picture of it draws that himself."""
+        self._closed = True
+        child = self._child
+        if child is None:
+            return
+        child.terminate()
+        child.wait()
+        with self._lock:
+            for pipe in (child.stdin, child.stdout):
+                if pipe is not None:
+                    with contextlib.suppress(OSError):
+                        pipe.close()
+
+
+def _exactly(stream: IO[bytes], length: int) -> bytes:
+    data = stream.read(length)
+    if len(data) < length:
+        raise EOFError
+    return data
+
+
+def main(arguments: list[str]) -> None:
+    """Draw what the standard input asks for, until it ends."""
+    lat_deg, lng_deg = (float(part) for part in arguments[0].split(","))
+    city = City((lat_deg, lng_deg), int(arguments[1]))
+    pictures = os.fdopen(os.dup(1), "wb")
+    for line in sys.stdin.buffer:
+        lat_deg, lng_deg, heading_deg, pitch_deg, fov_deg, width, height, date = json.loads(line)
+        seen = city.render(
+            lat_deg,
+            lng_deg,
+            heading_deg=heading_deg,
+            pitch_deg=pitch_deg,
+            fov_deg=fov_deg,
+            width=width,
+            height=height,
+            date=dt.date.fromisoformat(date),
+        )
+        pictures.write(seen.rgb.tobytes())
+        pictures.write(seen.classes.tobytes())
+        pictures.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
