@@ -12,11 +12,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-import numpy as np
-import numpy.typing as npt
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from geoloc_dagster.emulator.answers import Answer, encode_jpeg, jpeg_answer, json_answer
+from geoloc_dagster.emulator.bands import band, flat
 from geoloc_dagster.emulator.desk import Desk
 from geoloc_dagster.emulator.faults import Endpoint
 from geoloc_dagster.emulator.hashing import Dice
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
 _LICENCES = ("etalab-2.0", "CC-BY-SA-4.0", "proprietary")
 _SIZES_PX = {"hd": 2560, "sd": 2048, "thumb": 500}
-_FACE_FOV_DEG, _FACE_PX, _BAND_DEG = 100.0, 640, 40.0
 _FLAT_FOV_DEG = 70.0
 _EXTENSIONS = ("view/v1.0.0", "perspective-imagery/v1.0.0")
 
@@ -201,37 +199,9 @@ class _Instance:
         return jpeg_answer(self._draw(picture, width_px))
 
     def _draw(self, picture: _Picture, width_px: int) -> bytes:
-        if not picture.is_360:
-            return encode_jpeg(self._face(picture, 0.0, _FLAT_FOV_DEG, 640, 480))
-        faces = [self._face(picture, 90.0 * turn, _FACE_FOV_DEG, _FACE_PX, _FACE_PX) for turn in range(4)]
-        return encode_jpeg(_band(faces, width_px))
-
-    def _face(self, picture: _Picture, turn_deg: float, fov_deg: float, width: int, height: int) -> npt.NDArray[np.uint8]:
-        snapshot = picture.snapshot
-        return self._city.render(
-            snapshot.lat_deg,
-            snapshot.lng_deg,
-            heading_deg=(picture.heading_deg + turn_deg) % 360,
-            pitch_deg=0.0,
-            fov_deg=fov_deg,
-            width=width,
-            height=height,
-            date=snapshot.captured_on,
-        ).rgb
-
-
-def _band(faces: list[npt.NDArray[np.uint8]], width_px: int) -> npt.NDArray[np.uint8]:
-    """Four square views a quarter turn apart, the first in the middle, as an equirectangular band around the horizon."""
-    height_px = round(width_px * 2 * _BAND_DEG / 360)
-    yaw = ((np.arange(width_px) + 0.5) / width_px - 0.5) * 360
-    pitch = (0.5 - (np.arange(height_px) + 0.5) / height_px) * 2 * _BAND_DEG
-    face = np.floor((yaw + 45) / 90).astype(np.int64)
-    local = np.radians(yaw - 90 * face)
-    focal_px = _FACE_PX / 2 / np.tan(np.radians(_FACE_FOV_DEG / 2))
-    x = np.broadcast_to(focal_px * np.tan(local) + _FACE_PX / 2, (height_px, width_px))
-    y = _FACE_PX / 2 - focal_px * np.tan(np.radians(pitch))[:, None] / np.cos(local)[None, :]
-    rows, columns = (np.clip(np.floor(v), 0, _FACE_PX - 1).astype(np.int64) for v in (y, x))
-    return np.ascontiguousarray(np.stack(faces)[np.broadcast_to(face % 4, rows.shape), rows, columns])
+        if picture.is_360:
+            return encode_jpeg(band(self._city, picture.snapshot, picture.heading_deg, width_px))
+        return encode_jpeg(flat(self._city, picture.snapshot, picture.heading_deg, _FLAT_FOV_DEG, 640, 480))
 
 
 def _gap(picture: _Picture, middle: tuple[float, float]) -> float:
