@@ -26,6 +26,7 @@ from geoloc_dagster.errors import GeolocError
 from geoloc_dagster.imagery.factory import provider_terms
 
 MIN_FREE_BYTES = 5 * 1024**3
+_KEYED = ("google", "mapillary")
 _NATIVE = ("torch", "torchvision", "lance", "faiss", "geopandas")
 Status = Literal["ok", "FAIL", "skip"]
 
@@ -133,9 +134,10 @@ def check_service(settings: Settings, environ: Mapping[str, str] = os.environ) -
     live = sorted({settings.coverage.provider, settings.capture.provider} - {"csv", "folder"})
     if not live:
         return Check("ok", "service", "none is asked: lookups and pictures come from files")
-    if "google" in live and not environ.get(settings.service.key_variable):
+    keyed = [name for name in live if name in _KEYED]
+    if keyed and not environ.get(settings.service.key_variable):
         remedy = f"Put the key into {settings.service.key_variable}; keys do not go into files."
-        return Check("FAIL", "service", f"google wants a key and {settings.service.key_variable} is not set", remedy)
+        return Check("FAIL", "service", f"{keyed[0]} wants a key and {settings.service.key_variable} is not set", remedy)
     try:
         provider_terms(settings).require(settings.capture.provider)
     except GeolocError as error:

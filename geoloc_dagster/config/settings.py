@@ -50,7 +50,7 @@ class GridSettings(Section):
 class CoverageSettings(Section):
     """Where is there a street view?"""
 
-    provider: Literal["csv", "emulator", "google", "panoramax"] = Field(
+    provider: Literal["csv", "emulator", "google", "mapillary", "panoramax"] = Field(
         default="csv", description="`csv` reads lookups that were made before; the others ask a service."
     )
     files: list[Path] = Field(default_factory=list, description="`csv`: buffer CSVs with positions, dates and panorama ids.")
@@ -80,7 +80,7 @@ class BufferSettings(Section):
 class CaptureSettings(Section):
     """Where the pictures come from."""
 
-    provider: Literal["folder", "emulator", "google", "panoramax"] = Field(
+    provider: Literal["folder", "emulator", "google", "mapillary", "panoramax"] = Field(
         default="folder", description="`folder` reads an existing collection in the Stockholm naming; the others ask a service."
     )
     sources: list[Path] = Field(
@@ -122,13 +122,17 @@ class ServiceSettings(Section):
         default="GEOLOC_SERVICE_SECRET", pattern=r"^[A-Z_][A-Z0-9_]*$", description="Environment variable of the signing secret."
     )
     requests_per_second: float | None = Field(
-        default=None, gt=0, le=500, description="Of all processes of this host; 20 by default, 500 for the emulator."
+        default=None,
+        gt=0,
+        le=500,
+        description="Of all processes of this host; by default 20, mapillary 10, panoramax 5, emulator 500.",
     )
     concurrency: int = Field(default=8, gt=0, le=64, description="Requests in flight at once.")
     deadline_s: float = Field(default=15, gt=0, le=300, description="From the first byte sent to the last received.")
     max_bytes: int = Field(default=20 << 20, gt=0, description="A longer answer is given up.")
     attempts: int = Field(default=5, gt=0, le=10, description="Of one request.")
     images_per_day: int = Field(default=25_000, ge=0, description="Pictures asked for per day (UTC), all processes together.")
+    tiles_per_day: int = Field(default=50_000, ge=0, description="`mapillary`: vector tiles asked for per day (UTC).")
     requests_per_day: int | None = Field(default=None, ge=0, description="Requests of any kind; no limit by default.")
     bytes_per_day: int | None = Field(default=None, ge=0, description="Bytes received; no limit by default.")
     dollars_per_day: float | None = Field(default=None, ge=0, description="Spent on pictures; no limit by default.")

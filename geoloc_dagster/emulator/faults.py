@@ -19,6 +19,7 @@ Endpoint = Literal[
     "history",
     "mapillary_tile",
     "mapillary_images",
+    "mapillary_search",
     "mapillary_picture",
     "panoramax_search",
     "panoramax_picture",
@@ -46,12 +47,16 @@ FaultName = Literal[
     "request_denied",
     "unknown_error",
     "grey",
+    "refused_status_403",
+    "refused_status_410",
 ]
 
 PICTURES: tuple[Endpoint, ...] = ("image", "mapillary_picture", "panoramax_picture", "maps_tile", "photo")
 _MEANT_FOR: dict[FaultName, tuple[Endpoint, ...]] = {
     "truncated_jpeg": PICTURES,
     "grey": PICTURES,
+    "refused_status_403": PICTURES,
+    "refused_status_410": PICTURES,
     "missing_date": ("metadata",),
 }
 _ENDPOINTS: tuple[Endpoint, ...] = get_args(Endpoint)

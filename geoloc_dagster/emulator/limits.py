@@ -17,7 +17,7 @@ from geoloc_dagster.emulator.faults import Endpoint
 from geoloc_dagster.imagery.signature import sign
 
 Period = Literal["day", "minute"]
-_QUOTA = re.compile(r"(metadata|image|history)=([0-9]{1,12})/(day|minute)")
+_QUOTA = re.compile(r"(metadata|image|history|mapillary_tile|mapillary_images|mapillary_search)=([0-9]{1,12})/(day|minute)")
 
 
 @dataclass

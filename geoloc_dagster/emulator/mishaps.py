@@ -36,6 +36,8 @@ def _instead(rule: FaultRule, endpoint: Endpoint) -> Answer | None:
         case "refused_status_503":
             answer = text_answer(503, "service unavailable", rule.fault)
             return answer if rule.seconds is None else answer.with_retry_after(_retry_after(rule))
+        case "refused_status_403" | "refused_status_410":
+            return text_answer(int(rule.fault[-3:]), "the address has expired", rule.fault)
         case "retry_after":
             return text_answer(429, "too many requests", rule.fault).with_retry_after(_retry_after(rule))
         case "html":

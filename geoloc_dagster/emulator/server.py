@@ -32,7 +32,10 @@ ENDPOINTS: dict[str, Endpoint] = {
     "/maps/api/streetview/history": "history",
 }
 # Other services of the same city, below these paths: "module:factory"; factory(city, options, desk) gives an ASGI application.
-PARTS: dict[str, str] = {"/api/": "geoloc_dagster.emulator.panoramax:panoramax"}
+PARTS: dict[str, str] = {
+    "/api/": "geoloc_dagster.emulator.panoramax:panoramax",
+    "/mapillary/": "geoloc_dagster.emulator.mapillary:mapillary",
+}
 _GRACE_S = 1.0
 
 

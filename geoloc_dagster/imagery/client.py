@@ -202,7 +202,14 @@ class ServiceClient:
         self._http = None
 
     async def get(
-        self, path: str, params: Mapping[str, str], *, expect: Expected, charge: str | None = None, check: Check | None = None
+        self,
+        path: str,
+        params: Mapping[str, str],
+        *,
+        expect: Expected,
+        charge: str | None = None,
+        check: Check | None = None,
+        refused: Check | None = None,
     ) -> Answer:
         """One answer, after as many attempts as it takes and the etiquette allows.
 
@@ -213,6 +220,7 @@ class ServiceClient:
             expect: what kind of body an answer has; a page for people is a block.
             charge: taken from the day's budget of that name before each attempt is sent.
             check: looks into each answer; may raise RequestFailedError or OverQuotaError.
+            refused: looks into answers with a status of 400 to 499 that ask for no pause; may raise what says more than that.
 
         Raises:
             RequestFailedError: this request gave nothing; others may.
@@ -230,7 +238,7 @@ class ServiceClient:
                 failpoint("client.paid")
                 sent_at = self._clock()
                 try:
-                    answer = await self._send(path, params, expect)
+                    answer = await self._send(path, params, expect, refused)
                     if check is not None:
                         check(answer)
                     self._breaker.succeeded()
@@ -280,7 +288,7 @@ class ServiceClient:
             return None
         return "byte" if self._ledger.used(self.name, self._today(), "byte") >= limit else None
 
-    async def _send(self, path: str, params: Mapping[str, str], expect: Expected) -> Answer:
+    async def _send(self, path: str, params: Mapping[str, str], expect: Expected, refused: Check | None) -> Answer:
         assert self._http is not None, "the client is used inside its session"
         elsewhere = path.startswith(("http://", "https://"))
         target, shown = (path, path.split("?")[0]) if elsewhere else self._address(path, params)
@@ -306,7 +314,7 @@ class ServiceClient:
         answer = Answer(response.status_code, body, shown)
         if elsewhere and answer.status in (401, 403, 404, 410):  # no key was sent, so none was refused
             raise RequestFailedError("gone", f"{answer.status} ({path})", retryable=False)
-        self._judge(answer, response.headers, expect, path)
+        self._judge(answer, response.headers, expect, path, refused)
         if _opted_out(response.headers):
             raise RequestFailedError("opted_out", f"the answer says that it is not for training ({path})", retryable=False)
         return answer
@@ -332,7 +340,7 @@ class ServiceClient:
                 raise RequestFailedError("too_large", f"more than {cap:,} bytes", retryable=False)
         return bytes(body)
 
-    def _judge(self, answer: Answer, headers: httpx2.Headers, expect: Expected, path: str) -> None:
+    def _judge(self, answer: Answer, headers: httpx2.Headers, expect: Expected, path: str, refused: Check | None = None) -> None:
         """Whether the status lets the body be looked into."""
         status, said = answer.status, self.without_secrets(answer.body[:200].decode("utf-8", "replace").strip())
         if _is_page(answer.body, headers.get("content-type", "")) or 300 <= status < 400:
@@ -346,6 +354,8 @@ class ServiceClient:
                 raise _failed("rate_limited", f"{status}, asked to wait {seconds:g} s", path)
             if "OVER_QUERY_LIMIT" in said:
                 raise OverQuotaError(said)
+        if refused is not None and 400 <= status < 500:
+            refused(answer)
         if status in (401, 403):
             raise ServiceKeyError(
                 f"`{self.name}` refused the key ({status} {said})" if said else f"`{self.name}` refused the key"
@@ -356,7 +366,7 @@ class ServiceClient:
             raise _failed("server_error", f"{status} {said}", path)
         if status == 404:
             raise RequestFailedError("no_imagery", f"404 {said}", retryable=False)
-        if status != 200:
+        if status not in (200, 204):
             raise RequestFailedError("invalid_request", f"{status} {said}", retryable=False)
 
     def _pause(self, seconds: float) -> None:

@@ -16,13 +16,20 @@ from geoloc_dagster.imagery.provider import Provider, Terms
 if TYPE_CHECKING:
     from geoloc_dagster.imagery.client import Budget, ServiceClient
     from geoloc_dagster.imagery.google import GoogleStreetView
+    from geoloc_dagster.imagery.mapillary import Mapillary
     from geoloc_dagster.imagery.panoramax import Panoramax
 
 _NO_LIMIT = 2**62
-_FREE = ("emulator", "panoramax")
+_FREE = ("emulator", "panoramax", "mapillary")
 IMAGE_CHARGE = "image"  # the ledger's word for a picture asked for
-_URLS = {"google": "https://maps.googleapis.com", "panoramax": "https://api.panoramax.xyz"}
-_RATE = {"google": 20.0, "panoramax": 5.0, "emulator": 500.0}  # requests a second; the emulator is this machine's own
+TILE_CHARGE = "tile"  # likewise for a vector tile
+_GOOGLE, _PANORAMAX = "https://maps.googleapis.com", "https://api.panoramax.xyz"
+_RATE = {
+    "google": 20.0,
+    "panoramax": 5.0,
+    "mapillary": 10.0,
+    "emulator": 500.0,
+}  # requests a second; the emulator is this machine's own
 
 
 def provider_terms(settings: Settings) -> Terms:
@@ -34,6 +41,10 @@ def provider_terms(settings: Settings) -> Terms:
         return Terms("CC0-1.0", "emulated city")
     if capture.provider == "panoramax":  # each picture names its own licence; those that are not open are left out
         return Terms("NOASSERTION", "Panoramax contributors", permission=capture.permission)
+    if capture.provider == "mapillary":
+        from geoloc_dagster.imagery.mapillary import TERMS
+
+        return TERMS
     open_licence = capture.licence.lower() != "proprietary"
     return Terms(
         licence=capture.licence,
@@ -64,8 +75,10 @@ def build_provider(settings: Settings, *, emulator_url: Callable[[], str], now: 
 
 def build_service(
     settings: Settings, name: str, *, emulator_url: Callable[[], str], now: Callable[[], dt.datetime]
-) -> GoogleStreetView | Panoramax:
+) -> GoogleStreetView | Panoramax | Mapillary:
     """The live service of that name, for lookups and pictures; raises as those below."""
+    if name == "mapillary":
+        return _build_mapillary(settings, now)
     if name == "panoramax":
         return _build_panoramax(settings, now)
     return build_street_view(settings, name, emulator_url=emulator_url, now=now)
@@ -88,14 +101,12 @@ def build_street_view(
         raise ConfigError(
             "service.base_url is set although the provider is `emulator`", "Leave it out, or set GEOLOC_EMULATOR_URL."
         )
-    key = os.environ.get(service.key_variable) or None
-    if key is None and not emulated:
-        raise ServiceKeyError(f"the environment variable {service.key_variable} is not set, and `{name}` wants a key")
+    key = os.environ.get(service.key_variable) if emulated else _key(service, name)
     return GoogleStreetView(
-        _client(settings, name, emulator_url() if emulated else None, now),
+        _client(settings, name, emulator_url() if emulated else service.base_url or _GOOGLE, now),
         provider_terms(settings),
         name=name,
-        key=key,
+        key=key or None,
         signing_secret=os.environ.get(service.signing_secret_variable) or None,
         radius_m=settings.coverage.radius_m,
         outdoor_only=settings.coverage.outdoor_only,
@@ -110,7 +121,7 @@ def _build_panoramax(settings: Settings, now: Callable[[], dt.datetime]) -> Pano
 
     capture = settings.capture
     return Panoramax(
-        _client(settings, "panoramax", None, now),
+        _client(settings, "panoramax", settings.service.base_url or _PANORAMAX, now),
         provider_terms(settings),
         radius_m=settings.coverage.radius_m,
         size=capture.size,
@@ -119,7 +130,36 @@ def _build_panoramax(settings: Settings, now: Callable[[], dt.datetime]) -> Pano
     )
 
 
-def _client(settings: Settings, name: str, emulator_url: str | None, now: Callable[[], dt.datetime]) -> ServiceClient:
+def _build_mapillary(settings: Settings, now: Callable[[], dt.datetime]) -> Mapillary:
+    """Its two hosts are two clients of one token and one ledger; under `service.base_url` they are two paths."""
+    from geoloc_dagster.imagery.mapillary import GRAPH_PATH, GRAPH_URL, TILES_PATH, TILES_URL, Mapillary
+
+    service, capture = settings.service, settings.capture
+    base_url = None if service.base_url is None else service.base_url.rstrip("/")
+    urls = (GRAPH_URL, TILES_URL) if base_url is None else (base_url + GRAPH_PATH, base_url + TILES_PATH)
+    graph, tiles = (_client(settings, "mapillary", url, now) for url in urls)
+    token = _key(service, "mapillary")
+    for client in (graph, tiles):
+        client.use_key(token, parameter="access_token")
+    return Mapillary(
+        graph,
+        tiles,
+        provider_terms(settings),
+        radius_m=settings.coverage.radius_m,
+        size=capture.size,
+        fov_deg=capture.fov_deg,
+        history=capture.history,
+    )
+
+
+def _key(service: ServiceSettings, name: str) -> str:
+    key = os.environ.get(service.key_variable)
+    if not key:
+        raise ServiceKeyError(f"the environment variable {service.key_variable} is not set, and `{name}` wants a key")
+    return key
+
+
+def _client(settings: Settings, name: str, url: str, now: Callable[[], dt.datetime]) -> ServiceClient:
     """A client with the configuration's etiquette, budgets and way out; the emulator is asked directly."""
     from geoloc_dagster.imagery.buckets import HostBuckets, host_buckets_path
     from geoloc_dagster.imagery.client import Etiquette, ServiceClient
@@ -137,14 +177,14 @@ def _client(settings: Settings, name: str, emulator_url: str | None, now: Callab
     egress = Egress.parse(settings.egress.proxy, settings.egress.credentials_variable)
     return ServiceClient(
         name,
-        emulator_url or service.base_url or _URLS[name],
+        url,
         etiquette,
         ledger=Ledger(layout.ledger),
         budgets=daily_budgets(service),
         buckets=HostBuckets(host_buckets_path()),
         today=lambda: now().date(),
         evidence=layout.evidence,
-        proxy=egress.proxy() if emulator_url is None else None,
+        proxy=None if name == "emulator" else egress.proxy(),
     )
 
 
@@ -156,6 +196,7 @@ def daily_budgets(service: ServiceSettings) -> list[Budget]:
     dollars, price = service.dollars_per_day, round(service.dollars_per_1000_images * 1_000)
     return [
         Budget(IMAGE_CHARGE, images, {IMAGE_CHARGE: 1}, f"{images:,} requests for a picture a day"),
+        Budget(TILE_CHARGE, service.tiles_per_day, {TILE_CHARGE: 1}, f"{service.tiles_per_day:,} vector tiles a day"),
         Budget("request", _NO_LIMIT if requests is None else requests, {}, f"{requests or 0:,} requests a day"),
         Budget("byte", _NO_LIMIT if most is None else most, {}, f"{most or 0:,} bytes a day"),
         Budget(

@@ -7,7 +7,6 @@ in quarters. Each picture has a licence of its own; one that is not open is left
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import json
 import math
 from collections import OrderedDict
@@ -21,8 +20,8 @@ from geoloc_dagster.errors import ImageError
 from geoloc_dagster.geo.distance import geodesic_m
 from geoloc_dagster.imagery.ahead import ahead
 from geoloc_dagster.imagery.client import Answer, ServiceClient
-from geoloc_dagster.imagery.equirectangular import cut_view, open_panorama
 from geoloc_dagster.imagery.google import SAME_PLACE_M, Lookup
+from geoloc_dagster.imagery.open_pictures import cut_views, one_a_day, own_views
 from geoloc_dagster.imagery.provider import (
     Capture,
     Failure,
@@ -142,7 +141,7 @@ class Panoramax:
             answer = await self._client.get(self._asset(item), {}, expect="image", charge="image", check=check_picture)
             images = [answer.body] * len(views)
             if item.is_360:
-                images = await asyncio.to_thread(self._cut, answer.body, item, views)
+                images = await asyncio.to_thread(cut_views, answer.body, item, views, self._size)
         except RequestFailedError as failure:
             for view in views:
                 yield failure_of(failure, panorama, view)
@@ -154,10 +153,6 @@ class Panoramax:
         attribution = f"Photo by {item.creator}, Panoramax" if item.creator else "Panoramax contributors"
         for view, image in zip(views, images, strict=True):
             yield Capture(panorama, view, image, answer.url, item.creator, item.licence, attribution)
-
-    def _cut(self, content: bytes, item: Item, views: Sequence[View]) -> list[bytes]:
-        pixels = open_panorama(content, min(view.fov_deg for view in views), self._size[0])
-        return [cut_view(pixels, _yaw(item, view), view.pitch_deg, view.fov_deg, self._size) for view in views]
 
     def _asset(self, item: Item) -> str:
         """The address of the smallest picture that is large enough."""
@@ -175,11 +170,7 @@ class Panoramax:
 
     def _panoramas(self, location: Location, items: Sequence[Item]) -> list[Panorama]:
         """One a day, newest first, undated ones last; `items` nearest first."""
-        best: dict[dt.date | None, Item] = {}
-        for item in sorted(items, key=lambda item: not item.is_360):  # stable: among equals the nearest stays first
-            best.setdefault(item.captured_on, item)
-        days = sorted(best, key=lambda day: dt.date.min if day is None else day, reverse=True)
-        return [self._panorama(location, best[day]) for day in days]
+        return [self._panorama(location, item) for item in one_a_day(items)]
 
     def _panorama(self, location: Location, item: Item) -> Panorama:
         self._items[item.item_id] = item
@@ -192,7 +183,7 @@ class Panoramax:
             f"{self._size[0]}x{self._size[1]}" if item.is_360 else "flat",
             pano_id=item.item_id,
             sequence_id=item.sequence_id,
-            views=_own_views(item, self._fov_deg),
+            views=own_views(item, self._fov_deg),
             lat_deg=item.lat_deg,
             lng_deg=item.lng_deg,
         )
@@ -285,20 +276,6 @@ class Panoramax:
                 raise RequestFailedError("gone", f"there is no picture {item_id} any more", retryable=False)
             self._items[item_id] = item
         return self._items[item_id]
-
-
-def _own_views(item: Item, fov_deg: float) -> tuple[View, ...]:
-    """Of a whole panorama none, which stands for any, but quarter turns where nobody knows its heading; of a flat picture one."""
-    if item.is_360:
-        return () if item.heading_deg is not None else tuple(View(None, turn, 0.0, fov_deg) for turn in range(4))
-    heading_deg = item.heading_deg
-    return (View(heading_deg, 0 if heading_deg is None else None, item.pitch_deg, item.fov_deg or fov_deg),)
-
-
-def _yaw(item: Item, view: View) -> float:
-    if view.heading_deg is None:
-        return 90.0 * (view.rotation or 0)
-    return view.heading_deg - (item.heading_deg or 0.0)
 
 
 def _away_m(location: Location, item: Item) -> float:

@@ -7,66 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoloc_dagster.emulator.vector_tiles import EXTENT, Feature, write_tile
 from geoloc_dagster.geo.mercator import tile_degrees, tile_position
 from geoloc_dagster.imagery.vector_tiles import read_points
+from geoloc_dagster_tests.imagery.tile_message import TILE
 
-FIELD = descriptor_pb2.FieldDescriptorProto
 EMPTY_TILE = bytes.fromhex("1a1678010a0f6d6170696c6c6172792d656d707479288020")
 
 
-def tile_message() -> type[Any]:
-    """The message of the specification (vector_tile.proto 2.1), made by the protobuf library."""
-    file = descriptor_pb2.FileDescriptorProto(name="vector_tile_of_tests.proto", package="of_tests", syntax="proto2")
-    tile = file.message_type.add(name="Tile")
-
-    def fields(message: Any, *rows: tuple[str, int, int, int, str]) -> None:
-        for name, number, kind, label, of in rows:
-            field = message.field.add(name=name, number=number, type=kind, label=label, type_name=of or None)
-            if name in ("tags", "geometry"):
-                field.options.packed = True
-
-    one, many = FIELD.LABEL_OPTIONAL, FIELD.LABEL_REPEATED
-    value = tile.nested_type.add(name="Value")
-    fields(
-        value,
-        ("string_value", 1, FIELD.TYPE_STRING, one, ""),
-        ("float_value", 2, FIELD.TYPE_FLOAT, one, ""),
-        ("double_value", 3, FIELD.TYPE_DOUBLE, one, ""),
-        ("int_value", 4, FIELD.TYPE_INT64, one, ""),
-        ("uint_value", 5, FIELD.TYPE_UINT64, one, ""),
-        ("sint_value", 6, FIELD.TYPE_SINT64, one, ""),
-        ("bool_value", 7, FIELD.TYPE_BOOL, one, ""),
-    )
-    feature = tile.nested_type.add(name="Feature")
-    fields(
-        feature,
-        ("id", 1, FIELD.TYPE_UINT64, one, ""),
-        ("tags", 2, FIELD.TYPE_UINT32, many, ""),
-        ("type", 3, FIELD.TYPE_UINT32, one, ""),
-        ("geometry", 4, FIELD.TYPE_UINT32, many, ""),
-    )
-    layer = tile.nested_type.add(name="Layer")
-    fields(
-        layer,
-        ("version", 15, FIELD.TYPE_UINT32, one, ""),
-        ("name", 1, FIELD.TYPE_STRING, one, ""),
-        ("features", 2, FIELD.TYPE_MESSAGE, many, ".of_tests.Tile.Feature"),
-        ("keys", 3, FIELD.TYPE_STRING, many, ""),
-        ("values", 4, FIELD.TYPE_MESSAGE, many, ".of_tests.Tile.Value"),
-        ("extent", 5, FIELD.TYPE_UINT32, one, ""),
-    )
-    fields(tile, ("layers", 3, FIELD.TYPE_MESSAGE, many, ".of_tests.Tile.Layer"))
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("of_tests.Tile"))
-
-
-TILE = tile_message()
 VALUES = st.one_of(
     st.booleans(), st.integers(-(1 << 63), (1 << 63) - 1), st.floats(allow_nan=False), st.text(st.characters(codec="utf-8"))
 )
