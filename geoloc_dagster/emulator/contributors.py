@@ -79,8 +79,7 @@ class Contributors:
         if found is None:
             return None
         places = [self._city.place(found[0] << _STREET | k) for k in range(1 << _STREET)]
-        pictures = [picture for place in places if place is not None for picture in self._pictures(place)]
-        own = [picture for picture in pictures if picture.collection_id == collection_id]
+        own = [picture for place in places if place is not None for picture in self._pictures(place, found[1])]
         return sorted(own, key=lambda picture: (picture.taken_at, picture.item_id)) or None
 
     def describe(self, picture: Picture, root: str) -> dict[str, Any]:
@@ -125,11 +124,12 @@ class Contributors:
     def _href(self, picture: Picture, root: str) -> str:
         return f"{root}/api/collections/{picture.collection_id}/items/{picture.item_id}"
 
-    def _pictures(self, place: Place) -> list[Picture]:
-        """The pictures of a place that exist today."""
+    def _pictures(self, place: Place, number: int | None = None) -> list[Picture]:
+        """The pictures of a place that exist today; of one drive where its number is given."""
         today = self._clock.today()
         past = [s for s in place.snapshots if (s.captured_on.year, s.captured_on.month) < (today.year, today.month)]
-        return [picture for s in past if (picture := self._picture(place, s)) is not None]
+        wanted = [s for s in past if number is None or s.number == number]
+        return [picture for s in wanted if (picture := self._picture(place, s)) is not None]
 
     def _picture(self, place: Place, snapshot: Snapshot) -> Picture | None:
         dice = Dice(self._seed, 61, place.place_id, snapshot.number)
