@@ -43,6 +43,7 @@ from geoloc_dagster.doctor import check_service
 from geoloc_dagster.emulator.city import City
 from geoloc_dagster.emulator.limits import Clock
 from geoloc_dagster.emulator.process import EmulatorThread, serve_in_thread
+from geoloc_dagster.emulator.vector_tiles import Feature, write_tile
 from geoloc_dagster.emulator.walkers import Picture, Walkers
 from geoloc_dagster.errors import ServiceBlockedError, ServiceKeyError, ServiceUnavailableError
 from geoloc_dagster.geo.mercator import tile_position
@@ -370,7 +371,7 @@ def test_entities_are_asked_for_together_and_none_of_them_twice(service: Emulato
         found = [answer async for answer in one.find(row)]
         return [await one.history(answer) for answer in found if isinstance(answer, Panorama)]
 
-    assert len(run(provider(service.url), ask)) > 50
+    assert len(run(provider(service.url, replace(QUICK, concurrency=40)), ask)) > 50
     asked = [what.split(",") for what in hits(service, "mapillary_images")]
     ids = [one for ids in asked for one in ids]
     assert len(ids) == len(set(ids)) > 200
@@ -391,6 +392,25 @@ async def collected(one: Mapillary, row: list[Location]) -> list[Any]:
 
 def served(handle: Callable[[httpx2.Request], httpx2.Response]) -> Mapillary:
     return provider("https://stub", transport=httpx2.MockTransport(handle))
+
+
+@pytest.mark.parametrize(("raw_m", "true_m", "found"), [(5, 14, True), (5, 16, False), (24, 5, True), (26, 5, False)])
+def test_where_a_picture_really_was_taken_decides_whether_it_is_of_a_place(raw_m: float, true_m: float, found: bool):
+    """Tiles say where the camera thought it was, entities where it was; the first may be 10 m further away."""
+    entity = json.loads((Path(__file__).parent / "odd/mapillary/whole.json").read_text())
+    lat, lng = ORIGIN
+    column, row = map(int, tile_position(lat, lng, 14))
+    x, y = tile_position(lat + raw_m / 111_400, lng, 14)
+    content = write_tile({"image": [Feature([(x - column, y - row)], {"id": int(entity["id"])})]})
+
+    def handle(request: httpx2.Request) -> httpx2.Response:
+        if "/vtp/" not in request.url.path:
+            where = {"type": "Point", "coordinates": [lng, lat - true_m / 111_400]}
+            return httpx2.Response(200, json={"data": [{**entity, "computed_geometry": where}]})
+        return httpx2.Response(200, content=content if request.url.path.endswith(f"/{column}/{row}") else b"")
+
+    (answer,) = run(served(handle), lambda p: collected(p, [Location("here", lat, lng)]))
+    assert isinstance(answer, Panorama) == found
 
 
 @pytest.mark.parametrize("status", [200, 204, 404])
