@@ -1,7 +1,8 @@
 """From captures to crops: square pictures of one size, encoded, with what was found in each of them.
 
 A capture that cannot be decoded gives a row without a picture, flagged `undecodable`. A capture that already is a square
-JPEG of the wanted size is stored byte for byte. One batch is replaced in one commit, or not at all.
+JPEG of the wanted size is not encoded again. No crop carries EXIF or other remarks; all are upright and in sRGB. One batch is
+replaced in one commit, or not at all.
 """
 
 from __future__ import annotations
@@ -17,14 +18,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from PIL import ExifTags, Image
+from PIL import Image
 
 from geoloc_dagster.config.settings import CropSettings
+from geoloc_dagster.dataset.remarks import without_remarks
 from geoloc_dagster.dataset.schema import CROPS
 from geoloc_dagster.errors import GateError, ImageError, IntegrityError
 from geoloc_dagster.failpoints import failpoint
 from geoloc_dagster.geo.batches import BatchKey
-from geoloc_dagster.imagery.quality import GreyStatistics, decode, decode_opened, open_header, phash64_many, thumbnail, to_grey
+from geoloc_dagster.imagery.quality import (
+    GreyStatistics,
+    decode,
+    decode_opened,
+    is_srgb,
+    is_upright,
+    open_header,
+    phash64_many,
+    thumbnail,
+    to_grey,
+)
 from geoloc_dagster.storage import open_table, read_json, replace_batch, table_version, write_json
 
 if TYPE_CHECKING:
@@ -32,7 +44,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _CHUNK_ROWS = 128  # captures in memory at a time; crops are 60 times smaller than screenshots
-_RECIPE_VERSION = 1  # raise it when the same captures and settings would give other crops
+_RECIPE_VERSION = 2  # raise it when the same captures and settings would give other crops
 _COPIED = [
     "capture_id",
     "batch",
@@ -125,7 +137,7 @@ def _crop_columns(capture: dict[str, Any], settings: CropSettings) -> tuple[dict
         _log.warning("capture %s: %s", capture["capture_id"], error.cause)
         return {"capture_sha256": capture["sha256"], "flags": ["undecodable"]}, None
     if _is_crop_already(header, settings.size):
-        encoded, crop = content, picture
+        encoded, crop = without_remarks(content), picture
     else:
         encoded, crop = _encode(crop_picture(picture, settings.size, settings.box), settings.jpeg_quality)
     grey = to_grey(np.asarray(crop))
@@ -142,9 +154,9 @@ def _crop_columns(capture: dict[str, Any], settings: CropSettings) -> tuple[dict
 
 
 def _is_crop_already(header: Image.Image, size: int) -> bool:
-    """Whether the bytes of a picture can be stored as they are."""
-    upright = header.getexif().get(ExifTags.Base.Orientation, 1) == 1
-    return header.size == (size, size) and header.format == "JPEG" and header.mode in ("RGB", "L") and upright
+    """Whether the pixels of a picture can be stored as they are."""
+    fits = header.size == (size, size) and header.format == "JPEG" and header.mode in ("RGB", "L")
+    return fits and is_upright(header) and is_srgb(header)
 
 
 def _encode(crop: Image.Image, quality: int) -> tuple[bytes, Image.Image]:

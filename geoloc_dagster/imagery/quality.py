@@ -14,13 +14,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 from scipy.fft import dctn
 
 from geoloc_dagster.errors import ImageError
 
 MAX_PIXELS = 50_000_000
 _FORMATS = ("JPEG", "PNG", "WEBP")
+_PROFILE_MODES = {b"RGB ": "RGB", b"GRAY": "L", b"CMYK": "CMYK"}
 _HASH_SIDE = 32
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error, MemoryError)
 
@@ -51,8 +52,20 @@ def open_header(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     return image
 
 
+def is_upright(image: Image.Image) -> bool:
+    """Whether the picture that `open_header` gave is stored the way it is to be seen, as far as its EXIF says."""
+    return image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+
+
+def is_srgb(image: Image.Image) -> bool:
+    """Whether the numbers of the picture mean what a reader takes them for that knows no colour profiles."""
+    return _foreign_profile(image) is None
+
+
 def decode(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Decode a picture to RGB, turned the way its EXIF orientation says; the size is checked before any pixel is decoded.
+    """Decode a picture to RGB in sRGB, turned the way its EXIF orientation says, without any of its remarks.
+
+    The size is checked before any pixel is decoded.
 
     Raises:
         ImageError: truncated, broken, not a JPEG, PNG or WebP, or more than `max_pixels` pixels.
@@ -64,9 +77,36 @@ def decode_opened(image: Image.Image) -> Image.Image:
     """`decode` of what `open_header` gave; raises ImageError where it is truncated or broken."""
     try:
         image.load()
-        return ImageOps.exif_transpose(image).convert("RGB")
+        rgb = _to_srgb(ImageOps.exif_transpose(image))
     except _BROKEN as error:
         raise ImageError(f"the picture is truncated or broken: {error}") from error
+    rgb.info = {}  # a comment, for one, would go on into every file that is saved from it
+    return rgb
+
+
+def _foreign_profile(image: Image.Image) -> ImageCms.ImageCmsProfile | None:
+    """The colour profile of a picture that is not in sRGB; None where there is none, or one that cannot be read."""
+    content = image.info.get("icc_profile")
+    if not content:
+        return None
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(content))
+        return None if "sRGB" in ImageCms.getProfileDescription(profile) else profile
+    except (OSError, ImageCms.PyCMSError):
+        return None
+
+
+def _to_srgb(image: Image.Image) -> Image.Image:
+    """A decoded picture as RGB in sRGB; a profile that does not fit its picture is left out of account."""
+    profile = _foreign_profile(image)
+    mode = _PROFILE_MODES.get(image.info.get("icc_profile", b"")[16:20])  # "data colour space" in the profile's header
+    if profile is None or mode is None or (mode == "CMYK") != (image.mode == "CMYK"):
+        return image.convert("RGB")
+    try:
+        converted = ImageCms.profileToProfile(image.convert(mode), profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except ImageCms.PyCMSError:
+        converted = None
+    return image.convert("RGB") if converted is None else converted
 
 
 def to_grey(rgb: U8) -> U8:

@@ -11,11 +11,10 @@ import numpy as np
 from PIL import Image
 
 from geoloc_dagster.errors import ImageError
-from geoloc_dagster.imagery.quality import decode, open_header
+from geoloc_dagster.imagery.quality import decode, is_srgb, is_upright, open_header
 from geoloc_dagster.retrieval.encoder import Pictures
 
 MAX_BYTES = 100_000_000
-_ORIENTATION = 0x0112  # EXIF tag
 
 
 def read_photo(photo: bytes | Path) -> bytes:
@@ -36,7 +35,8 @@ def read_photo(photo: bytes | Path) -> bytes:
 def as_picture(content: bytes, size: int) -> Pictures:
     """The centre square of a photo as the encoder reads it: uint8 (3, size, size).
 
-    A photo that is square and upright takes exactly the way of a crop of the gallery, so that one of those gives its own vector.
+    A photo that is square, upright and in sRGB takes exactly the way of a crop of the gallery, so that one of those gives its
+    own vector.
 
     Raises:
         ImageError: not a picture, truncated, or too large.
@@ -45,8 +45,8 @@ def as_picture(content: bytes, size: int) -> Pictures:
 
     image = decode(content)  # the one place that looks at untrusted bytes, with its limits
     with open_header(content) as stored:
-        is_upright = stored.getexif().get(_ORIENTATION, 1) == 1
-    if image.width == image.height and is_upright:
+        is_like_a_crop = image.width == image.height and is_upright(stored) and is_srgb(stored)
+    if is_like_a_crop:
         pixels = decode_picture(content, size)
     else:
         side = min(image.size)

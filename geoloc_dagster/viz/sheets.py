@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import matplotlib
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from geoloc_dagster.viz import style
 from geoloc_dagster.viz.encode import MAX_BYTES, fit_bytes, fit_unshrunk
@@ -21,7 +21,10 @@ _CAPTION, _TITLE, _FOOT = 34, 64, 24
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One picture with up to two lines beneath it; `hit` draws a frame and a mark, None draws neither."""
+    """One picture with up to two lines beneath it; `hit` draws a frame and a mark, None draws neither.
+
+    A tile is grey where there is no picture, or one that is broken.
+    """
 
     image: bytes | None
     caption: tuple[str, ...] = field(default=())
@@ -90,8 +93,16 @@ def _draw_tile(sheet: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, x: int
 def _picture(data: bytes | None, side: int) -> Image.Image:
     if data is None:
         return Image.new("RGB", (side, side), style.GREY)
-    with Image.open(io.BytesIO(data)) as image:
-        return image.convert("RGB").resize((side, side), Image.Resampling.BILINEAR)
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return ImageOps.exif_transpose(image).convert("RGB").resize((side, side), Image.Resampling.BILINEAR)
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        Image.DecompressionBombError,
+    ):  # kept for whoever asks why; it must not take the sheet of its neighbours with it
+        return Image.new("RGB", (side, side), style.GREY)
 
 
 def _draw_frame(draw: ImageDraw.ImageDraw, x: int, y: int, side: int, hit: bool) -> None:
