@@ -117,6 +117,8 @@ def check_sources(settings: Settings) -> Check:
     named += [("coverage.negatives", path) for path in settings.coverage.negatives]
     named += [("buffers.files", path) for path in settings.buffers.files]
     named += [("capture.sources", path) for path in settings.capture.sources]
+    if settings.capture.blur.boxes is not None:
+        named.append(("capture.blur.boxes", settings.capture.blur.boxes))
     missing = [f"{key}: {settings.resolve(path)}" for key, path in named if not settings.resolve(path).exists()]
     if missing:
         remedy = "Correct the paths; they are relative to the configuration."

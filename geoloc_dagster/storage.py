@@ -220,6 +220,8 @@ def append_rows(path: Path, rows: pa.Table) -> int:
     with translated_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         existing = open_table(path)
+        if existing is not None:
+            _add_missing_columns(path, existing, rows.schema)
         mode = "append" if existing is not None else "create"
         failpoint("table.before_commit")
         dataset = lance.write_dataset(rows, str(path), mode=mode, schema=rows.schema)
@@ -227,6 +229,20 @@ def append_rows(path: Path, rows: pa.Table) -> int:
         _seal(path, dataset)
         failpoint("table.sealed")
         return int(dataset.version)
+
+
+def _add_missing_columns(path: Path, existing: lance.LanceDataset, schema: pa.Schema) -> None:
+    """Give a table the columns that came later, null in the rows it has; an older version of this package still writes it."""
+    held = set(existing.schema.names)
+    missing = [field for field in schema if field.name not in held and field.nullable]
+    if not missing:
+        return
+    try:
+        existing.add_columns(missing)
+    except OSError:
+        added = open_table(path)  # another process may have been first
+        if added is None or any(field.name not in added.schema.names for field in missing):
+            raise
 
 
 def replace_batch(path: Path, rows: pa.Table, batch: str, key: str = "capture_id") -> int:

@@ -77,6 +77,18 @@ class BufferSettings(Section):
         return self
 
 
+class BlurSettings(Section):
+    """What is blurred in pictures before they are stored; off by default. What is stored already stays as it is."""
+
+    boxes: Path | None = Field(
+        default=None,
+        description="JSON, CSV or Parquet: `capture_id`, or `pano_id` and `heading_deg`; `left`, `top`, `right`, `bottom`.",
+    )
+    unit: Literal["relative", "pixels"] = Field(
+        default="relative", description="Of the boxes' sides: 0 to 1 of the picture's width and height, or pixels."
+    )
+
+
 class CaptureSettings(Section):
     """Where the pictures come from."""
 
@@ -100,6 +112,7 @@ class CaptureSettings(Section):
     )
     pitch_deg: float = Field(default=0, ge=-90, le=90, description="Upwards from the horizon.")
     fov_deg: float = Field(default=90, gt=0, le=120, description="Horizontal field of view.")
+    blur: BlurSettings = BlurSettings()
     commit_rows: int = Field(default=256, gt=0, description="Rows per commit: what a killed process can lose.")
 
     @model_validator(mode="after")

@@ -29,7 +29,7 @@ STREET_VIEW_METADATA = pa.schema(
     metadata=_METADATA,
 )
 
-# One row per captured view, as collected: bytes untouched.
+# One row per captured view, as collected: bytes untouched, but for parts that were blurred.
 CAPTURES = pa.schema(
     [
         pa.field("capture_id", pa.string(), nullable=False),
@@ -61,6 +61,7 @@ CAPTURES = pa.schema(
         pa.field("creator", pa.string()),
         pa.field("status", pa.string(), nullable=False),  # ok | failed
         pa.field("failure", pa.string()),  # class of the failure where status is failed
+        pa.field("redacted_boxes", pa.int32()),  # parts blurred before it was stored; null where nothing looked for any
     ],
     metadata=_METADATA,
 )

@@ -19,6 +19,7 @@ from geoloc_dagster.dataset.pending import complete_locations
 from geoloc_dagster.dataset.registration import batch_locations
 from geoloc_dagster.failpoints import failpoint
 from geoloc_dagster.geo.batches import BatchKey
+from geoloc_dagster.imagery.blur import Redactor
 from geoloc_dagster.imagery.provider import (
     CollectionStopped,
     Location,
@@ -51,6 +52,7 @@ async def collect_region_batch(
 
     Raises:
         IntegrityError: the batch is not registered.
+        ConfigError: the boxes to blur cannot be used; nothing was fetched.
         As `collect_batch`.
     """
     live = settings.capture.provider != "folder"
@@ -68,7 +70,18 @@ async def collect_region_batch(
         concurrency=settings.service.concurrency if live else 1,
         progress=progress,
         forgotten=read_tombstones(layout.tombstones),
+        redactor=build_redactor(settings),
     )
+
+
+def build_redactor(settings: Settings) -> Redactor | None:
+    """What `capture.blur` names; None where it is off."""
+    blur = settings.capture.blur
+    if blur.boxes is None:
+        return None
+    from geoloc_dagster.imagery.boxes import BoxesFile
+
+    return BoxesFile(settings.resolve(blur.boxes), blur.unit)
 
 
 def requested_views(capture: CaptureSettings) -> list[View]:
@@ -93,6 +106,7 @@ async def collect_batch(
     concurrency: int = 1,
     progress: Callable[[int, int], None] | None = None,
     forgotten: Tombstones | None = None,
+    redactor: Redactor | None = None,
 ) -> CollectionResult:
     """Collect every date of every view at the locations of one batch that the table does not hold yet.
 
@@ -110,6 +124,7 @@ async def collect_batch(
         concurrency: locations that are visited at once.
         progress: called with (locations done, locations) after each location.
         forgotten: what is not fetched again.
+        redactor: says which parts are blurred before anything is stored; nothing is without it.
 
     Raises:
         PermissionMissingError: the provider's terms forbid storing or training and no permission is on record.
@@ -129,6 +144,7 @@ async def collect_batch(
     writer.completed = len(locations) - len(due)
     writer.skip(known_ids(table_path, due))
     writer.forgotten = forgotten or Tombstones()
+    writer.redactor = redactor
     failpoint("collect.compared")
     stopped: str | None = None
     try:

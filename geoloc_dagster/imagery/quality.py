@@ -99,7 +99,7 @@ def _foreign_profile(image: Image.Image) -> ImageCms.ImageCmsProfile | None:
 def _to_srgb(image: Image.Image) -> Image.Image:
     """A decoded picture as RGB in sRGB; a profile that does not fit its picture is left out of account."""
     profile = _foreign_profile(image)
-    mode = _PROFILE_MODES.get(image.info.get("icc_profile", b"")[16:20])  # "data colour space" in the profile's header
+    mode = _PROFILE_MODES.get((image.info.get("icc_profile") or b"")[16:20])  # "data colour space" in the profile's header
     if profile is None or mode is None or (mode == "CMYK") != (image.mode == "CMYK"):
         return image.convert("RGB")
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,11 +17,13 @@ import pyarrow as pa
 from geoloc_dagster.dataset.schema import CAPTURES, VISITS
 from geoloc_dagster.errors import ImageError
 from geoloc_dagster.failpoints import failpoint
+from geoloc_dagster.imagery.blur import Redactor, redact_capture
 from geoloc_dagster.imagery.provider import Capture, Failure, Location, Panorama, Provider, RequestFailedError, View
 from geoloc_dagster.imagery.quality import open_header
 from geoloc_dagster.imagery.tombstones import Tombstones
 from geoloc_dagster.storage import append_rows, open_table, table_version
 
+_log = logging.getLogger(__name__)
 _MAX_COMMIT_BYTES = 256 << 20  # commits earlier when pictures are large, so that memory stays bounded
 
 
@@ -82,6 +85,7 @@ class CaptureWriter:
     progress: Callable[[int, int], None] | None
     completed: int = 0
     forgotten: Tombstones = field(default_factory=Tombstones)
+    redactor: Redactor | None = None
     _known: set[str] = field(default_factory=set[str])
     _rows: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     _visits: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
@@ -104,10 +108,11 @@ class CaptureWriter:
 
     def add(self, answer: Capture | Failure) -> bool:
         """Whether the answer became a row; one that the next run asks for again does not."""
+        answer, blurred = self._redacted(answer)
         if isinstance(answer, Failure) and answer.retryable:
             self._failures[answer.kind] += 1
             return False
-        row = self._row(answer)
+        row: dict[str, Any] = {**self._row(answer), "redacted_boxes": blurred}
         if row["capture_id"] in self.forgotten.captures or row.get("creator") in self.forgotten.creators:
             return True  # nothing is kept of it, and nothing is left to ask for
         if row["failure"] is not None:
@@ -119,6 +124,17 @@ class CaptureWriter:
         if len(self._rows) >= self.commit_rows or self._buffered >= _MAX_COMMIT_BYTES:
             self.flush()
         return True
+
+    def _redacted(self, answer: Capture | Failure) -> tuple[Capture | Failure, int | None]:
+        """What may be stored of an answer, and how many parts of it were blurred; None where nobody looked."""
+        if self.redactor is None or isinstance(answer, Failure):
+            return answer, None
+        name = capture_id(self.provider.name, answer.panorama, answer.view)
+        allowed, blurred = redact_capture(self.redactor, answer, name)
+        if isinstance(allowed, Failure):
+            _log.warning("capture %s is not stored: %s", name, allowed.detail)
+            return allowed, None
+        return allowed, blurred
 
     def failed(self, failure: RequestFailedError) -> None:
         """A location that could not even be asked about; it stays pending."""
