@@ -306,6 +306,8 @@ class ServiceClient:
         except httpx2.RemoteProtocolError as error:
             kind: FailureKind = "truncated" if "complete" in str(error) else "network"
             raise _failed(kind, str(error), path) from None
+        except httpx2.DecodingError as error:
+            raise _failed("truncated", f"packed, and broken: {error}", path) from None
         except httpx2.TransportError as error:
             raise _failed("network", str(error) or type(error).__name__, path) from None
         if self._ledger is not None:
@@ -403,10 +405,13 @@ class ServiceClient:
     def _blocked(self, answer: Answer, headers: httpx2.Headers, expect: Expected) -> ServiceBlockedError:
         kept = self._keep(answer, headers)
         what = "a picture" if expect == "image" else "data"
-        return ServiceBlockedError(
-            f"`{self.name}` answered {answer.status} with a page for people where {what} was expected"
+        came = "a redirect" if 300 <= answer.status < 400 else "a page for people"
+        error = ServiceBlockedError(
+            f"`{self.name}` answered {answer.status} with {came} where {what} was expected"
             + (f"; it is kept in {kept}" if kept else "")
         )
+        error.facts["evidence"] = kept
+        return error
 
     def _keep(self, answer: Answer, headers: httpx2.Headers) -> Path | None:
         if self._evidence is None:
