@@ -6,19 +6,25 @@ knows a better one. The command line prints one line and exits with 2; Dagster f
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class GeolocError(Exception):
-    """A problem with one clear cause and one clear remedy; deterministic, so never retried."""
+    """A problem with one clear cause and one clear remedy; deterministic, so never retried.
+
+    Attributes:
+        facts: what is known beside the cause, for whoever looks at the failed step: counts so far, where evidence lies.
+    """
 
     code: ClassVar[str] = "GEO-000"
+    failure_class: ClassVar[str] = "other"
     default_remedy: ClassVar[str] = "Run `geoloc doctor` and read its first failing line."
 
     def __init__(self, cause: str, remedy: str | None = None) -> None:
         super().__init__(cause)
         self.cause = cause.rstrip(".")
         self.remedy = remedy or self.default_remedy
+        self.facts: dict[str, Any] = {}
 
     def __str__(self) -> str:
         stop = "" if self.cause.endswith(("?", "!")) else "."
@@ -30,6 +36,7 @@ class ConfigError(GeolocError):
     """The region's YAML is broken, has unknown keys or values out of range."""
 
     code = "GEO-101"
+    failure_class = "configuration"
     default_remedy = "Correct that line; `geoloc check-config` repeats this check."
 
 
@@ -37,6 +44,7 @@ class ConfigNotFoundError(GeolocError):
     """No region configuration was named or found."""
 
     code = "GEO-102"
+    failure_class = "configuration"
     default_remedy = (
         "Pass --config FILE, set GEOLOC_CONFIG, or run in a folder with a geoloc.yaml (`geoloc init DIR` writes one)."
     )
@@ -46,6 +54,7 @@ class DataRootError(GeolocError):
     """The data root cannot be written, or belongs to another region."""
 
     code = "GEO-103"
+    failure_class = "disk"
     default_remedy = "Choose a writable folder of this region with --data-root or `data_root:`."
 
 
@@ -53,6 +62,7 @@ class DiskFullError(GeolocError):
     """Writing failed for lack of space; the previous version of the file is untouched."""
 
     code = "GEO-104"
+    failure_class = "disk"
     default_remedy = "Free that much space and run the same command again; it goes on where it stopped."
 
 
@@ -97,6 +107,7 @@ class PermissionMissingError(GeolocError):
     """The provider's terms forbid storing or model training and no permission is on record."""
 
     code = "GEO-303"
+    failure_class = "permission"
     default_remedy = 'Choose another provider, or record the right to use it: `permission: "<reference>"`.'
 
 
@@ -111,6 +122,7 @@ class ImageError(GeolocError):
     """One picture cannot be used: truncated, not an image, or larger than the pixel limit."""
 
     code = "GEO-305"
+    failure_class = "quality"
     default_remedy = "Use a complete JPEG, PNG or WebP of at most 50 megapixels."
 
 
@@ -118,6 +130,7 @@ class ServiceKeyError(GeolocError):
     """The imagery service wants a key, or refuses the one that it was given."""
 
     code = "GEO-306"
+    failure_class = "key"
     default_remedy = "Put a valid key into the environment variable that `service.key_variable` names; keys do not go into files."
 
 
@@ -125,6 +138,7 @@ class ServiceBlockedError(GeolocError):
     """The imagery service answered with a page for people where data were expected: it does not want this traffic."""
 
     code = "GEO-307"
+    failure_class = "bot"
     default_remedy = "Collection stopped and nothing tries to get around it; read the kept page, then ask the service."
 
 
@@ -132,6 +146,7 @@ class ServiceUnavailableError(GeolocError):
     """The imagery service failed so many times in a row that asking on would only burden it."""
 
     code = "GEO-308"
+    failure_class = "network"
     default_remedy = "Everything collected so far is kept; run the same command again when the service answers."
 
 
@@ -146,7 +161,18 @@ class EgressError(GeolocError):
     """The proxy or Tor that the configuration names cannot be used."""
 
     code = "GEO-310"
+    failure_class = "network"
     default_remedy = "Start it, or correct `egress:`; nothing is asked by another way instead."
+
+
+class ServiceQuotaError(GeolocError):
+    """The imagery service says that its own quota is spent, before the configured budget was."""
+
+    code = "GEO-312"
+    failure_class = "quota"
+    default_remedy = (
+        "What came is kept, and the next night goes on; set the budgets below `service:` under what the service allows."
+    )
 
 
 # --- dataset (4xx) --------------------------------------------------------------------------------------------------
@@ -168,6 +194,7 @@ class GateError(GeolocError):
     """A quality gate of a batch failed; the batch is held back, its neighbours are not."""
 
     code = "GEO-403"
+    failure_class = "quality"
     default_remedy = "Look at the batch's contact sheet, then repeat the batch or exclude it in the configuration."
 
 
@@ -197,6 +224,7 @@ class IntegrityError(GeolocError):
     """A file is not the file that was written: its checksum differs, or it is missing."""
 
     code = "GEO-503"
+    failure_class = "data"
     default_remedy = "Materialise the asset that owns it again; the last good release stays served."
 
 

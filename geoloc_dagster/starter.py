@@ -19,6 +19,18 @@ _FILES = ("geoloc.yaml", "definitions.py", "workspace.yaml", "region.geojson")
 _DEMO_FILES = ("geoloc.yaml", "definitions.py", "workspace.yaml", "region.geojson", "recipes/retrieval.yaml")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
+_DAGSTER_YAML = b"""telemetry:
+  enabled: false
+nux:
+  enabled: false
+concurrency:
+  pools:
+    granularity: op
+run_monitoring:  # without it a run that was cancelled would keep its place in a pool
+  enabled: true
+  free_slots_after_run_end_seconds: 60
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class LastRun:
@@ -74,7 +86,7 @@ def prepare_home(layout: Layout) -> Path:
     """
     home = layout.dagster_home
     if not (home / "dagster.yaml").is_file():
-        write_bytes(home / "dagster.yaml", b"telemetry:\n  enabled: false\nnux:\n  enabled: false\n")
+        write_bytes(home / "dagster.yaml", _DAGSTER_YAML)
     return home
 
 

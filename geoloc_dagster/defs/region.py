@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -49,6 +50,10 @@ class Region:
         """MLflow experiment and registered model."""
         return f"geoloc-{self.name.replace('_', '-')}"
 
+    def service_pool(self, provider: str) -> str | None:
+        """The Dagster pool of everything that asks one service, of whatever region; None where none is asked."""
+        return None if provider in ("csv", "folder") else f"geoloc_{provider}"
+
     def key(self, name: str) -> dg.AssetKey:
         """The asset key under the region's prefix."""
         return dg.AssetKey([self.name, name])
@@ -78,6 +83,13 @@ class Region:
         return decorate
 
 
+def _failure_facts(error: GeolocError) -> dict[str, Any]:
+    """What a failed step says of itself: the class of the problem, its cause and remedy, and what was done before it."""
+    said = {"code": error.code, "class": error.failure_class, "cause": error.cause, "remedy": error.remedy}
+    known = {name: value for name, value in error.facts.items() if value is not None}
+    return said | {name: dg.MetadataValue.path(value) if isinstance(value, Path) else value for name, value in known.items()}
+
+
 def failing_once(function: AssetFunction) -> AssetFunction:
     """Turn a `GeolocError` into a `dg.Failure` that is not retried: trying again would fail in the same way."""
 
@@ -88,7 +100,7 @@ def failing_once(function: AssetFunction) -> AssetFunction:
         except GeolocError as error:
             raise dg.Failure(
                 description=str(error),
-                metadata={"code": error.code, "cause": error.cause, "remedy": error.remedy},
+                metadata=_failure_facts(error),
                 allow_retries=False,
             ) from error
 

@@ -17,6 +17,7 @@ from geoloc_dagster.config import Layout, Settings
 from geoloc_dagster.config.settings import CaptureSettings
 from geoloc_dagster.dataset.pending import complete_locations
 from geoloc_dagster.dataset.registration import batch_locations
+from geoloc_dagster.errors import GeolocError, ServiceQuotaError
 from geoloc_dagster.failpoints import failpoint
 from geoloc_dagster.geo.batches import BatchKey
 from geoloc_dagster.imagery.blur import Redactor
@@ -128,8 +129,8 @@ async def collect_batch(
 
     Raises:
         PermissionMissingError: the provider's terms forbid storing or training and no permission is on record.
-        ServiceKeyError, ServiceBlockedError, ServiceUnavailableError: the provider will not or cannot go on. Everything
-            collected before is committed first.
+        ServiceKeyError, ServiceBlockedError, ServiceUnavailableError, ServiceQuotaError: the provider will not or cannot go on.
+            Everything collected before is committed first, and counted in the error's `facts`.
         DiskFullError: rows committed before stay; the next run goes on after them.
         DataRootError: the table's folder cannot be written.
     """
@@ -152,11 +153,25 @@ async def collect_batch(
             failpoint("collect.connected")
             await _visit_all(provider, provider.find(due), writer, views, concurrency)
     except CollectionStopped as stop:
+        if stop.reason == "quota":  # the service's own, and not what the configuration allows: somebody has to look at it
+            spent = ServiceQuotaError(stop.detail)
+            _explain(spent, writer)
+            raise spent from stop
         stopped = str(stop)
+    except GeolocError as error:
+        _explain(error, writer)
+        raise
     finally:
         failpoint("collect.disconnected")
         writer.flush()
     return writer.result(stopped)
+
+
+def _explain(error: GeolocError, writer: CaptureWriter) -> None:
+    """Let the error that ends a run say what the run did before it; everything that came is committed first."""
+    writer.flush()
+    result = writer.result(None)
+    error.facts |= {"rows_kept": result.rows_total, **result.facts()}
 
 
 async def _visit_all(

@@ -180,7 +180,7 @@ def _client(settings: Settings, name: str, url: str, now: Callable[[], dt.dateti
         url,
         etiquette,
         ledger=Ledger(layout.ledger),
-        budgets=daily_budgets(service),
+        budgets=daily_budgets(service, free=name in _FREE),
         buckets=HostBuckets(host_buckets_path()),
         today=lambda: now().date(),
         evidence=layout.evidence,
@@ -188,12 +188,15 @@ def _client(settings: Settings, name: str, url: str, now: Callable[[], dt.dateti
     )
 
 
-def daily_budgets(service: ServiceSettings) -> list[Budget]:
-    """What the configuration allows a day, as the ledger counts it; what has no limit is counted all the same."""
+def daily_budgets(service: ServiceSettings, *, free: bool = False) -> list[Budget]:
+    """What the configuration allows a day, as the ledger counts it; what has no limit is counted all the same.
+
+    Pictures of a free service cost no money, whatever the configuration says of its price.
+    """
     from geoloc_dagster.imagery.client import Budget
 
     images, requests, most = service.images_per_day, service.requests_per_day, service.bytes_per_day
-    dollars, price = service.dollars_per_day, round(service.dollars_per_1000_images * 1_000)
+    dollars, price = service.dollars_per_day, 0 if free else round(service.dollars_per_1000_images * 1_000)
     return [
         Budget(IMAGE_CHARGE, images, {IMAGE_CHARGE: 1}, f"{images:,} requests for a picture a day"),
         Budget(TILE_CHARGE, service.tiles_per_day, {TILE_CHARGE: 1}, f"{service.tiles_per_day:,} vector tiles a day"),
@@ -218,6 +221,24 @@ def spent_today(settings: Settings, today: dt.date) -> dict[str, float]:
     used = {what: ledger.used(name, today, what) for what in (IMAGE_CHARGE, "request", "byte", "microdollar")}
     dollars = 0.0 if name in _FREE else used["microdollar"] / 1_000_000
     return {"pictures": used[IMAGE_CHARGE], "requests": used["request"], "bytes": used["byte"], "dollars": dollars}
+
+
+def budget_facts(settings: Settings, today: dt.date) -> dict[str, float]:
+    """What a materialization says of the day: what was asked for (`today_…`), the limit where there is one, and what is left."""
+    service, spent = settings.service, spent_today(settings, today)
+    limits = {
+        "pictures": service.images_per_day,
+        "requests": service.requests_per_day,
+        "bytes": service.bytes_per_day,
+        "dollars": None if settings.capture.provider in _FREE else service.dollars_per_day,
+    }
+    facts: dict[str, float] = {}
+    for what, used in spent.items():
+        limit = limits[what]
+        facts[f"today_{what}"] = used
+        if limit is not None:
+            facts |= {f"limit_{what}": limit, f"left_{what}": max(0, limit - used)}
+    return facts
 
 
 def images_left(settings: Settings, today: dt.date) -> int | None:

@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from geoloc_dagster.config import Layout, Settings
 from geoloc_dagster.dataset.schema import STREET_VIEW_METADATA
+from geoloc_dagster.errors import GeolocError
 from geoloc_dagster.failpoints import failpoint
 from geoloc_dagster.geo.buffers import rank_from_start
 from geoloc_dagster.imagery.provider import CollectionStopped, RequestFailedError
@@ -187,6 +188,9 @@ async def look_up(
             if isinstance(problem, CollectionStopped):
                 run.stopped = str(problem)
                 break
+            if isinstance(problem, GeolocError):
+                failed = {f"failed_{kind}": count for kind, count in run.failures_by_kind.items()}
+                problem.facts = {**problem.facts, "rows_new": run.asked, **failed}
             if problem is not None:
                 raise problem
             if progress is not None:

@@ -18,7 +18,16 @@ from geoloc_dagster.dataset.schema import CAPTURES, VISITS
 from geoloc_dagster.errors import ImageError
 from geoloc_dagster.failpoints import failpoint
 from geoloc_dagster.imagery.blur import Redactor, redact_capture
-from geoloc_dagster.imagery.provider import Capture, Failure, Location, Panorama, Provider, RequestFailedError, View
+from geoloc_dagster.imagery.provider import (
+    Capture,
+    Failure,
+    Location,
+    Panorama,
+    Provider,
+    RequestFailedError,
+    View,
+    failure_classes,
+)
 from geoloc_dagster.imagery.quality import open_header
 from geoloc_dagster.imagery.tombstones import Tombstones
 from geoloc_dagster.storage import append_rows, open_table, table_version
@@ -52,6 +61,20 @@ class CollectionResult:
     pending: int = 0
     visited: int = 0
     stopped: str | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """What a materialization says of it, and a failure as well."""
+        return {
+            "rows_new": self.rows_new,
+            "locations_without_pictures": self.negatives,
+            "locations_visited": self.visited,
+            "pending": self.pending,
+            "stopped": self.stopped,
+            "bytes": self.bytes,
+            "table_version": self.table_version,
+            "failures": failure_classes(self.failures_by_kind) or None,
+            **{f"failed_{kind}": count for kind, count in self.failures_by_kind.items()},
+        }
 
 
 def capture_id(provider: str, panorama: Panorama, view: View) -> str:

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
+from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 
-from geoloc_dagster.config import Settings
+from geoloc_dagster.config import Layout, Settings
 from geoloc_dagster.config.loader import load_settings
 from geoloc_dagster.defs.headless import run_headless
+from geoloc_dagster.defs.region import Region
 from geoloc_dagster.emulator.process import EmulatorThread, serve_in_thread
 from geoloc_dagster.errors import StepFailedError
 from geoloc_dagster.storage import open_table, verify_table
@@ -47,6 +50,21 @@ class Place:
         with pytest.raises(StepFailedError) as error:
             self.run(select)
         return str(error.value)
+
+    def failure_of(self, name: str) -> tuple[str, dict[str, Any]]:
+        """(partition, metadata) of the step that failed last, as the UI shows them; the partition counts as failed there."""
+        layout = Layout(self.settings().data_root)
+        with dg.DagsterInstance.from_config(str(layout.dagster_home)) as instance:
+            region = Region(self.settings())
+            run = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]), limit=1)[0]
+            (event,) = [e.dagster_event for e in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)]
+            assert event is not None
+            assert event.step_failure_data.user_failure_data is not None
+            partition = run.tags["dagster/partition"]
+            statuses = instance.get_status_by_partition(region.key(name), [partition], region.batches)
+            assert statuses is not None
+            assert statuses[partition] == AssetPartitionStatus.FAILED
+            return partition, {key: entry.value for key, entry in event.step_failure_data.user_failure_data.metadata.items()}
 
     def rows(self, table: str) -> int:
         path = self.folder / "data" / "tables" / f"{table}.lance"
@@ -135,22 +153,60 @@ def test_lookups_end_with_one_clear_error_and_keep_what_was_answered(place: Plac
     assert asked == place.rows("street_view_metadata") - kept  # nothing that was answered is asked again
 
 
-@pytest.mark.parametrize("fault", PROBLEMS)
+QUOTA = {"over_query_limit": ("GEO-312 ", "its quota is spent")}  # lookups take it for the end of a night, a batch for a failure
+CLASSES = {"html": "bot", "request_denied": "key", "over_query_limit": "quota"}
+
+
+@pytest.mark.parametrize("fault", PROBLEMS | QUOTA)
 def test_collection_ends_with_one_clear_error_and_keeps_what_it_has(place: Place, fault: str) -> None:
     place.run(LOOKUPS)
     fail(place, fault, "image", first=40)
     error = place.error_of(COLLECTION)
-    code, text = PROBLEMS[fault]
+    code, text = (PROBLEMS | QUOTA)[fault]
     assert error.startswith(code)
     assert text in error
     kept = place.rows("panoramas")
     assert 0 < kept <= 40
     assert place.leftovers() == []
+    partition, said = place.failure_of("panoramas")
+    assert (said["class"], said["code"]) == (CLASSES.get(fault, "network"), code.strip())
+    assert said["cause"] in error
+    assert said["remedy"].rstrip(".") in error
+    table = open_table(place.folder / "data" / "tables" / "panoramas.lance")
+    assert said["rows_kept"] == table.count_rows(filter=f"batch = '{partition}'")
+    assert 0 < said["rows_new"] <= said["rows_kept"]
+    assert (said["table_version"], said["bytes"] > 0, said["pending"] > 0) == (table.version, True, True)
+    assert ("evidence" in said) == (fault == "html")
+    if fault == "html":
+        assert "unusual traffic" in Path(said["evidence"]).read_text().lower()
+    assert KEY not in repr(said)
     place.service.set_faults({})
     place.service.clear_hits()
     place.run(COLLECTION)
     images = sum(hit["endpoint"] == "image" for hit in place.service.hits()["requests"])
     assert images == place.rows("panoramas") - kept
+
+
+def test_each_batch_says_what_the_day_has_cost_and_what_is_left(place: Place) -> None:
+    config = place.folder / "geoloc.yaml"
+    limits = "requests_per_day: 5000\n  bytes_per_day: 9000000\n  dollars_per_day: 3\n  images_per_day: 500\n"
+    config.write_text(config.read_text().replace("service:\n", f"service:\n  {limits}", 1))
+    place.run(LOOKUPS)
+    place.run(COLLECTION)
+    hits = place.service.hits()["requests"]
+    images = sum(hit["endpoint"] == "image" for hit in hits)
+    with dg.DagsterInstance.from_config(str(Layout(place.settings().data_root).dagster_home)) as instance:
+        region = Region(place.settings())
+        last = instance.get_latest_materialization_event(region.key("panoramas"))
+    assert last is not None
+    assert last.asset_materialization is not None
+    said = {key: entry.value for key, entry in last.asset_materialization.metadata.items()}
+    assert (said["today_pictures"], said["limit_pictures"], said["left_pictures"]) == (images, 500, 500 - images)
+    assert (said["today_requests"], said["left_requests"]) == (len(hits), 5000 - len(hits))
+    assert said["left_bytes"] == 9_000_000 - said["today_bytes"] < 9_000_000
+    assert said["today_dollars"] == 0  # this city is free
+    assert "limit_dollars" not in said
+    assert said["picture"].startswith("![picture](data:image/jpeg;base64,")
 
 
 @pytest.mark.parametrize(("fault", "kind"), [("huge", "too_large"), ("not_json", "not_an_image"), ("grey", "no_imagery")])

@@ -19,14 +19,13 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
         "collection",
         deps=[region.unpartitioned("buffer_csvs")],
         partitions_def=region.batches,
-        pool=f"{region.name}_{settings.capture.provider}",
+        pool=region.service_pool(settings.capture.provider),
         kinds={"lance"},
     )
     def panoramas(context: dg.AssetExecutionContext, imagery: dg.ResourceParam[Imagery], clock: Clock) -> dg.MaterializeResult:
         """One row per captured view with bytes, place, date, heading, licence and checksum; append-only Lance table."""
         from geoloc_dagster.imagery.collect import collect_region_batch
-        from geoloc_dagster.imagery.factory import spent_today
-        from geoloc_dagster.imagery.provider import failure_classes
+        from geoloc_dagster.imagery.factory import budget_facts
         from geoloc_dagster.viz.overview import batch_sheet
 
         result = asyncio.run(
@@ -46,16 +45,8 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
                 region.layout.panoramas,
                 image=batch_sheet(region.layout.panoramas, context.partition_key),
                 partitioned=True,
-                rows_new=result.rows_new,
-                locations_without_pictures=result.negatives,
-                locations_visited=result.visited,
-                pending=result.pending,
-                stopped=result.stopped,
-                bytes=result.bytes,
-                table_version=result.table_version,
-                failures=failure_classes(result.failures_by_kind) or None,
-                **{f"today_{what}": spent for what, spent in spent_today(settings, clock.now().date()).items()},
-                **{f"failed_{kind}": count for kind, count in result.failures_by_kind.items()},
+                **result.facts(),
+                **budget_facts(settings, clock.now().date()),
             )
         )
 

@@ -26,7 +26,13 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
         "complete", asset=region.key("street_view_metadata"), description="Every grid point has been looked up."
     )
 
-    @region.asset("coverage", deps=["grid_points"], checks=[coverage_check], kinds={"lance"})
+    @region.asset(
+        "coverage",
+        deps=["grid_points"],
+        checks=[coverage_check],
+        pool=region.service_pool(settings.coverage.provider),
+        kinds={"lance"},
+    )
     def street_view_metadata(
         context: dg.AssetExecutionContext, imagery: dg.ResourceParam[Imagery], clock: Clock
     ) -> dg.MaterializeResult:
