@@ -199,6 +199,46 @@ def forget(
 
 
 @app.command()
+def coverage(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    picture: Annotated[Path | None, typer.Option("--picture", help="Write the same as charts (PNG).")] = None,
+    config: Config = None,
+    data_root: DataRoot = None,
+) -> None:
+    """What is collected, per year, district and heading, and what is still missing; reads no picture."""
+    import datetime as dt
+
+    from geoloc_dagster.console import holdings_tables
+    from geoloc_dagster.dataset.holdings import holdings
+
+    settings = load_settings(config, data_root=data_root)
+    layout = Layout(settings.data_root)
+    held = holdings(settings, layout, today=dt.datetime.now(dt.UTC).date())
+    if as_json:
+        typer.echo(json.dumps(held.to_json(), indent=2))
+    elif held.is_empty:
+        typer.echo(f"nothing is collected below {layout.root} yet; `geoloc run` collects")
+    else:
+        console = Console()
+        for table in holdings_tables(held):
+            console.print(table)
+    if picture is not None and not held.is_empty:
+        from geoloc_dagster.viz.holdings import holdings_picture
+
+        share = "" if held.complete_share is None else f", {held.complete_share:.0%} of {held.registered:,} locations complete"
+        content = holdings_picture(
+            title=f"{held.region}: what is collected",
+            subtitle=f"{held.captures:,} captures of {held.panoramas:,} panoramas{share}, {held.as_of}",
+            years={year.name: (year.captures, year.locations) for year in held.by_year},
+            headings=held.by_heading,
+            districts=[(row.name, row.registered, row.complete, row.captures) for row in held.by_district],
+            max_bytes=_MAP_BYTES,
+        )
+        write_bytes(picture, content)
+        typer.echo(f"wrote {picture}", err=True)
+
+
+@app.command()
 def train(
     recipe: Annotated[str, typer.Option("--recipe", help="One of the configuration's recipes.")],
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on with an interrupted training of it.")] = True,

@@ -16,9 +16,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from geoloc_dagster.dataset.holdings import Holdings
     from geoloc_dagster.prediction.protocol import Prediction
 
 PLAIN_INTERVAL_S = 10.0
+MOST_DISTRICTS = 30
 
 
 class Event(Protocol):
@@ -149,6 +151,77 @@ def prediction_table(photo: str, prediction: Prediction, top: int) -> Table:
             "" if candidate.captured_on is None else f"{candidate.captured_on:%Y-%m}",
             candidate.attribution,
         )
+    return table
+
+
+def holdings_tables(held: Holdings) -> list[Table]:
+    """What a region holds: the whole, per year, per district and per heading."""
+    return [_totals_table(held), _years_table(held), _districts_table(held), _headings_table(held)]
+
+
+def _totals_table(held: Holdings) -> Table:
+    table = _counted_table(f"{held.region}: what is collected, {held.as_of}", "", "count")
+    share = "" if held.complete_share is None else f" ({held.complete_share:.1%})"
+    rows: list[tuple[str, str]] = [
+        ("locations registered", f"{held.registered:,}"),
+        ("  visited", f"{held.visited:,}"),
+        ("  complete", f"{held.complete:,}{share}"),
+        ("  without any picture", f"{held.without_pictures:,}"),
+        ("locations with pictures", f"{held.locations:,}"),
+        ("panoramas", f"{held.panoramas:,}"),
+        ("captures", f"{held.captures:,}"),
+        ("views to try again", f"{held.to_try_again:,}"),
+    ]
+    for name, kinds in held.failures.items():
+        rows.append((f"no picture: {name}", f"{sum(kinds.values()):,} ({', '.join(f'{k} {n:,}' for k, n in kinds.items())})"))
+    if held.age is not None:
+        spread = f"{held.age.percentile_10:.1f} to {held.age.percentile_90:.1f}"
+        rows.append(("age of the pictures, years", f"{held.age.median:.1f} (80 % are {spread})"))
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _years_table(held: Holdings) -> Table:
+    table = _counted_table("Per year of capture", "year", "locations", "panoramas", "captures")
+    for year in held.by_year:
+        table.add_row(year.name, f"{year.locations:,}", f"{year.panoramas:,}", f"{year.captures:,}")
+    return table
+
+
+def _districts_table(held: Holdings) -> Table:
+    columns = ("registered", "complete", "with pictures", "panoramas", "captures", "newest", "age, years")
+    table = _counted_table("Per district", "district", *columns)
+    for row in held.by_district[:MOST_DISTRICTS]:
+        complete = f"{row.complete:,} ({row.complete / row.registered:.0%})" if row.registered else ""
+        counts = (row.locations, row.panoramas, row.captures)
+        newest, age = row.newest, row.median_age_years
+        table.add_row(
+            row.name,
+            f"{row.registered:,}",
+            complete,
+            *(f"{count:,}" for count in counts),
+            "" if newest is None else f"{newest:%Y-%m}",
+            "" if age is None else f"{age:.1f}",
+        )
+    more = len(held.by_district) - MOST_DISTRICTS
+    if more > 0:
+        table.caption = f"and {more:,} more; --json lists all"
+    return table
+
+
+def _headings_table(held: Holdings) -> Table:
+    table = _counted_table("Per heading, from north, or quarter turn (r)", "heading", "captures")
+    for name, count in held.by_heading.items():
+        table.add_row(name, f"{count:,}")
+    return table
+
+
+def _counted_table(title: str, first: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column(first)
+    for column in columns:
+        table.add_column(column, justify="right")
     return table
 
 
