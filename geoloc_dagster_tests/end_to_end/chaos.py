@@ -1,6 +1,7 @@
 """A small collection in a process of its own, to be killed at any point, and what must hold of it afterwards.
 
-`python -m geoloc_dagster_tests.end_to_end.chaos REGION` collects whatever REGION still lacks: lookups, buffers, pictures, crops.
+`python -m geoloc_dagster_tests.end_to_end.chaos REGION URL` does whatever REGION still lacks: lookups, buffers, pictures, crops;
+then one place is forgotten, and the rest is exported.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
+import tarfile
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -23,6 +26,9 @@ from pathlib import Path
 from geoloc_dagster.config import Layout
 from geoloc_dagster.config.loader import load_settings
 from geoloc_dagster.dataset.crops import write_crops
+from geoloc_dagster.dataset.exports.run import export
+from geoloc_dagster.dataset.exports.selection import Selection
+from geoloc_dagster.dataset.forget import Request, forget
 from geoloc_dagster.dataset.registration import register_locations
 from geoloc_dagster.emulator.process import EmulatorThread, serve_in_thread
 from geoloc_dagster.geo.boundary import load_boundary, write_boundary
@@ -30,13 +36,16 @@ from geoloc_dagster.geo.grid import grid_points, write_grid
 from geoloc_dagster.imagery.collect import collect_region_batch
 from geoloc_dagster.imagery.factory import build_provider, build_street_view
 from geoloc_dagster.imagery.lookups import look_up_region
-from geoloc_dagster.storage import open_table, verify_table
+from geoloc_dagster.imagery.tombstones import read_tombstones
+from geoloc_dagster.storage import open_table, read_json, read_parquet, verify_table
 from geoloc_dagster_tests.emulator.stub_city import ORIGIN, TODAY, StubCity
 from geoloc_dagster_tests.end_to_end.regions import rectangle, write_region
 
 NOW = dt.datetime(2026, 11, 21, 3, tzinfo=dt.UTC)
 _CORNERS = ((ORIGIN[0] - 0.0007, ORIGIN[1] - 0.0007), (ORIGIN[0] + 0.0047, ORIGIN[1] + 0.0067))
 _PORT = re.compile(r"http://127\.0\.0\.1:\d+")  # each trial has a server of its own
+_PORT_BYTES = re.compile(_PORT.pattern.encode())
+FORGOTTEN = Request("bbox", f"{ORIGIN[0] - 0.0005},{ORIGIN[1] - 0.0005},{ORIGIN[0] + 0.0005},{ORIGIN[1] + 0.0005}")
 _VOLATILE = ("run_id", "fetched_at", "looked_up_at", "visited_at")
 
 
@@ -76,6 +85,10 @@ def collect(folder: Path, url: str) -> None:
         result = asyncio.run(collect_region_batch(settings, layout, provider, batch, run_id=run_id, now=NOW))
         assert result.pending == 0, result
         write_crops(layout.panoramas, layout.crops, batch, settings.crops)
+    if not (folder / "forgotten").exists():  # whoever asked for it asks again where it was killed
+        assert forget(layout, FORGOTTEN, now=NOW).captures > 0
+        (folder / "forgotten").touch()
+    export(layout, "chaos", "webdataset", folder / "export", Selection(), shard_rows=40)
 
 
 def dataset_hash(folder: Path) -> str:
@@ -93,7 +106,44 @@ def dataset_hash(folder: Path) -> str:
         rows = dataset.to_table(columns=columns).sort_by(key)
         for row in rows.to_pylist():
             digest.update(_PORT.sub("", repr(sorted(row.items()))).encode())
+    digest.update(repr(sorted(read_tombstones(layout.tombstones).captures)).encode())
+    for shard in sorted((folder / "export").glob("*.tar")):
+        with tarfile.open(shard) as archive:
+            for member in archive.getmembers():
+                stream = archive.extractfile(member)
+                assert stream is not None
+                digest.update(member.name.encode() + _PORT_BYTES.sub(b"", stream.read()))
     return digest.hexdigest()
+
+
+def unreadable(folder: Path) -> list[str]:
+    """Files of a region that are there under their own name and cannot be read; temporary ones are nobody's."""
+    problems: list[str] = []
+    for path in sorted(folder.rglob("*")):
+        if path.name.startswith(".") or ".lance" in str(path.parent):
+            continue
+        try:
+            _read(path)
+        except Exception as error:  # noqa: BLE001 - whatever a reader raises is what is looked for
+            problems.append(f"{path.relative_to(folder)} cannot be read: {error}")
+    return problems
+
+
+def _read(path: Path) -> None:
+    if path.suffix == ".lance":
+        dataset = open_table(path)
+        if dataset is not None:
+            dataset.to_table()
+    elif path.suffix == ".parquet":
+        read_parquet(path)
+    elif path.suffix == ".json":
+        read_json(path)
+    elif path.suffix == ".sqlite":
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    elif path.suffix == ".tar":
+        with tarfile.open(path) as archive:
+            assert all(archive.extractfile(member).read() for member in archive)  # type: ignore[union-attr]
 
 
 @dataclass(frozen=True)
@@ -119,14 +169,16 @@ def run_trial(template: Path, folder: Path, expected: str, *, point: str | None 
                 child.wait(delay_s)
             child.send_signal(signal.SIGKILL)
         code = child.wait(120)
+        problems = unreadable(folder)
         before = _committed(folder)
         _settle(emulator)
         emulator.clear_hits()
         again = _start(folder, emulator, None)
-        problems = [] if again.wait(120) == 0 else [f"the second run ended with {again.returncode}: {_log(folder)}"]
-        if not problems:
-            problems += _compare(folder, expected, before, emulator)
-        if _children(child.pid) or _children(again.pid):
+        if again.wait(120) != 0:
+            problems.append(f"the second run ended with {again.returncode}: {_log(folder)}")
+        else:
+            problems += unreadable(folder) + _compare(folder, expected, before, emulator)
+        if left_behind(child.pid) or left_behind(again.pid):
             problems.append("a process was left behind")
     shutil.rmtree(folder)
     if code not in (0, -signal.SIGKILL):
@@ -150,20 +202,23 @@ def _start(folder: Path, emulator: EmulatorThread, point: str | None) -> subproc
         environment["GEOLOC_FAILPOINT"] = point
     with (folder / "log.txt").open("ab") as log:
         command = [sys.executable, "-m", __name__ if __name__ != "__main__" else "geoloc_dagster_tests.end_to_end.chaos"]
-        return subprocess.Popen([*command, str(folder), emulator.url], env=environment, stdout=log, stderr=log)
+        return subprocess.Popen(
+            [*command, str(folder), emulator.url], env=environment, stdout=log, stderr=log, start_new_session=True
+        )
 
 
 def _log(folder: Path) -> str:
     return (folder / "log.txt").read_text()[-800:]
 
 
-def _committed(folder: Path) -> tuple[int, set[str]]:
-    """Pictures in the table, and positions with an answer."""
+def _committed(folder: Path) -> tuple[set[str], set[str]]:
+    """Captures in the table or forgotten, and positions with an answer."""
     layout = Layout(folder / "data")
     captures, lookups = open_table(layout.panoramas), open_table(layout.street_view_metadata)
     rows = [] if lookups is None else lookups.to_table(columns=["requested_lat_deg", "requested_lng_deg"]).to_pylist()
     positions = {f"{row['requested_lat_deg']:.7f},{row['requested_lng_deg']:.7f}" for row in rows}
-    return 0 if captures is None else int(captures.count_rows()), positions
+    held = set[str]() if captures is None else set(captures.to_table(columns=["capture_id"])["capture_id"].to_pylist())
+    return held | read_tombstones(layout.tombstones).captures, positions
 
 
 def _settle(emulator: EmulatorThread) -> None:
@@ -174,7 +229,7 @@ def _settle(emulator: EmulatorThread) -> None:
         time.sleep(0.1)
 
 
-def _compare(folder: Path, expected: str, before: tuple[int, set[str]], emulator: EmulatorThread) -> list[str]:
+def _compare(folder: Path, expected: str, before: tuple[set[str], set[str]], emulator: EmulatorThread) -> list[str]:
     problems: list[str] = []
     layout = Layout(folder / "data")
     for table in (layout.street_view_metadata, layout.panoramas, layout.visits, layout.crops):
@@ -188,20 +243,25 @@ def _compare(folder: Path, expected: str, before: tuple[int, set[str]], emulator
         problems.append(f"{len(ids) - len(set(ids))} captures occur twice")
     hits = emulator.hits()["requests"]
     pictures = Counter(hit["what"] for hit in hits if hit["endpoint"] == "image")
-    if pictures.total() != len(ids) - before[0]:
-        problems.append(f"{pictures.total()} pictures asked for where {len(ids) - before[0]} were missing")
+    forgotten = read_tombstones(layout.tombstones).captures
+    missing = len((set(ids) | forgotten) - before[0])
+    if pictures.total() != missing:
+        problems.append(f"{pictures.total()} pictures asked for where {missing} were missing")
+    if forgotten & set(ids):
+        problems.append(f"{len(forgotten & set(ids))} captures are there although they were forgotten")
     again = [hit["what"] for hit in hits if hit["endpoint"] == "metadata" and hit["what"] in before[1]]
     if again:
         problems.append(f"{len(again)} answered positions asked for again")
     return problems
 
 
-def _children(pid: int) -> list[int]:
-    """Processes whose parent was `pid`, or that belong to its group."""
+def left_behind(pid: int) -> list[int]:
+    """Processes of the session that `pid` began: they stay in it when it is gone and they get another parent."""
     found: list[int] = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, IndexError):
-            if int(status.read_text().rsplit(")", 1)[1].split()[1]) == pid:
+            state, _, _, session = status.read_text().rsplit(")", 1)[1].split()[:4]
+            if int(session) == pid and state != "Z":
                 found.append(int(status.parent.name))
     return found
 

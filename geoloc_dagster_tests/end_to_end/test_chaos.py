@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +28,8 @@ POINTS = (
     "collect.visited:6",
     "file.synced:9",
     "crops.made:2",
+    "table.deleted:2",
+    "export.shard_written:2",
 )
 
 
@@ -41,6 +47,29 @@ def test_every_named_point_is_passed_somewhere_and_none_is_unknown():
     used = set(re.findall(r'failpoint\("([a-z_.]+)"\)', "".join(path.read_text() for path in PACKAGE.rglob("*.py"))))
     assert used == set(NAMES)
     assert len(NAMES) >= 30
+
+
+def test_what_is_looked_for_after_a_kill_would_be_found(tmp_path: Path):
+    sleeper = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']).pid)"
+    parent = subprocess.Popen([sys.executable, "-c", sleeper], stdout=subprocess.PIPE, start_new_session=True, text=True)
+    assert parent.stdout is not None
+    orphan = int(parent.stdout.readline())
+    try:
+        assert parent.wait(30) == 0
+        assert chaos.left_behind(parent.pid) == [orphan]  # although its parent is another one by now
+    finally:
+        os.kill(orphan, signal.SIGKILL)
+        parent.stdout.close()
+    (tmp_path / "good.json").write_text("{}")
+    for name in ("half.json", "half.parquet", "half.tar", "half.sqlite"):
+        (tmp_path / name).write_bytes(b'{"half": ' * 200)
+        (tmp_path / f".{name}.1234.part").write_bytes(b"{")
+    assert [problem.split()[0] for problem in chaos.unreadable(tmp_path)] == [
+        "half.json",
+        "half.parquet",
+        "half.sqlite",
+        "half.tar",
+    ]
 
 
 @pytest.mark.parametrize("point", POINTS)
