@@ -168,7 +168,7 @@ class EgressError(GeolocError):
 class ServiceQuotaError(GeolocError):
     """The imagery service says that its own quota is spent, before the configured budget was."""
 
-    code = "GEO-312"
+    code = "GEO-315"
     failure_class = "quota"
     default_remedy = (
         "What came is kept, and the next night goes on; set the budgets below `service:` under what the service allows."

@@ -153,7 +153,7 @@ def test_lookups_end_with_one_clear_error_and_keep_what_was_answered(place: Plac
     assert asked == place.rows("street_view_metadata") - kept  # nothing that was answered is asked again
 
 
-QUOTA = {"over_query_limit": ("GEO-312 ", "its quota is spent")}  # lookups take it for the end of a night, a batch for a failure
+QUOTA = {"over_query_limit": ("GEO-315 ", "its quota is spent")}  # lookups take it for the end of a night, a batch for a failure
 CLASSES = {"html": "bot", "request_denied": "key", "over_query_limit": "quota"}
 
 
