@@ -31,7 +31,14 @@ ENDPOINTS: dict[str, Endpoint] = {
     "/maps/api/streetview/history": "history",
 }
 # Other services of the same city, below these paths: "module:factory"; factory(city, options, desk) gives an ASGI application.
-PARTS: dict[str, str] = {"/api/": "geoloc_dagster.emulator.panoramax:panoramax"}
+_MAPS = "geoloc_dagster.emulator.maps_site:maps_site"
+PARTS: dict[str, str] = {
+    "/api/": "geoloc_dagster.emulator.panoramax:panoramax",
+    "/maps/": _MAPS,
+    "/consent": _MAPS,
+    "/sorry": _MAPS,
+    "/robots.txt": _MAPS,
+}
 _GRACE_S = 1.0
 
 
