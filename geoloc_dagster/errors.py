@@ -149,6 +149,22 @@ class EgressError(GeolocError):
     default_remedy = "Start it, or correct `egress:`; nothing is asked by another way instead."
 
 
+class PageChangedError(GeolocError):
+    """A page of an imagery service no longer has what the client knows it by."""
+
+    code = "GEO-311"
+    default_remedy = "Look at the kept page; until the client knows it again, collect from another provider."
+
+
+class BrowserMissingError(GeolocError):
+    """The browser or its driver is missing or does not start."""
+
+    code = "GEO-312"
+    default_remedy = (
+        "Debian: apt-get install chromium chromium-driver; elsewhere name them in `browser.binary` and `browser.driver`."
+    )
+
+
 # --- dataset (4xx) --------------------------------------------------------------------------------------------------
 class LeakageError(GeolocError):
     """Two splits share a location, a panorama or a near-duplicate picture."""

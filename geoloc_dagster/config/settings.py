@@ -80,7 +80,7 @@ class BufferSettings(Section):
 class CaptureSettings(Section):
     """Where the pictures come from."""
 
-    provider: Literal["folder", "emulator", "google", "panoramax"] = Field(
+    provider: Literal["folder", "emulator", "google", "google_maps", "panoramax"] = Field(
         default="folder", description="`folder` reads an existing collection in the Stockholm naming; the others ask a service."
     )
     sources: list[Path] = Field(
@@ -122,7 +122,10 @@ class ServiceSettings(Section):
         default="GEOLOC_SERVICE_SECRET", pattern=r"^[A-Z_][A-Z0-9_]*$", description="Environment variable of the signing secret."
     )
     requests_per_second: float | None = Field(
-        default=None, gt=0, le=500, description="Of all processes of this host; 20 by default, 500 for the emulator."
+        default=None,
+        gt=0,
+        le=500,
+        description="Of all processes of this host; else 0.5 to 20 by provider, 500 for the emulator.",
     )
     concurrency: int = Field(default=8, gt=0, le=64, description="Requests in flight at once.")
     deadline_s: float = Field(default=15, gt=0, le=300, description="From the first byte sent to the last received.")
@@ -144,6 +147,23 @@ class EgressSettings(Section):
     credentials_variable: str = Field(
         default="GEOLOC_PROXY_CREDENTIALS", pattern=r"^[A-Z_][A-Z0-9_]*$", description="Holds user:password of the proxy."
     )
+    tor_control_port: int | None = Field(
+        default=None, gt=0, lt=65_536, description="On this machine; `google_maps`: each location goes by a fresh circuit."
+    )
+    tor_password_variable: str = Field(
+        default="GEOLOC_TOR_PASSWORD", pattern=r"^[A-Z_][A-Z0-9_]*$", description="Of the control port; its cookie without it."
+    )
+
+
+class BrowserSettings(Section):
+    """The browser that `provider: google_maps` walks with."""
+
+    binary: Path = Field(default=Path("/usr/bin/chromium"), description="Chromium or Chrome.")
+    driver: Path = Field(default=Path("/usr/bin/chromedriver"), description="The chromedriver of the same version.")
+    workers: int = Field(
+        default=2, gt=0, le=16, description="Locations at once; as many again are opened ahead. About 200 MB each, and 500 MB."
+    )
+    switches: list[str] = Field(default_factory=list, description="Further command-line switches of the browser.")
 
 
 class EmulatorSettings(Section):
@@ -210,6 +230,7 @@ class Settings(Section):
     capture: CaptureSettings = CaptureSettings()
     service: ServiceSettings = ServiceSettings()
     egress: EgressSettings = EgressSettings()
+    browser: BrowserSettings = BrowserSettings()
     emulator: EmulatorSettings = EmulatorSettings()
     crops: CropSettings = CropSettings()
     catalog: CatalogSettings = CatalogSettings()
