@@ -138,6 +138,7 @@ def _build_google_maps(settings: Settings, now: Callable[[], dt.datetime]) -> Go
     from geoloc_dagster.imagery.egress import Egress
     from geoloc_dagster.imagery.evidence import Evidence
     from geoloc_dagster.imagery.google_maps import GoogleMaps
+    from geoloc_dagster.imagery.maps_walks import Walks
     from geoloc_dagster.imagery.robots import Robots, http_fetch
     from geoloc_dagster.imagery.tor import fresh_circuits
 
@@ -146,20 +147,18 @@ def _build_google_maps(settings: Settings, now: Callable[[], dt.datetime]) -> Go
     port = settings.egress.tor_control_port
     password = os.environ.get(settings.egress.tor_password_variable) or None
     circuits = None if port is None else fresh_circuits(port, password)
-    return GoogleMaps(
+    walks = Walks(
         _client(settings, "google_maps", None, now, Robots(http_fetch(user_agent(), egress.proxy())).allowed),
-        provider_terms(settings),
         lambda: Browser(layout.browsers, binary=browser.binary, driver=browser.driver, switches=browser.switches),
         Evidence(layout.evidence, "google_maps", lambda: now().date()).keep,
         size=capture.size,
-        fov_deg=capture.fov_deg,
-        history=capture.history,
         workers=browser.workers,
         proxy=egress.browser_proxy(),
         user_agent=user_agent(),
         fresh_circuit=None if circuits is None else circuits.fresh,
         blocked=None if circuits is None else circuits.blocked,
     )
+    return GoogleMaps(walks, provider_terms(settings), fov_deg=capture.fov_deg, history=capture.history)
 
 
 def _client(

@@ -18,7 +18,6 @@ from PIL import Image
 
 from geoloc_dagster.errors import GeolocError, PageChangedError, ServiceBlockedError
 from geoloc_dagster.imagery.bidi import BrowserError, BrowserGoneError, BrowserTimeoutError, TabCrashedError
-from geoloc_dagster.imagery.browser import Tab
 from geoloc_dagster.imagery.maps_contract import (
     ANSWER_CONSENT,
     CLOCKWISE,
@@ -33,6 +32,7 @@ from geoloc_dagster.imagery.maps_contract import (
 )
 from geoloc_dagster.imagery.provider import RequestFailedError
 from geoloc_dagster.imagery.quality import picture_flags
+from geoloc_dagster.imagery.tab import Tab
 
 _LOOK_S = 0.5  # the page is asked again at least so often
 _QUIET_S = 0.12  # without a request under way, before a scene counts as loaded
