@@ -28,9 +28,11 @@ if TYPE_CHECKING:
 CHROMIUM, CHROMEDRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 _WRAPPERS = {Path("/usr/bin/chromium-headless-shell"): Path("/usr/lib/chromium/chromium-headless-shell")}
 MARK = "GEOLOC_BROWSER"
+# A window that shows pages and, but for them, talks to nobody: neither to its makers nor about what is typed.
 _SWITCHES = (
     "--headless=new", "--no-sandbox", "--hide-scrollbars", "--no-first-run", "--lang=en-US", "--mute-audio",
-    "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
+    "--disable-background-networking", "--disable-component-update", "--disable-domain-reliability", "--disable-sync",
+    "--disable-features=AutofillServerCommunication,OptimizationHints,MediaRouter,Translate", "--disable-dev-shm-usage",
     "--disable-backgrounding-occluded-windows", "--disable-renderer-backgrounding", "--disable-background-timer-throttling",
 )  # fmt: skip
 _EVENTS = (

@@ -42,7 +42,8 @@ class Walk:
         seen: the scene that is open; None where none is.
         shot: digest of the last picture; None after a page was loaded.
         pano_ids: of the dates that were visited.
-        slow: of the tab's slow requests, those that were counted.
+        slow: of the window's slow requests, those that were counted.
+        received: likewise of its bytes.
         closed: whether somebody else needed its place.
     """
 
@@ -53,6 +54,7 @@ class Walk:
     shot: str | None = None
     pano_ids: dict[dt.date | None, str] = field(default_factory=dict[dt.date | None, str])
     slow: int = 0
+    received: int = 0
     closed: bool = False
 
     @property
@@ -166,7 +168,6 @@ class Walks:
         self.count(walk)
         page, walk.page, walk.seen, walk.shot = walk.page, None, None, None
         if page is not None:
-            self.client.count_bytes(page.tab.received)
             await self.thread(page.tab.close)
 
     async def steadily(self, walk: Walk, act: Callable[[], Awaitable[T]]) -> T:
@@ -200,10 +201,14 @@ class Walks:
             self.count(walk)
 
     def count(self, walk: Walk) -> None:
-        """Take the slow requests of a walk's window into the incidents; once each."""
-        if walk.page is not None:
-            slow, walk.slow = walk.page.tab.slow - walk.slow, walk.page.tab.slow
-            self.incidents["slow_request"] += slow
+        """Take what came to a walk's window, and its slow requests, into the day's bytes and the incidents; once each."""
+        if walk.page is None:
+            return
+        tab = walk.page.tab
+        slow, received = tab.slow, tab.received
+        self.incidents["slow_request"] += slow - walk.slow
+        self.client.count_bytes(received - walk.received)
+        walk.slow, walk.received = slow, received
 
     async def _tab(self) -> Tab:
         """A window of a new user; the browser is started, or started again, where it is not running."""
@@ -231,7 +236,7 @@ class Walks:
         walk.seen = walk.shot = None
         if walk.page is None:
             walk.page = MapsPage(await self._tab(), self.client.etiquette.deadline_s, self._keep)
-            walk.slow = 0
+            walk.slow = walk.received = 0
         page = walk.page
         url = self.client.base_url + path
         seen = await self.request(walk, url, lambda: page.go(url, *wanted))

@@ -31,14 +31,23 @@ def test_an_address_says_where_and_what_and_in_which_direction():
     assert Address.parse(REAL.replace("!1s", "%211s")) is not None
 
 
-@pytest.mark.parametrize("url", ["https://x/maps/", "https://x/maps/@59.3,18.0,17z", "https://x/maps/@?api=1&map_action=pano&pano=a"])
+@pytest.mark.parametrize(
+    "url", ["https://x/maps/", "https://x/maps/@59.3,18.0,17z", "https://x/maps/@?api=1&map_action=pano&pano=a"]
+)
 def test_other_addresses_are_no_street_view(url: str):
     assert Address.parse(url) is None
 
 
 @pytest.mark.parametrize(
     ("text", "month"),
-    [("Jul 2020", (2020, 7)), ("September 2022", (2022, 9)), (" May 2011 ", (2011, 5)), ("Maybe 20", None), ("2020", None), (None, None)],
+    [
+        ("Jul 2020", (2020, 7)),
+        ("September 2022", (2022, 9)),
+        (" May 2011 ", (2011, 5)),
+        ("Maybe 20", None),
+        ("2020", None),
+        (None, None),
+    ],
 )
 def test_a_date_is_read_in_its_long_and_its_short_form(text: str | None, month: tuple[int, int] | None):
     assert month_of(text) == (None if month is None else dt.date(*month, 1))
@@ -87,7 +96,12 @@ def test_a_place_has_its_dates_newest_first_and_a_picture_for_each_quarter(site:
     pictures = [httpx2.get(f"{site.url}/maps/tile/{found['pano_id']}/{face}.jpg") for face in range(4)]
     assert {picture.headers["content-type"] for picture in pictures} == {"image/jpeg"}
     assert len({picture.content for picture in pictures}) == 4
-    for path in (f"/maps/tile/{found['pano_id']}/4.jpg", "/maps/tile/x/0.jpg", "/maps/static/%2e%2e%2fmaps_site.py", "/maps/api/x"):
+    for path in (
+        f"/maps/tile/{found['pano_id']}/4.jpg",
+        "/maps/tile/x/0.jpg",
+        "/maps/static/%2e%2e%2fmaps_site.py",
+        "/maps/api/x",
+    ):
         assert httpx2.get(site.url + path).status_code == 404
 
 

@@ -54,7 +54,7 @@ def require_browser() -> None:
 def kept_browser(records: Path) -> Iterator[KeptBrowser]:
     """For a fixture."""
     require_browser()
-    browser = KeptBrowser(records)
+    browser = KeptBrowser(records, switches=["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"])
     yield browser
     browser.end()
 
@@ -102,14 +102,20 @@ def collect(config: Path, locations: Sequence[Location]) -> None:
             concurrency=settings.browser.workers,
         )
     )
-    print(json.dumps({"new": result.rows_new, "pending": result.pending}), flush=True)
+    say(json.dumps({"new": result.rows_new, "pending": result.pending}))
+
+
+def say(line: str) -> None:
+    """For the process that started this one."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
     what, argument = sys.argv[1:3]
     if what == "start":
         started = Browser(Path(argument))
-        print(json.dumps({"pid": started.pid}), flush=True)
+        say(json.dumps({"pid": started.pid}))
         sys.stdin.read()
     else:
         collect(Path(what), [Location(**one) for one in json.loads(argument)])
