@@ -196,7 +196,7 @@ async (selector, milliseconds) => {
   }
 }
 """
-# Only the scene, or everything again; it takes effect with the second frame.
+# Only the scene, or everything again; the first takes effect with the second frame.
 PLAIN = r"""
 async plain => {
   if (!window.geolocPlain) {
@@ -206,6 +206,7 @@ async plain => {
     document.adoptedStyleSheets = [...document.adoptedStyleSheets, window.geolocPlain];
   }
   window.geolocPlain.disabled = !plain;
+  if (!plain) return true;
   await new Promise(requestAnimationFrame);
   await new Promise(requestAnimationFrame);
   return true;

@@ -1,9 +1,10 @@
-"""The browser on the emulated maps site: the page row by row, every picture proved, every fault told apart, nothing left behind."""
+"""The browser on the emulated maps site: the page row by row, every picture proved, every fault told apart."""
 
 from __future__ import annotations
 
 import asyncio
 import io
+import itertools
 import json
 import os
 import subprocess
@@ -45,7 +46,16 @@ from geoloc_dagster.storage import open_table
 from geoloc_dagster_tests.emulator.stub_city import EXISTING, ORIGIN, STEP_DEG, TODAY, StubCity
 from geoloc_dagster_tests.end_to_end.regions import write_region
 from geoloc_dagster_tests.imagery.stubs import serve, socks5
-from geoloc_dagster_tests.imagery.walking import NOW, QUICK, KeptBrowser, google_maps, kept_browser, looking, require_browser
+from geoloc_dagster_tests.imagery.walking import (
+    NOW,
+    QUICK,
+    KeptBrowser,
+    google_maps,
+    kept_browser,
+    looking,
+    require_browser,
+    shift_px,
+)
 
 NOWHERE = Location("nowhere", ORIGIN[0] + STEP_DEG / 2, ORIGIN[1] - 0.5)
 DATES = list(reversed(EXISTING))
@@ -217,17 +227,6 @@ def test_every_date_of_a_place_gives_its_own_picture_of_each_heading(site: Emula
     assert all(link_to(a.panorama.pano_id, a.view) in a.source_url for a in answers)
     assert sum(one._walks.incidents.values()) == 0  # type: ignore[reportPrivateUsage]
     assert outcomes(site, "maps_page") == {"OK": 2}  # one load for all of it, and one that asked about cookies
-
-
-def shift_px(picture: np.ndarray, reference: np.ndarray) -> float:
-    """How far a picture lies to the right of a reference, pixels, to a fraction: the peak of their phase correlation."""
-    a, b = (np.fft.fft2((image - image.mean()) * np.hanning(image.shape[1])) for image in (picture, reference))
-    cross = a * np.conj(b)
-    peak = np.fft.ifft2(cross / np.maximum(np.abs(cross), 1e-9)).real[0]
-    k = int(peak.argmax())
-    left, middle, right = (peak[(k + d) % len(peak)] for d in (-1, 0, 1))
-    shift = k + (right - left) / (2 * (2 * middle - left - right))
-    return (shift + len(peak) / 2) % len(peak) - len(peak) / 2
 
 
 def test_a_shift_is_measured_to_a_fraction_of_a_pixel():
@@ -495,7 +494,7 @@ def test_pages_are_loaded_no_faster_than_the_rate(site: EmulatorThread, browser:
     run(google_maps(site.url, browser, tmp_path, etiquette=steady), lambda p: found(p, location(1, 1), location(1, 2)))
     times = [h["t"] for h in site.hits()["requests"] if h["endpoint"] == "maps_consent" or h["what"].startswith("search/")]
     assert len(times) == 4
-    assert all(later - earlier >= 0.2 for earlier, later in zip(times, times[1:], strict=False))
+    assert all(later - earlier >= 0.2 for earlier, later in itertools.pairwise(times))
 
 
 def test_without_a_permission_no_browser_is_even_started(tmp_path: Path):
