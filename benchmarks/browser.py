@@ -1,8 +1,9 @@
 """The browser on the emulated maps site under faults: complete locations, images an hour, memory, faults found, headings.
 
-`python benchmarks/browser.py [--locations 110] [--workers 4] [--published 2]`; `--published N` walks N locations with the waits
-of the published script instead, for real and without faults: one browser per location, a minute of fixed sleeps before the first picture, then five
-seconds for each date and five for each turn.
+`python benchmarks/browser.py [--locations 110] [--workers 4] [--published 2]`;
+
+`--published N` walks N locations with the waits of the published script instead, for real and without faults: one browser per
+location, a minute of fixed sleeps before the first picture, then five seconds for each date and five for each turn.
 """
 
 from __future__ import annotations
@@ -72,9 +73,8 @@ def main() -> None:
         emulator.set_faults({})
         published = [replay(emulator.url, location) for location in locations[: arguments.published]]
         images, seconds = (sum(column) for column in zip(*published, strict=True))
-        print(
-            f"published waits, {len(published)} locations: {images} images in {seconds:.0f} s, {images / seconds * 3600:.0f} an hour"
-        )
+        an_hour = images / seconds * 3600
+        print(f"published waits, {len(published)} locations: {images} images in {seconds:.0f} s, {an_hour:.0f} an hour")
 
 
 def walk(emulator: EmulatorProcess, locations: list[Location], workers: int, folder: Path) -> None:
