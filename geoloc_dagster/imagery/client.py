@@ -293,6 +293,10 @@ class ServiceClient:
         self._raise_if_ended()
         self._take([budget for budget in self._budgets if budget.what != "request"], charge)
 
+    def stop(self, end: GeolocError) -> None:
+        """Let no later request leave, for a reason that was seen elsewhere than in an answer."""
+        self._ended_by(end)
+
     def count_bytes(self, count: int) -> None:
         """Count what came by another way than `get`."""
         if self._ledger is not None and count:

@@ -211,7 +211,7 @@ class GoogleMaps:
                 seen = await self._face(walk, seen, view, afresh=attempt > 0)
                 before = walk.shot
                 frame = await self._walks.thread(lambda: walk.window.frame(before))  # noqa: B023 (it is called at once)
-                self._check(frame, panorama, view)
+                _check(frame, walk, panorama, view)
                 walk.shot = frame.digest
                 return frame
             except RequestFailedError as error:
@@ -277,14 +277,19 @@ class GoogleMaps:
             raise RequestFailedError("gone", "there is no such panorama any more", retryable=False)
         return linked
 
-    def _check(self, frame: Frame, panorama: Panorama, view: View) -> None:
-        """Raise where what the page says of itself is not what was asked for."""
-        address = frame.address
-        off_deg = abs(gap_deg(address.heading_deg, view.heading_deg or 0.0))
-        if off_deg > _TURN_TOLERANCE_DEG or not _same_lens(address, view):
-            raise RequestFailedError("wrong_panorama", f"the page looks at {address.heading_deg:g} degrees", retryable=True)
-        if panorama.captured_on is not None and frame.captured_on != panorama.captured_on:
-            raise RequestFailedError("wrong_panorama", f"the page shows {frame.captured_on}", retryable=True)
+
+def _check(frame: Frame, walk: Walk, panorama: Panorama, view: View) -> None:
+    """Raise where what the page says of itself is not what was asked for: panorama, month, heading, lens."""
+    address = frame.address
+    wrong = None
+    if abs(gap_deg(address.heading_deg, view.heading_deg or 0.0)) > _TURN_TOLERANCE_DEG or not _same_lens(address, view):
+        wrong = f"looks at {address.heading_deg:g} degrees"
+    elif panorama.captured_on is not None and frame.captured_on != panorama.captured_on:
+        wrong = f"shows {frame.captured_on}"
+    elif walk.pano_ids.get(frame.captured_on) != address.pano_id:
+        wrong = f"shows the panorama {address.pano_id}"
+    if wrong is not None:
+        raise RequestFailedError("wrong_panorama", f"the page {wrong}", retryable=True)
 
 
 def _same_lens(address: Address, view: View) -> bool:

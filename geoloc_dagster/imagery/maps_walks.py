@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from geoloc_dagster.errors import ServiceBlockedError
+from geoloc_dagster.errors import GeolocError, ServiceBlockedError
 from geoloc_dagster.imagery.bidi import BrowserError, BrowserGoneError, BrowserTimeoutError, TabCrashedError
 from geoloc_dagster.imagery.browser import Browser
 from geoloc_dagster.imagery.client import ServiceClient
@@ -187,9 +187,10 @@ class Walks:
             except RequestFailedError:
                 walk.seen = None  # the next view begins with a page that was loaded anew
                 raise
-            except ServiceBlockedError as block:
-                if self._blocked is not None:
-                    self._blocked(block.cause)
+            except GeolocError as end:
+                self.client.stop(end)
+                if isinstance(end, ServiceBlockedError) and self._blocked is not None:
+                    self._blocked(end.cause)
                 raise
         raise RequestFailedError("tab_crash", f"the tab crashed {TRIES} times", retryable=True)
 
