@@ -118,6 +118,12 @@ class Circuits:
         if self._tor is not None:
             self._tor.blocked(cause)
 
+    def close(self) -> None:
+        """Hang up, where there is a connection; the next circuit makes another."""
+        tor, self._tor = self._tor, None
+        if tor is not None:
+            tor.close()
+
 
 def fresh_circuits(port: int, password: str | None) -> Circuits:
     """Of the Tor whose control port that is, on this machine."""

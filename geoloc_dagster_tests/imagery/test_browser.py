@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from geoloc_dagster.errors import BrowserMissingError
+from geoloc_dagster.errors import BrowserMissingError, ServiceBlockedError
 from geoloc_dagster.imagery.browser import MARK, Browser, reap
 from geoloc_dagster.imagery.processes import end_session_of, is_running, marked_processes, session_members, start_ticks
+from geoloc_dagster.imagery.tor import Circuits, Tor
+from geoloc_dagster_tests.imagery.stubs import control_port, serve
 from geoloc_dagster_tests.imagery.walking import require_browser
 
 
@@ -103,3 +105,23 @@ def test_a_browser_that_does_not_start_leaves_nothing_behind(tmp_path: Path):
     with pytest.raises(BrowserMissingError, match="does not start"):
         Browser(tmp_path / "records", binary=broken)
     assert list((tmp_path / "records").iterdir()) == []
+
+
+def test_fresh_circuits_are_asked_for_when_they_are_wanted_and_never_after_a_block():
+    waits: list[float] = []
+    with serve(control_port("secret")) as stub:
+        circuits = Circuits(lambda: Tor(stub.port, password="secret", sleep=waits.append))
+        assert stub.seen == []
+        circuits.fresh()
+        circuits.fresh()
+        assert stub.seen.count("SIGNAL NEWNYM") == 2
+        circuits.blocked("a page for robots")
+        with pytest.raises(ServiceBlockedError, match="after a block"):
+            circuits.fresh()
+        circuits.close()
+        with pytest.raises(ServiceBlockedError, match="after a block"):  # another connection changes nothing about that
+            circuits.fresh()
+        circuits.close()
+    assert stub.seen.count("SIGNAL NEWNYM") == 2
+    assert len(waits) == 1  # the second had to wait until Tor allows it
+    assert 0 < waits[0] <= 10

@@ -389,7 +389,7 @@ def test_what_does_not_get_better_ends_as_its_own_kind_and_is_asked_for_another_
     site: EmulatorThread, browser: KeptBrowser, tmp_path: Path, kind: str
 ):
     site.set_faults({"rules": [ENDS_AS[kind]]})
-    hasty = Etiquette(500, 50, 16, deadline_s=3, attempts=2, breaker_failures=100)
+    hasty = Etiquette(500, 50, 16, deadline_s=3, attempts=1, breaker_failures=100)
 
     async def second_date(one: GoogleMaps) -> list[Any]:
         async for first in one.find([location(7, 1)]):
