@@ -22,7 +22,7 @@ from packaging.requirements import Requirement
 
 from geoloc_dagster.config import Layout, Settings
 from geoloc_dagster.config.loader import claim_data_root
-from geoloc_dagster.errors import GeolocError
+from geoloc_dagster.errors import BrowserMissingError, GeolocError
 from geoloc_dagster.imagery.factory import provider_terms
 
 MIN_FREE_BYTES = 5 * 1024**3
@@ -144,6 +144,12 @@ def check_service(settings: Settings, environ: Mapping[str, str] = os.environ) -
         provider_terms(settings).require(settings.capture.provider)
     except GeolocError as error:
         return _failed("service", error)
+    if "google_maps" in live:
+        from geoloc_dagster.imagery.browser import missing_programs
+
+        missing = missing_programs(settings.browser.binary, settings.browser.driver)
+        if missing:
+            return _failed("service", BrowserMissingError(f"google_maps needs {' and '.join(missing)}"))
     return Check("ok", "service", f"{', '.join(live)}; at most {settings.service.images_per_day:,} pictures a day")
 
 

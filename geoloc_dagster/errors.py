@@ -165,6 +165,22 @@ class EgressError(GeolocError):
     default_remedy = "Start it, or correct `egress:`; nothing is asked by another way instead."
 
 
+class PageChangedError(GeolocError):
+    """A page of an imagery service no longer has what the client knows it by."""
+
+    code = "GEO-311"
+    default_remedy = "Look at the kept page; until the client knows it again, collect from another provider."
+
+
+class BrowserMissingError(GeolocError):
+    """The browser or its driver is missing or does not start."""
+
+    code = "GEO-312"
+    default_remedy = (
+        "Debian: apt-get install chromium chromium-driver; elsewhere name them in `browser.binary` and `browser.driver`."
+    )
+
+
 class ServiceQuotaError(GeolocError):
     """The imagery service says that its own quota is spent, before the configured budget was."""
 

@@ -73,6 +73,22 @@ def test_a_live_service_needs_its_key_and_a_permission_and_the_emulator_neither(
     assert doctor.check_sources(live(settings, "emulator")).status == "ok"
 
 
+def test_the_browser_needs_its_programs_and_a_permission_and_says_what_to_install(settings: Settings, tmp_path: Path) -> None:
+    programs = {name: tmp_path / name for name in ("chromium", "chromedriver")}
+    for program in programs.values():
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
+    browser = settings.browser.model_copy(update={"binary": programs["chromium"], "driver": programs["chromedriver"]})
+    walking = live(settings, "google_maps").model_copy(update={"browser": browser})
+    assert "do not allow storing and training" in doctor.check_service(walking, environ={}).detail
+    permitted = live(walking, "google_maps", permission="contract 12")
+    assert doctor.check_service(permitted, environ={}).status == "ok"
+    programs["chromedriver"].unlink()
+    check = doctor.check_service(permitted, environ={})
+    assert (check.status, str(programs["chromedriver"]) in check.detail) == ("FAIL", True)
+    assert "apt-get install chromium chromium-driver" in check.remedy
+
+
 def test_missing_sources_are_named_with_their_key_and_full_path(settings: Settings) -> None:
     complete = with_sources(settings)
     (settings.folder / "pictures.tar").unlink()

@@ -68,6 +68,11 @@ class Layout:
         return self.root / "service" / "evidence"
 
     @property
+    def browsers(self) -> Path:
+        """Folder of records of running browsers, by which those of killed processes are ended."""
+        return self.root / "service" / "browsers"
+
+    @property
     def crops(self) -> Path:
         """Lance table of crops."""
         return self.root / "tables" / "crops.lance"

@@ -92,7 +92,7 @@ class BlurSettings(Section):
 class CaptureSettings(Section):
     """Where the pictures come from."""
 
-    provider: Literal["folder", "emulator", "google", "mapillary", "panoramax"] = Field(
+    provider: Literal["folder", "emulator", "google", "google_maps", "mapillary", "panoramax"] = Field(
         default="folder", description="`folder` reads an existing collection in the Stockholm naming; the others ask a service."
     )
     sources: list[Path] = Field(
@@ -138,7 +138,7 @@ class ServiceSettings(Section):
         default=None,
         gt=0,
         le=500,
-        description="Of all processes of this host; by default 20, mapillary 10, panoramax 5, emulator 500.",
+        description="Of all processes of this host; by default 20, mapillary 10, panoramax 5, google_maps 0.5, emulator 500.",
     )
     concurrency: int = Field(default=8, gt=0, le=64, description="Requests in flight at once.")
     deadline_s: float = Field(default=15, gt=0, le=300, description="From the first byte sent to the last received.")
@@ -161,6 +161,23 @@ class EgressSettings(Section):
     credentials_variable: str = Field(
         default="GEOLOC_PROXY_CREDENTIALS", pattern=r"^[A-Z_][A-Z0-9_]*$", description="Holds user:password of the proxy."
     )
+    tor_control_port: int | None = Field(
+        default=None, gt=0, lt=65_536, description="On this machine; `google_maps`: each location goes by a fresh circuit."
+    )
+    tor_password_variable: str = Field(
+        default="GEOLOC_TOR_PASSWORD", pattern=r"^[A-Z_][A-Z0-9_]*$", description="Of the control port; its cookie without it."
+    )
+
+
+class BrowserSettings(Section):
+    """The browser that `provider: google_maps` walks with."""
+
+    binary: Path = Field(default=Path("/usr/bin/chromium"), description="Chromium or Chrome.")
+    driver: Path = Field(default=Path("/usr/bin/chromedriver"), description="The chromedriver of the same version.")
+    workers: int = Field(
+        default=2, gt=0, le=16, description="Locations at once; as many again are opened ahead. About 200 MB each, and 500 MB."
+    )
+    switches: list[str] = Field(default_factory=list, description="Further command-line switches of the browser.")
 
 
 class EmulatorSettings(Section):
@@ -227,6 +244,7 @@ class Settings(Section):
     capture: CaptureSettings = CaptureSettings()
     service: ServiceSettings = ServiceSettings()
     egress: EgressSettings = EgressSettings()
+    browser: BrowserSettings = BrowserSettings()
     emulator: EmulatorSettings = EmulatorSettings()
     crops: CropSettings = CropSettings()
     catalog: CatalogSettings = CatalogSettings()

@@ -71,7 +71,7 @@ class City:
             heading_deg: clockwise from north.
             pitch_deg: upwards; shifts the horizon instead of tilting the picture, and counts as 60 degrees at most.
             fov_deg: horizontal field of view, 10 to 120 degrees.
-            width: pixels, 16 to 640.
+            width: pixels, 16 to 1024.
             height: likewise.
             date: decides on light, weather, season, passers-by and the state of the buildings.
         """

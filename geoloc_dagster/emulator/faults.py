@@ -26,6 +26,9 @@ Endpoint = Literal[
     "maps_page",
     "maps_panorama",
     "maps_tile",
+    "maps_thumbnail",
+    "maps_click",
+    "maps_consent",
     "photo",
     "robots",
 ]
@@ -49,15 +52,49 @@ FaultName = Literal[
     "grey",
     "refused_status_403",
     "refused_status_410",
+    "bot_page",
+    "renamed_dom",
+    "no_attributes",
+    "consent_language",
+    "no_street_view",
+    "single_date",
+    "stale_frame",
+    "black_frame",
+    "swallowed_click",
+    "tab_crash",
 ]
+PAGE_MISHAPS: frozenset[FaultName] = frozenset(
+    {
+        "renamed_dom",
+        "no_attributes",
+        "consent_language",
+        "no_street_view",
+        "single_date",
+        "stale_frame",
+        "black_frame",
+        "swallowed_click",
+        "tab_crash",
+    }
+)
+"""What the page of the maps site does to its visitor, once the server has told it to."""
 
-PICTURES: tuple[Endpoint, ...] = ("image", "mapillary_picture", "panoramax_picture", "maps_tile", "photo")
+PICTURES: tuple[Endpoint, ...] = ("image", "mapillary_picture", "panoramax_picture", "maps_tile", "maps_thumbnail", "photo")
 _MEANT_FOR: dict[FaultName, tuple[Endpoint, ...]] = {
     "truncated_jpeg": PICTURES,
     "grey": PICTURES,
     "refused_status_403": PICTURES,
     "refused_status_410": PICTURES,
     "missing_date": ("metadata",),
+    "bot_page": ("maps_page",),
+    "renamed_dom": ("maps_page",),
+    "no_attributes": ("maps_page",),
+    "consent_language": ("maps_consent",),
+    "no_street_view": ("maps_panorama",),
+    "single_date": ("maps_panorama",),
+    "stale_frame": ("maps_panorama",),
+    "black_frame": ("maps_panorama",),
+    "swallowed_click": ("maps_click",),
+    "tab_crash": ("maps_panorama",),
 }
 _ENDPOINTS: tuple[Endpoint, ...] = get_args(Endpoint)
 

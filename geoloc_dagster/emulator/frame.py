@@ -123,7 +123,10 @@ def finish(frame: Frame, grain: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray
     parts = packed.view(np.uint8).reshape(height, width, 4)
     classes = parts[..., 3].copy()
     _soften(packed)
-    shift = grain % (_GRAIN - 640), grain // _GRAIN % (_GRAIN - 640)
+    shift = (
+        min(grain % (_GRAIN - 640), _GRAIN - height),
+        min(grain // _GRAIN % (_GRAIN - 640), _GRAIN - width),
+    )
     packed += _grain()[shift[0] : shift[0] + height, shift[1] : shift[1] + width]
     rgb = np.empty((height, width, 3), np.uint8)
     for channel in range(3):

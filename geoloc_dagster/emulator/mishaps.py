@@ -13,9 +13,10 @@ from email.utils import formatdate
 from starlette.types import Receive, Send
 
 from geoloc_dagster.emulator.answers import Answer, grey_jpeg, jpeg_answer, status_answer, text_answer
-from geoloc_dagster.emulator.faults import PICTURES, Endpoint, FaultRule
+from geoloc_dagster.emulator.faults import PAGE_MISHAPS, PICTURES, Endpoint, FaultRule
 
 _CHUNK = 64 << 10
+_NO_MISHAP = b'"mishap":""'
 _PLAIN_PAGE = "<!doctype html><html><head><title>Service notice</title></head><body><p>Please come back later.</p></body></html>"
 _CAPTCHA_PAGE = """<!doctype html><html><head><title>Sorry</title></head><body>
 <h1>Unusual traffic</h1><p>This network sends unusual traffic. Show that you are not a robot.</p>
@@ -40,6 +41,8 @@ def _instead(rule: FaultRule, endpoint: Endpoint) -> Answer | None:
             return text_answer(int(rule.fault[-3:]), "the address has expired", rule.fault)
         case "retry_after":
             return text_answer(429, "too many requests", rule.fault).with_retry_after(_retry_after(rule))
+        case "bot_page":
+            return Answer(rule.fault, 302, "text/html; charset=utf-8", b"", (("location", "/sorry/index?continue=%2Fmaps%2F"),))
         case "html":
             page = _CAPTCHA_PAGE if rule.captcha else _PLAIN_PAGE
             return Answer(rule.fault, 200, "text/html; charset=utf-8", page.encode())
@@ -68,6 +71,9 @@ def spoil(rule: FaultRule, answer: Answer, size_px: tuple[int, int]) -> Answer:
         size_px: of the picture that was asked for.
     """
     good_picture = answer.media_type == "image/jpeg"
+    if rule.fault in PAGE_MISHAPS:  # the page finds its orders where nothing is otherwise
+        told = answer.body.replace(_NO_MISHAP, b'"mishap":"%s"' % rule.fault.encode())
+        return answer if told == answer.body else replace(answer, outcome=rule.fault, body=told)
     match rule.fault:
         case "truncated_jpeg":
             return replace(answer, outcome=rule.fault, body=answer.body[: len(answer.body) // 2]) if good_picture else answer

@@ -32,8 +32,13 @@ ENDPOINTS: dict[str, Endpoint] = {
     "/maps/api/streetview/history": "history",
 }
 # Other services of the same city, below these paths: "module:factory"; factory(city, options, desk) gives an ASGI application.
+_MAPS = "geoloc_dagster.emulator.maps_site:maps_site"
 PARTS: dict[str, str] = {
     "/api/": "geoloc_dagster.emulator.panoramax:panoramax",
+    "/maps/": _MAPS,
+    "/consent": _MAPS,
+    "/sorry": _MAPS,
+    "/robots.txt": _MAPS,
     "/mapillary/": "geoloc_dagster.emulator.mapillary:mapillary",
 }
 _GRACE_S = 1.0

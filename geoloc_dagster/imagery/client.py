@@ -20,7 +20,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 from urllib.parse import quote, quote_plus, urlencode
 
 import httpx2
@@ -41,6 +41,7 @@ _EVIDENCE_BYTES = 64 << 10
 _HTML = (b"<!doctype html", b"<html", b"<head", b"<script")
 _WORDS = (b"captcha", b"unusual traffic")
 Expected = Literal["json", "image", "data"]
+T = TypeVar("T")
 
 for _name in ("httpx2", "httpcore2", "httpcore"):
     logging.getLogger(_name).setLevel(logging.WARNING)  # they would log URLs, and keys with them
@@ -229,6 +230,23 @@ class ServiceClient:
             ServiceBlockedError: the service does not want this traffic.
             ServiceUnavailableError: too many failures in a row.
         """
+
+        async def ask() -> Answer:
+            answer = await self._send(path, params, expect, refused)
+            if check is not None:
+                check(answer)
+            return answer
+
+        return await self.attempt(path, ask, charge)
+
+    async def attempt(self, path: str, ask: Callable[[], Awaitable[T]], charge: str | None = None) -> T:
+        """What `ask` returns, which sends one request in its own way: a browser's load of a page goes through here as well.
+
+        Args:
+            path: below the base URL, or a whole URL; robots.txt is asked about it.
+            ask: raises RequestFailedError and OverQuotaError as `check` does; any GeolocError ends the run.
+            charge: as for `get`, which says what else is raised.
+        """
         await self._raise_if_disallowed(path)
         attempt = 0
         while True:
@@ -238,9 +256,7 @@ class ServiceClient:
                 failpoint("client.paid")
                 sent_at = self._clock()
                 try:
-                    answer = await self._send(path, params, expect, refused)
-                    if check is not None:
-                        check(answer)
+                    answer = await ask()
                     self._breaker.succeeded()
                     failpoint("client.judged")
                     return answer
@@ -273,9 +289,31 @@ class ServiceClient:
         await self._pace.turn()
         failpoint("client.turn")
         self._raise_if_ended()
+        self._take(self._budgets, charge)
+
+    def pay(self, charge: str) -> None:
+        """Take a charge from the day's budgets for what needs no request of its own, such as another look at a loaded page.
+
+        Raises:
+            CollectionStopped: a budget is spent.
+            GeolocError: the run has ended.
+        """
+        self._raise_if_ended()
+        self._take([budget for budget in self._budgets if budget.what != "request"], charge)
+
+    def stop(self, end: GeolocError) -> None:
+        """Let no later request leave, for a reason that was seen elsewhere than in an answer."""
+        self._ended_by(end)
+
+    def count_bytes(self, count: int) -> None:
+        """Count what came by another way than `get`."""
+        if self._ledger is not None and count:
+            self._ledger.add(self.name, self._today(), "byte", count)
+
+    def _take(self, budgets: Sequence[Budget], charge: str | None) -> None:
         if self._ledger is None:
             return
-        takings = [(budget.what, _cost(budget, charge), budget.limit) for budget in self._budgets]
+        takings = [(budget.what, _cost(budget, charge), budget.limit) for budget in budgets]
         spent = self._ledger.take_all(self.name, self._today(), takings) or self._bytes_spent()
         if spent is not None:
             said = next(budget.said for budget in self._budgets if budget.what == spent)

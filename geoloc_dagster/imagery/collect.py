@@ -68,7 +68,7 @@ async def collect_region_batch(
         commit_rows=settings.capture.commit_rows,
         views=requested_views(settings.capture),
         complete_since=now - dt.timedelta(days=settings.automation.rescan_after_days) if live else None,
-        concurrency=settings.service.concurrency if live else 1,
+        concurrency=_concurrency(settings),
         progress=progress,
         forgotten=read_tombstones(layout.tombstones),
         redactor=build_redactor(settings),
@@ -83,6 +83,13 @@ def build_redactor(settings: Settings) -> Redactor | None:
     from geoloc_dagster.imagery.boxes import BoxesFile
 
     return BoxesFile(settings.resolve(blur.boxes), blur.unit)
+
+
+def _concurrency(settings: Settings) -> int:
+    """Locations that are visited at once."""
+    if settings.capture.provider == "folder":
+        return 1
+    return settings.browser.workers if settings.capture.provider == "google_maps" else settings.service.concurrency
 
 
 def requested_views(capture: CaptureSettings) -> list[View]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from geoloc_dagster.config import Layout, Settings
@@ -16,16 +16,19 @@ from geoloc_dagster.imagery.provider import Provider, Terms
 if TYPE_CHECKING:
     from geoloc_dagster.imagery.client import Budget, ServiceClient
     from geoloc_dagster.imagery.google import GoogleStreetView
+    from geoloc_dagster.imagery.google_maps import GoogleMaps
     from geoloc_dagster.imagery.mapillary import Mapillary
     from geoloc_dagster.imagery.panoramax import Panoramax
 
 _NO_LIMIT = 2**62
-_FREE = ("emulator", "panoramax", "mapillary")
+_FREE = ("emulator", "google_maps", "mapillary", "panoramax")
 IMAGE_CHARGE = "image"  # the ledger's word for a picture asked for
 TILE_CHARGE = "tile"  # likewise for a vector tile
 _GOOGLE, _PANORAMAX = "https://maps.googleapis.com", "https://api.panoramax.xyz"
+_GOOGLE_MAPS = "https://www.google.com"
 _RATE = {
     "google": 20.0,
+    "google_maps": 0.5,
     "panoramax": 5.0,
     "mapillary": 10.0,
     "emulator": 500.0,
@@ -35,7 +38,7 @@ _RATE = {
 def provider_terms(settings: Settings) -> Terms:
     """The terms that every row of the region's pictures will carry."""
     capture = settings.capture
-    if capture.provider == "google":
+    if capture.provider in ("google", "google_maps"):
         return Terms("proprietary", "© Google", may_store=False, may_train=False, permission=capture.permission)
     if capture.provider == "emulator":
         return Terms("CC0-1.0", "emulated city")
@@ -67,6 +70,8 @@ def build_provider(settings: Settings, *, emulator_url: Callable[[], str], now: 
         ServiceKeyError: the service wants a key and the environment has none.
     """
     capture = settings.capture
+    if capture.provider == "google_maps":
+        return _build_google_maps(settings, now)
     if capture.provider != "folder":
         return build_service(settings, capture.provider, emulator_url=emulator_url, now=now)
     sources = [settings.resolve(source) for source in capture.sources]
@@ -159,7 +164,44 @@ def _key(service: ServiceSettings, name: str) -> str:
     return key
 
 
-def _client(settings: Settings, name: str, url: str, now: Callable[[], dt.datetime]) -> ServiceClient:
+def _build_google_maps(settings: Settings, now: Callable[[], dt.datetime]) -> GoogleMaps:
+    """The browser on the maps site, with what the configuration says of it; nothing is started yet."""
+    from geoloc_dagster.imagery.browser import Browser
+    from geoloc_dagster.imagery.client import user_agent
+    from geoloc_dagster.imagery.egress import Egress
+    from geoloc_dagster.imagery.evidence import Evidence
+    from geoloc_dagster.imagery.google_maps import GoogleMaps
+    from geoloc_dagster.imagery.maps_walks import Walks
+    from geoloc_dagster.imagery.robots import Robots, http_fetch
+    from geoloc_dagster.imagery.tor import fresh_circuits
+
+    capture, browser, layout = settings.capture, settings.browser, Layout(settings.data_root)
+    egress = Egress.parse(settings.egress.proxy, settings.egress.credentials_variable)
+    port = settings.egress.tor_control_port
+    password = os.environ.get(settings.egress.tor_password_variable) or None
+    circuits = None if port is None else fresh_circuits(port, password)
+    robots = Robots(http_fetch(user_agent(), egress.proxy()))
+    walks = Walks(
+        _client(settings, "google_maps", settings.service.base_url or _GOOGLE_MAPS, now, robots.allowed),
+        lambda: Browser(layout.browsers, binary=browser.binary, driver=browser.driver, switches=browser.switches),
+        Evidence(layout.evidence, "google_maps", lambda: now().date()).keep,
+        size=capture.size,
+        workers=browser.workers,
+        proxy=egress.browser_proxy(),
+        user_agent=user_agent(),
+        fresh_circuit=None if circuits is None else circuits.fresh,
+        blocked=None if circuits is None else circuits.blocked,
+    )
+    return GoogleMaps(walks, provider_terms(settings), fov_deg=capture.fov_deg, history=capture.history)
+
+
+def _client(
+    settings: Settings,
+    name: str,
+    url: str,
+    now: Callable[[], dt.datetime],
+    allowed: Callable[[str], Awaitable[bool]] | None = None,
+) -> ServiceClient:
     """A client with the configuration's etiquette, budgets and way out; the emulator is asked directly."""
     from geoloc_dagster.imagery.buckets import HostBuckets, host_buckets_path
     from geoloc_dagster.imagery.client import Etiquette, ServiceClient
@@ -182,6 +224,7 @@ def _client(settings: Settings, name: str, url: str, now: Callable[[], dt.dateti
         ledger=Ledger(layout.ledger),
         budgets=daily_budgets(service, free=name in _FREE),
         buckets=HostBuckets(host_buckets_path()),
+        allowed=allowed,
         today=lambda: now().date(),
         evidence=layout.evidence,
         proxy=None if name == "emulator" else egress.proxy(),

@@ -33,6 +33,11 @@ FailureKind = Literal[
     "timeout",
     "network",
     "invalid_answer",
+    "stale_frame",
+    "swallowed_click",
+    "tab_crash",
+    "wrong_panorama",
+    "black_frame",
 ]
 
 
@@ -49,6 +54,11 @@ _CLASSES: dict[FailureKind, FailureClass] = {
     "network": "network",
     "truncated": "network",
     "invalid_answer": "network",
+    "stale_frame": "network",
+    "swallowed_click": "network",
+    "tab_crash": "network",
+    "wrong_panorama": "network",
+    "black_frame": "quality",
     "too_large": "quality",
     "too_small": "quality",
     "not_an_image": "quality",

@@ -90,3 +90,41 @@ class Tor:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+class Circuits:
+    """Fresh circuits on demand; connects to the control port when the first one is wanted.
+
+    Args:
+        connect: opens the control port.
+    """
+
+    def __init__(self, connect: Callable[[], Tor]) -> None:
+        self._connect = connect
+        self._tor: Tor | None = None
+        self._block: str | None = None
+
+    def fresh(self) -> None:
+        """As `Tor.fresh_circuit`; raises as that, and as `Tor`."""
+        if self._tor is None:
+            self._tor = self._connect()
+            if self._block is not None:
+                self._tor.blocked(self._block)
+        self._tor.fresh_circuit()
+
+    def blocked(self, cause: str) -> None:
+        """As `Tor.blocked`."""
+        self._block = cause
+        if self._tor is not None:
+            self._tor.blocked(cause)
+
+    def close(self) -> None:
+        """Hang up, where there is a connection; the next circuit makes another."""
+        tor, self._tor = self._tor, None
+        if tor is not None:
+            tor.close()
+
+
+def fresh_circuits(port: int, password: str | None) -> Circuits:
+    """Of the Tor whose control port that is, on this machine."""
+    return Circuits(lambda: Tor(port, password=password))
