@@ -149,6 +149,20 @@ class EgressError(GeolocError):
     default_remedy = "Start it, or correct `egress:`; nothing is asked by another way instead."
 
 
+class PhotoListError(GeolocError):
+    """A list of photos is missing, or is no CSV or Parquet with the columns that it needs."""
+
+    code = "GEO-311"
+    default_remedy = "It needs `url`, `lat` and `lng` under any of their usual names; name others in `capture.photos.columns`."
+
+
+class WorkerLostError(GeolocError):
+    """A process that fetched pictures ended without a word, killed or out of memory."""
+
+    code = "GEO-312"
+    default_remedy = "What it had handed over is kept; run the same command again, with a smaller `capture.photos.processes`."
+
+
 # --- dataset (4xx) --------------------------------------------------------------------------------------------------
 class LeakageError(GeolocError):
     """Two splits share a location, a panorama or a near-duplicate picture."""

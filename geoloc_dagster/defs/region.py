@@ -49,6 +49,11 @@ class Region:
         """MLflow experiment and registered model."""
         return f"geoloc-{self.name.replace('_', '-')}"
 
+    @property
+    def pictures(self) -> str:
+        """The asset that collects: `photos` of a list, `panoramas` of everything else."""
+        return "photos" if self.settings.capture.provider == "photo_list" else "panoramas"
+
     def key(self, name: str) -> dg.AssetKey:
         """The asset key under the region's prefix."""
         return dg.AssetKey([self.name, name])
@@ -62,13 +67,19 @@ class Region:
         return dg.AssetDep(self.key(name))
 
     def asset(
-        self, group: str, *, deps: Sequence[str | dg.AssetDep] = (), checks: Sequence[dg.AssetCheckSpec] = (), **options: Any
+        self,
+        group: str,
+        *,
+        name: str | None = None,
+        deps: Sequence[str | dg.AssetDep] = (),
+        checks: Sequence[dg.AssetCheckSpec] = (),
+        **options: Any,
     ) -> Callable[[AssetFunction], dg.AssetsDefinition]:
         """`dg.asset` under the region's prefix whose user errors fail the step once, with cause and remedy."""
 
         def decorate(function: AssetFunction) -> dg.AssetsDefinition:
             return dg.asset(
-                key=self.key(function.__name__),
+                key=self.key(name or function.__name__),
                 group_name=group,
                 deps=[self.key(dep) if isinstance(dep, str) else dep for dep in deps],
                 check_specs=list(checks),

@@ -53,6 +53,10 @@ async def collect_region_batch(
         IntegrityError: the batch is not registered.
         As `collect_batch`.
     """
+    if settings.capture.provider == "photo_list":
+        from geoloc_dagster.imagery.photo_batch import collect_photo_batch
+
+        return await collect_photo_batch(settings, layout, batch, run_id=run_id, now=now, progress=progress)
     live = settings.capture.provider != "folder"
     return await collect_batch(
         provider,
@@ -72,8 +76,8 @@ async def collect_region_batch(
 
 
 def requested_views(capture: CaptureSettings) -> list[View]:
-    """The views to ask a live service for at every location; none for a folder, whose panoramas name their own."""
-    if capture.provider == "folder":
+    """The views to ask a live service for at every location; none for folders and lists, whose panoramas name their own."""
+    if capture.provider in ("folder", "photo_list"):
         return []
     return [View(heading_deg, None, capture.pitch_deg, capture.fov_deg) for heading_deg in capture.headings_deg]
 

@@ -19,10 +19,15 @@ if TYPE_CHECKING:
     from geoloc_dagster.imagery.panoramax import Panoramax
 
 _NO_LIMIT = 2**62
-_FREE = ("emulator", "panoramax")
+_FREE = ("emulator", "panoramax", "photo_list")
 IMAGE_CHARGE = "image"  # the ledger's word for a picture asked for
 _URLS = {"google": "https://maps.googleapis.com", "panoramax": "https://api.panoramax.xyz"}
-_RATE = {"google": 20.0, "panoramax": 5.0, "emulator": 500.0}  # requests a second; the emulator is this machine's own
+_RATE = {
+    "google": 20.0,
+    "panoramax": 5.0,
+    "emulator": 500.0,
+    "photo_list": 10.0,
+}  # requests a second; the emulator is this machine's own
 
 
 def provider_terms(settings: Settings) -> Terms:
@@ -56,6 +61,13 @@ def build_provider(settings: Settings, *, emulator_url: Callable[[], str], now: 
         ServiceKeyError: the service wants a key and the environment has none.
     """
     capture = settings.capture
+    if capture.provider == "photo_list":
+        from geoloc_dagster.imagery.photo_batch import job_of, registered_photos
+
+        layout = Layout(settings.data_root)
+        return job_of(settings, layout, batch="", run_id="", now=now()).provider(
+            photos_of=lambda ids: registered_photos(layout, ids)
+        )
     if capture.provider != "folder":
         return build_service(settings, capture.provider, emulator_url=emulator_url, now=now)
     sources = [settings.resolve(source) for source in capture.sources]

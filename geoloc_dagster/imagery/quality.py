@@ -22,7 +22,7 @@ from geoloc_dagster.errors import ImageError
 MAX_PIXELS = 50_000_000
 _FORMATS = ("JPEG", "PNG", "WEBP")
 _HASH_SIDE = 32
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error, MemoryError)
+BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error, MemoryError)
 
 BLACK_BELOW = 16  # grey level that 95 % of a black frame's pixels stay under; UI text over a black canvas is the rest
 UNIFORM_BELOW = 4  # levels of grey between the 5th and the 95th percentile; a notice on a blank canvas covers less
@@ -44,7 +44,7 @@ def open_header(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
         raise ImageError(f"the picture is larger than {max_pixels:,} pixels: {error}") from error
     except UnidentifiedImageError as error:
         raise ImageError("not a JPEG, PNG or WebP picture") from error
-    except _BROKEN as error:
+    except BROKEN as error:
         raise ImageError(f"the picture's header is broken: {error}") from error
     if image.width * image.height > max_pixels:
         raise ImageError(f"the picture has {image.width} x {image.height} pixels, more than {max_pixels:,}")
@@ -65,7 +65,7 @@ def decode_opened(image: Image.Image) -> Image.Image:
     try:
         image.load()
         return ImageOps.exif_transpose(image).convert("RGB")
-    except _BROKEN as error:
+    except BROKEN as error:
         raise ImageError(f"the picture is truncated or broken: {error}") from error
 
 
