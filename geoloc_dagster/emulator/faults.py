@@ -26,6 +26,7 @@ Endpoint = Literal[
     "maps_panorama",
     "maps_tile",
     "photo",
+    "photo_list",
     "robots",
 ]
 FaultName = Literal[

@@ -31,7 +31,11 @@ ENDPOINTS: dict[str, Endpoint] = {
     "/maps/api/streetview/history": "history",
 }
 # Other services of the same city, below these paths: "module:factory"; factory(city, options, desk) gives an ASGI application.
-PARTS: dict[str, str] = {"/api/": "geoloc_dagster.emulator.panoramax:panoramax"}
+PARTS: dict[str, str] = {
+    "/api/": "geoloc_dagster.emulator.panoramax:panoramax",
+    "/photos/": "geoloc_dagster.emulator.photos:photos",
+    "/robots.txt": "geoloc_dagster.emulator.photos:robots",
+}
 _GRACE_S = 1.0
 
 

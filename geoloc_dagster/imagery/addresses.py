@@ -15,31 +15,34 @@ class Addresses:
     """Which hosts may be asked.
 
     Args:
-        named: URLs of the list; their hosts may be anywhere.
+        named: URLs of the list; their hosts, at those ports, may be anywhere.
     """
 
     def __init__(self, named: Iterable[str] = ()) -> None:
-        self._named: set[str] = set()
+        self._named: set[tuple[str, int]] = set()
         self.name(named)
 
     def name(self, urls: Iterable[str]) -> None:
         """Further URLs of the list."""
-        self._named.update(host for url in urls if (host := host_of(url)) is not None)
+        for url in urls:
+            parts = split_url(url)
+            if parts is not None:
+                self._named.add(_host_and_port(parts))
 
     def check(self, url: str) -> None:
         """Raise `RequestFailedError` (`disallowed`) where a URL must not be asked for."""
         parts = split_url(url)
         if parts is None:
             raise RequestFailedError("disallowed", f"a redirect leads to {url[:80]!r}, which is no web address", retryable=False)
-        host = parts.hostname or ""
-        if host in self._named:
+        host, port = _host_and_port(parts)
+        if (host, port) in self._named:
             return
         if host.rstrip(".") in _LOCAL_NAMES or host.endswith(".localhost") or not _is_public(host):
             raise RequestFailedError("disallowed", f"a redirect leads to {host}, inside this network", retryable=False)
 
-    def may_connect(self, host: str, address: str) -> bool:
-        """Whether a host may be reached at an address."""
-        return host.lower() in self._named or _is_public(address)
+    def may_connect(self, host: str, port: int, address: str) -> bool:
+        """Whether a host and port may be reached at an address."""
+        return (host.lower(), port) in self._named or _is_public(address)
 
 
 def split_url(url: str) -> SplitResult | None:
@@ -54,10 +57,8 @@ def split_url(url: str) -> SplitResult | None:
     return parts
 
 
-def host_of(url: str) -> str | None:
-    """The host of an http(s) URL, in lower case; None for anything else."""
-    parts = split_url(url)
-    return None if parts is None else parts.hostname
+def _host_and_port(parts: SplitResult) -> tuple[str, int]:
+    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def _is_public(host: str) -> bool:

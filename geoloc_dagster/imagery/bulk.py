@@ -12,7 +12,7 @@ import json
 import os
 import sys
 from collections import Counter, deque
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Protocol
@@ -24,6 +24,7 @@ from geoloc_dagster.imagery.photo_table import Photo
 
 _LINE_BYTES = 64 << 20
 _GRACE_S = 10.0
+_FEWEST = 16  # photos that are handed out at once
 
 
 @dataclass
@@ -61,7 +62,7 @@ def processes_by_default() -> int:
 
 
 async def fetch_all(
-    job: Job, photos: Iterable[Photo], store: Store, *, processes: int, progress: Callable[[BulkRun], None] | None = None
+    job: Job, photos: Sequence[Photo], store: Store, *, processes: int, progress: Callable[[BulkRun], None] | None = None
 ) -> BulkRun:
     """Fetch photos; those without a word from anybody at the end are still to be fetched.
 
@@ -77,7 +78,8 @@ async def fetch_all(
         WorkerLostError: one ended without a word.
     """
     run = BulkRun()
-    work = _Handout(iter(photos), store, run, progress)
+    share = max(_FEWEST, len(photos) // (4 * processes))
+    work = _Handout(iter(photos), share, store, run, progress)
     crew = [await _Worker.start(job) for _ in range(processes)]
     work.crew = crew
     try:
@@ -140,8 +142,11 @@ class _Worker:
 class _Handout:
     """Hands out photos, and keeps what comes back."""
 
-    def __init__(self, photos: Iterator[Photo], store: Store, run: BulkRun, progress: Callable[[BulkRun], None] | None) -> None:
+    def __init__(
+        self, photos: Iterator[Photo], share: int, store: Store, run: BulkRun, progress: Callable[[BulkRun], None] | None
+    ) -> None:
         self._photos = photos
+        self._share = share
         self._store = store
         self._run = run
         self._progress = progress
@@ -172,6 +177,7 @@ class _Handout:
         return WorkerLostError(f"a process that fetched pictures ended with {await worker.wait()}")
 
     async def _hand_out(self, worker: _Worker, count: int) -> None:
+        count = min(count, self._share)
         photos = [] if self._run.stopped is not None else list(islice(self._photos, count))
         if photos:
             await worker.say({"photos": [photo_to_json(photo) for photo in photos]})

@@ -24,7 +24,7 @@ class BulkChannel:
     Args:
         user_agent: who asks.
         concurrency: connections at once, to all hosts together.
-        may_connect: whether a host (first argument) may be reached at an address (second); asked for names after they are
+        may_connect: whether a host and port may be reached at an address (third argument); asked for names after they are
             resolved, so that no name leads where its address may not.
         proxy: `http://host:port`, through which everything goes.
         credentials: (user, password) for it.
@@ -35,7 +35,7 @@ class BulkChannel:
         user_agent: str,
         *,
         concurrency: int,
-        may_connect: Callable[[str, str], bool],
+        may_connect: Callable[[str, int, str], bool],
         proxy: str | None = None,
         credentials: tuple[str, str] | None = None,
     ) -> None:
@@ -109,13 +109,13 @@ async def _read(response: aiohttp.ClientResponse, cap: int) -> bytes:
 class _GuardedResolver(AbstractResolver):
     """Names become only those addresses at which the host may be reached."""
 
-    def __init__(self, may_connect: Callable[[str, str], bool]) -> None:
+    def __init__(self, may_connect: Callable[[str, int, str], bool]) -> None:
         self._inner = aiohttp.ThreadedResolver()
         self._may_connect = may_connect
 
     async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET) -> list[ResolveResult]:
         found: list[Any] = await self._inner.resolve(host, port, family)
-        allowed = [one for one in found if self._may_connect(host, one["host"])]
+        allowed = [one for one in found if self._may_connect(host, port, one["host"])]
         if not allowed:
             raise OSError(f"{host} is inside this network")
         return allowed

@@ -251,7 +251,8 @@ class ServiceClient:
         asked_s = self.pace.paused_s()
         if asked_s > self.etiquette.longest_pause_s:
             raise self._ended_by(self._left_alone(asked_s))
-        await self.pace.turn()
+        if not await self.pace.turn(self.etiquette.longest_pause_s):
+            raise self._ended_by(self._left_alone(self.pace.paused_s()))
         failpoint("client.turn")
         self._raise_if_ended()
         spent = None if self._purse is None else self._purse.pay(charge)
@@ -366,7 +367,7 @@ class ServiceClient:
         lines = [f"{answer.url}", f"{answer.status}", *(f"{name}: {value}" for name, value in shown.items()), "", ""]
         digest = hashlib.sha256(answer.body).hexdigest()[:12]
         page = answer.body[:_EVIDENCE_BYTES].decode("utf-8", "replace")
-        path = self._evidence / f"{self.name}-{self._today():%Y%m%d}-{digest}.txt"
+        path = self._evidence / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', self.name)}-{self._today():%Y%m%d}-{digest}.txt"
         return write_bytes(path, self.without_secrets("\n".join(lines) + page).encode())
 
     def without_secrets(self, text: str) -> str:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
-from geoloc_dagster.errors import GeolocError, ServiceBlockedError
+from geoloc_dagster.errors import ServiceBlockedError, ServiceKeyError, ServiceUnavailableError
 from geoloc_dagster.imagery.addresses import Addresses
 from geoloc_dagster.imagery.buckets import Buckets
 from geoloc_dagster.imagery.channel import Channel, ChannelError
@@ -130,6 +130,8 @@ class PictureHosts:
         if host in self.stopped:
             raise HostStoppedError(host, self.stopped[host])
         client = await self._client(host)
+        if host in self.stopped:
+            raise HostStoppedError(host, self.stopped[host])
 
         def judge(answer: Answer) -> None:
             if answer.status in REDIRECTS:
@@ -140,12 +142,16 @@ class PictureHosts:
 
         try:
             return await client.get(url, {}, expect="image", charge=self._charge, check=judge)
+        except RequestFailedError as failure:
+            if failure.kind == "disallowed" and not self._robots.is_known(url):
+                raise RequestFailedError("disallowed", f"robots.txt of {host} cannot be had now", retryable=True) from None
+            raise
         except CollectionStopped as stop:
             if stop.reason == "budget":
                 raise
             self.leave_alone(host, stop.detail)
             raise HostStoppedError(host, stop.detail) from None
-        except GeolocError as error:
+        except (ServiceBlockedError, ServiceKeyError, ServiceUnavailableError) as error:
             first = host not in self.stopped
             blocked = isinstance(error, ServiceBlockedError)
             self.leave_alone(host, error.cause, blocked=blocked)
@@ -170,6 +176,10 @@ class PictureHosts:
             )
             assert self._stack is not None, "hosts are asked inside the session"
             await self._stack.enter_async_context(client.session())
+            paused_s = client.pace.paused_s()
+            if paused_s > self.etiquette.longest_pause_s:
+                self.leave_alone(host, f"it asked to be left alone for {paused_s:,.0f} s more")
+                return client
             with contextlib.suppress(OSError, ValueError):
                 client.pace.slow_down(await self._robots.crawl_delay_s(host + "/") or 0.0)
         return client
@@ -179,8 +189,8 @@ class PictureHosts:
         try:
             if host_key(url) not in self._clients:
                 self.addresses.check(url)
-            else:
-                await self._clients[host_key(url)].pace.turn()
+            elif not await self._clients[host_key(url)].pace.turn(self.etiquette.longest_pause_s):
+                raise OSError("the host wants to be left alone")
             received = await self._channel.fetch(url, deadline_s=ROBOTS_DEADLINE_S, max_bytes=MAX_BYTES)
         except (ChannelError, RequestFailedError) as error:
             raise OSError(str(error)) from None

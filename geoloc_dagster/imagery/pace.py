@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import math
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -71,12 +72,15 @@ class Pace:
             self._interval_s, self._tolerance_s = interval_s, 0.0
             self._leased.clear()
 
-    async def turn(self) -> None:
-        """Wait until one request may leave."""
+    async def turn(self, longest_pause_s: float = math.inf) -> bool:
+        """Wait until one request may leave; False where a pause has come up meanwhile that is longer than that."""
         async with self._order:  # first come, first served
             leases = self._ahead_s >= 2 * self._interval_s and self._tolerance_s >= 2 * self._interval_s
             while wait_s := self._wait_leased() if leases else self._claim():
+                if wait_s > longest_pause_s and self.paused_s() > longest_pause_s:
+                    return False
                 await self._sleep(wait_s)
+        return True
 
     def _claim(self) -> float:
         return self._buckets.claim(self._name, self._clock(), self._interval_s, self._tolerance_s)

@@ -121,14 +121,18 @@ class FolderStore:
 
     def __enter__(self) -> FolderStore:
         with translated_errors(self._path):
-            whole = not self._path.exists() or self._path.read_bytes().endswith(b"\n")
-            new = not self._path.exists()
+            content = self._path.read_bytes() if self._path.exists() else b""
+            new = b"\n" not in content  # or killed before its header was whole
+            whole = new or content.endswith(b"\n")
+            if new and content:
+                self._path.unlink()
             self._stream = self._path.open("a", encoding="utf-8", newline="")
             self._writer = csv.writer(self._stream, lineterminator="\n")
             if not whole:
                 self._stream.write("\n")  # a killed run has left half a line
             if new:
                 self._writer.writerow(_COLUMNS)
+                self._stream.flush()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -160,7 +164,8 @@ def read_outcomes(folder: Path) -> dict[str, Outcome]:
     outcomes: dict[str, Outcome] = {}
     with path.open(encoding="utf-8", errors="replace", newline="") as stream:
         reader = csv.reader(stream)
-        if tuple(next(reader, ())) != _COLUMNS:
+        header = ",".join(next(reader, []))
+        if not ",".join(_COLUMNS).startswith(header):  # a killed run may have left half of it
             raise DataRootError(f"{path} is not a report of downloads", "Choose another folder with --output.")
         for cells in reader:
             if len(cells) == len(_COLUMNS) and cells[4] in ("0", "1"):

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
-from scipy.fft import dctn
 
 from geoloc_dagster.errors import ImageError
 
@@ -124,6 +123,8 @@ def phash64_many(thumbnails: U8) -> npt.NDArray[np.uint64]:
     Bit i says whether the i-th of the 64 lowest frequencies of the DCT, the mean left out, lies above their median: the
     usual pHash (Zauner 2010, section 3.2.1) with the mean's bit, which says nothing, spent on one more frequency.
     """
+    from scipy.fft import dctn  # takes half a second to import, which most of those who open pictures do not need
+
     if len(thumbnails) == 0:
         return np.zeros(0, np.uint64)
     spectrum = np.asarray(dctn(thumbnails.astype(np.float32), axes=(1, 2), norm="ortho"))
