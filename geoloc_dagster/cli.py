@@ -165,6 +165,74 @@ def export(
 
 
 @app.command()
+def download(
+    output: Annotated[Path, typer.Option("--output", help="The folder; one with a download in it goes on.")],
+    url_csv: Annotated[Path, typer.Option("--url-csv", help="CSV or Parquet with URLs, and ids where they have any.")],
+    shuffle: Annotated[bool, typer.Option("--shuffle", help="In a mixed order, the same every time.")] = False,
+    size: Annotated[int | None, typer.Option("--size", min=16, help="Make the shorter side so many pixels.")] = None,
+    size_suffix: Annotated[
+        str, typer.Option("--size-suffix", help="Put before the suffix of every URL, as photo hosts name sizes: z.")
+    ] = "",
+    min_side: Annotated[int, typer.Option("--min-side", min=0, help="Refuse pictures with a shorter side below this.")] = 0,
+    quality: Annotated[int, typer.Option("--quality", min=1, max=100, help="Of pictures that are made smaller.")] = 95,
+    nrows: Annotated[int | None, typer.Option("--nrows", min=1, help="Only so many photos.")] = None,
+    only: Annotated[
+        list[Path] | None, typer.Option("--filter", help="A CSV of which to write the rows whose photo came; can be repeated.")
+    ] = None,
+    rate: Annotated[
+        float, typer.Option("--rate", min=0.01, max=50_000, help="Requests a second to one host; much only to your own.")
+    ] = 10.0,
+    concurrency: Annotated[int, typer.Option("--concurrency", min=1, max=64, help="Requests to one host at once.")] = 8,
+    processes: Annotated[int | None, typer.Option("--processes", min=1, max=64, help="That fetch. Default: the cores.")] = None,
+    proxy: Annotated[str | None, typer.Option("--proxy", help="http|https|socks5|socks5h://host:port.")] = None,
+) -> None:
+    """Download the photos of a list into a folder, politely and as fast as that allows; goes on where it stopped."""
+    import asyncio
+    import datetime as dt
+
+    from geoloc_dagster.imagery.bulk import processes_by_default
+    from geoloc_dagster.imagery.egress import Egress
+    from geoloc_dagster.imagery.photo_folder import FAILURES, folder_job
+    from geoloc_dagster.imagery.photo_folder import download as run_download
+
+    egress = Egress.parse(proxy)
+    smaller: dict[str, Any] = {} if size is None else {"resize": "shorter", "size_px": size}
+    job = folder_job(
+        output,
+        now=dt.datetime.now(dt.UTC),
+        rate=rate,
+        concurrency=concurrency,
+        size_suffix=size_suffix,
+        min_side_px=min_side,
+        quality=quality,
+        proxy=egress.address,
+        credentials=egress.credentials,
+        **smaller,
+    )
+    result = asyncio.run(
+        run_download(
+            job,
+            url_csv,
+            processes=processes or processes_by_default(),
+            shuffle_seed=10 if shuffle else None,
+            most=nrows,
+            filter_files=only or (),
+        )
+    )
+    typer.echo(f"{result.came:,} photos are in {output}; {result.asked:,} were asked for now")
+    for kind, count in sorted(result.failures.items()):
+        typer.echo(f"{kind}: {count:,}")
+    if result.bad_rows:
+        typer.echo(f"rows that could not be read: {result.bad_rows:,} (bad_rows.csv)")
+    for host, reason in result.left_alone.items():
+        typer.echo(f"{host} is left alone: {reason}", err=True)
+    if result.failures:
+        typer.echo(f"which, and why: {output / FAILURES}")
+    if result.stopped:
+        typer.echo(f"stopped: {result.stopped}", err=True)
+
+
+@app.command()
 def forget(
     pano: Annotated[str | None, typer.Option(help="A panorama's id.")] = None,
     creator: Annotated[str | None, typer.Option(help="Who took the pictures.")] = None,
@@ -258,7 +326,9 @@ def train(
 @app.command()
 def backfill(
     series: Annotated[str, typer.Option("--series", help="The series of batches, e.g. 100m.")],
-    select: Annotated[str, typer.Option("--select", help="Batch-partitioned assets, comma separated.")] = "panoramas,crops",
+    select: Annotated[
+        str | None, typer.Option("--select", help="Batch-partitioned assets, comma separated. Default: the pictures and crops.")
+    ] = None,
     config: Config = None,
     data_root: DataRoot = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the batches.")] = False,
@@ -279,7 +349,8 @@ def backfill(
     from geoloc_dagster.console import ProgressView
     from geoloc_dagster.defs.headless import run_backfill
 
-    names = [name.strip() for name in select.split(",") if name.strip()]
+    pictures = "photos" if settings.capture.provider == "photo_list" else "panoramas"
+    names = [name.strip() for name in (select or f"{pictures},crops").split(",") if name.strip()]
     with ProgressView(Console(stderr=True)) as view:
         failures = run_backfill(settings, names=names, keys=keys, report=view.report)
     typer.echo(f"{len(keys)} batches, {len(failures)} failed steps")

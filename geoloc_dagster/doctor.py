@@ -117,6 +117,8 @@ def check_sources(settings: Settings) -> Check:
     named += [("coverage.negatives", path) for path in settings.coverage.negatives]
     named += [("buffers.files", path) for path in settings.buffers.files]
     named += [("capture.sources", path) for path in settings.capture.sources]
+    named += [("capture.photos.files", path) for path in settings.capture.photos.files]
+    named += [("capture.photos.urls", path) for path in settings.capture.photos.urls]
     if settings.capture.blur.boxes is not None:
         named.append(("capture.blur.boxes", settings.capture.blur.boxes))
     missing = [f"{key}: {settings.resolve(path)}" for key, path in named if not settings.resolve(path).exists()]
@@ -125,6 +127,12 @@ def check_sources(settings: Settings) -> Check:
         return Check("FAIL", "sources", f"missing {'; '.join(missing)}", remedy)
     if settings.capture.provider == "folder" and not settings.capture.sources:
         return Check("FAIL", "sources", "capture.sources names no pictures", "List folders or tar files there; see the README.")
+    if settings.capture.provider == "photo_list":
+        if not settings.capture.photos.files:
+            return Check(
+                "FAIL", "sources", "capture.photos.files names no list", "List CSV or Parquet files there; see the README."
+            )
+        return Check("ok", "sources", f"{len(named)} files and folders")
     if settings.coverage.provider == "csv" and not settings.coverage.files and not settings.buffers.files:
         remedy = "List a buffer CSV in one of them; see the README."
         return Check("FAIL", "sources", "neither coverage.files nor buffers.files names locations", remedy)

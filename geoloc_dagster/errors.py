@@ -169,6 +169,7 @@ class PageChangedError(GeolocError):
     """A page of an imagery service no longer has what the client knows it by."""
 
     code = "GEO-311"
+    failure_class = "quality"
     default_remedy = "Look at the kept page; until the client knows it again, collect from another provider."
 
 
@@ -176,9 +177,25 @@ class BrowserMissingError(GeolocError):
     """The browser or its driver is missing or does not start."""
 
     code = "GEO-312"
+    failure_class = "configuration"
     default_remedy = (
         "Debian: apt-get install chromium chromium-driver; elsewhere name them in `browser.binary` and `browser.driver`."
     )
+
+
+class PhotoListError(GeolocError):
+    """A list of photos is missing, or is no CSV or Parquet with the columns that it needs."""
+
+    code = "GEO-313"
+    failure_class = "configuration"
+    default_remedy = "It needs `url`, `lat` and `lng` under any of their usual names; name others in `capture.photos.columns`."
+
+
+class WorkerLostError(GeolocError):
+    """A process that fetched pictures ended without a word, killed or out of memory."""
+
+    code = "GEO-314"
+    default_remedy = "What it had handed over is kept; run the same command again, with a smaller `capture.photos.processes`."
 
 
 class ServiceQuotaError(GeolocError):

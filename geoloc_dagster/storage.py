@@ -245,6 +245,35 @@ def _add_missing_columns(path: Path, existing: lance.LanceDataset, schema: pa.Sc
             raise
 
 
+def write_uncommitted(path: Path, rows: pa.Table) -> list[str]:
+    """Write rows as data files of a table that exists, and commit nothing; what `commit_files` takes, as text.
+
+    Files that are never committed hold up nothing, and go with the next purge of old versions.
+    """
+    from lance.fragment import write_fragments
+
+    with translated_errors(path):
+        fragments: Any = write_fragments(rows, str(path), schema=rows.schema)
+        return [json.dumps(fragment.to_json()) for fragment in fragments]
+
+
+def commit_files(path: Path, fragments: list[str]) -> int:
+    """Append what `write_uncommitted` wrote, in one commit; return the new version of the table."""
+    import lance
+    from lance.fragment import FragmentMetadata
+
+    with translated_errors(path):
+        existing = open_table(path)
+        assert existing is not None, "the table exists before its files are written"
+        failpoint("table.before_commit")
+        parts = [FragmentMetadata.from_json(fragment) for fragment in fragments]
+        dataset = lance.LanceDataset.commit(str(path), lance.LanceOperation.Append(parts), read_version=existing.version)
+        failpoint("table.committed")
+        _seal(path, dataset)
+        failpoint("table.sealed")
+        return int(dataset.version)
+
+
 def replace_batch(path: Path, rows: pa.Table, batch: str, key: str = "capture_id") -> int:
     """Make `rows` the only rows of `batch`, in one commit; return the new version of the table."""
     existing = open_table(path)

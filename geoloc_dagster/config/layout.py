@@ -43,8 +43,18 @@ class Layout:
         return self.root / "buffers" / "locations.parquet"
 
     @property
+    def photos(self) -> Path:
+        """Parquet of the registered photos of the region's lists: URL, licence and what else the lists say."""
+        return self.root / "buffers" / "photos.parquet"
+
+    @property
+    def photo_problems(self) -> Path:
+        """CSV of the rows of the lists that could not be used."""
+        return self.root / "buffers" / "photo_problems.csv"
+
+    @property
     def panoramas(self) -> Path:
-        """Lance table of captures."""
+        """Lance table of captures, whatever provider they are of."""
         return self.root / "tables" / "panoramas.lance"
 
     @property

@@ -89,17 +89,56 @@ class BlurSettings(Section):
     )
 
 
+class PhotoSettings(Section):
+    """`photo_list`: which lists, and how their pictures are kept."""
+
+    files: list[Path] = Field(
+        default_factory=list, description="CSV or Parquet with a URL, a position and whatever else, relative to this file."
+    )
+    urls: list[Path] = Field(default_factory=list, description="Lists of `id,url` for `files` without URLs, such as MP-16's.")
+    columns: dict[
+        Literal["url", "id", "lat", "lng", "date", "author", "licence", "attribution", "heading"],
+        Annotated[str, Field(min_length=1)],
+    ] = Field(default_factory=dict, description="Names of columns where they are not the usual ones, e.g. {url: link}.")
+    url_template: str | None = Field(
+        default=None, description="Makes a URL from an id: {id}, and of ids as Im2GPS has them {photo}, {secret} and {server}."
+    )
+    size_suffix: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9]{0,8}$",
+        description="Put before the suffix of every URL, as photo hosts name sizes: `z`.",
+    )
+    min_side_px: int = Field(default=0, ge=0, description="A picture whose shorter side is below this is refused.")
+    resize: Literal["shorter", "longer"] | None = Field(default=None, description="Make this side `size_px`; never larger.")
+    size_px: int = Field(default=320, gt=0, le=16_384, description="Of that side.")
+    encoding: Literal["jpeg", "webp", "png"] | None = Field(
+        default=None, description="Encode every picture again; without it only resized ones are, as JPEG."
+    )
+    quality: int = Field(default=95, ge=1, le=100, description="Of what is encoded again.")
+    processes: int | None = Field(default=None, gt=0, le=64, description="That fetch; the cores, four at most, without it.")
+    connections: int = Field(default=64, gt=0, le=1_024, description="Of each process, to all hosts together.")
+
+
 class CaptureSettings(Section):
     """Where the pictures come from."""
 
-    provider: Literal["folder", "emulator", "google", "google_maps", "mapillary", "panoramax"] = Field(
-        default="folder", description="`folder` reads an existing collection in the Stockholm naming; the others ask a service."
+    provider: Literal["folder", "emulator", "google", "google_maps", "mapillary", "panoramax", "photo_list"] = Field(
+        default="folder",
+        description="`folder` reads an existing collection in the Stockholm naming, `photo_list` URLs of a list; the others ask "
+        "a service.",
     )
+    photos: PhotoSettings = PhotoSettings()
     sources: list[Path] = Field(
         default_factory=list, description="`folder`: folders or tar files; its name is the `source` of its rows."
     )
-    licence: str = Field(default="NOASSERTION", min_length=1, description="`folder`: SPDX id, `proprietary` or `NOASSERTION`.")
-    attribution: str = Field(default="unknown", min_length=1, description="`folder`: whom to name beside every picture.")
+    licence: str = Field(
+        default="NOASSERTION",
+        min_length=1,
+        description="`folder` and `photo_list` (rows without one): SPDX id, `proprietary` or `NOASSERTION`.",
+    )
+    attribution: str = Field(
+        default="unknown", min_length=1, description="`folder`, and rows of `photo_list` without one: whom to name."
+    )
     permission: str | None = Field(
         default=None, description="Reference of the right to store and train, where the provider's terms forbid it."
     )
@@ -137,8 +176,10 @@ class ServiceSettings(Section):
     requests_per_second: float | None = Field(
         default=None,
         gt=0,
-        le=500,
-        description="Of all processes of this host; by default 20, mapillary 10, panoramax 5, google_maps 0.5, emulator 500.",
+        le=50_000,
+        description="Of all processes of this host; by default 20, mapillary 10, panoramax 5, google_maps 0.5, emulator 500, and "
+        "10 to each host of a `photo_list`. More than 500 only there, and only where you own the hosts: nobody else's server is "
+        "to be asked like that.",
     )
     concurrency: int = Field(default=8, gt=0, le=64, description="Requests in flight at once.")
     deadline_s: float = Field(default=15, gt=0, le=300, description="From the first byte sent to the last received.")
@@ -254,6 +295,13 @@ class Settings(Section):
         default=["retrieval"], min_length=1, description="Names in `recipes/` beside this file, or packaged ones."
     )
     folder: Path = Field(default=Path(), exclude=True, description="Where the YAML lies; set by the loader.")
+
+    @model_validator(mode="after")
+    def _rate_is_for_the_provider(self) -> Self:
+        rate = self.service.requests_per_second
+        if rate is not None and rate > 500 and self.capture.provider != "photo_list":
+            raise ValueError("service.requests_per_second: more than 500 is for a `photo_list` of hosts of your own")
+        return self
 
     def config_hash(self) -> str:
         """A short fingerprint of everything that changes results (not of where the data lie)."""

@@ -33,7 +33,8 @@ class Registration:
     Attributes:
         locations: one row per location with series, rank and batch.
         close_pairs: per series, pairs nearer to each other than its spacing.
-        outside: locations outside the polygon.
+        outside: locations outside the polygon; of photo lists, photos that were left out for it.
+        bad_rows: rows of photo lists that could not be used.
     """
 
     boundary: Boundary
@@ -42,6 +43,7 @@ class Registration:
     imported: bool
     close_pairs: Mapping[str, int]
     outside: int
+    bad_rows: int = 0
 
     @property
     def batch_keys(self) -> list[str]:
@@ -55,15 +57,20 @@ class Registration:
 
 
 def register_locations(settings: Settings, layout: Layout) -> Registration:
-    """Register the locations of the region's buffers and write the CSVs and the GeoParquet.
+    """Register the locations of the region's buffers, or its photos, and write the CSVs and the GeoParquet.
 
     Existing CSVs are kept as they are, ids included; without any, buffers are built from the coverage table. What is
     registered already never changes: neither a location's series and rank nor its batch.
 
     Raises:
         BufferCsvError: an existing CSV cannot be used; nothing is written then.
+        PhotoListError: likewise a list of photos.
         CoverageIncompleteError: grid points are still to be looked up at a live service.
     """
+    if settings.capture.provider == "photo_list":
+        from geoloc_dagster.dataset.photo_registration import register_photos
+
+        return register_photos(settings, layout)
     boundary = read_boundary(layout.boundary)
     registered = pd.DataFrame(read_geoparquet(layout.locations).drop(columns="geometry")) if layout.locations.is_file() else None
     files = [settings.resolve(path) for path in settings.buffers.files]

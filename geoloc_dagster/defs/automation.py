@@ -133,7 +133,7 @@ def build_collection_schedule(region: Region) -> dg.ScheduleDefinition:
     """Every night, collect the next batches within the budgets: first what was never visited to the end, then revisits."""
     job = dg.define_asset_job(
         f"{region.name}_collection",
-        selection=dg.AssetSelection.assets(region.key("panoramas")),
+        selection=dg.AssetSelection.assets(region.key(region.pictures)),
         partitions_def=region.batches,
         description="Collect one batch of locations.",
     )

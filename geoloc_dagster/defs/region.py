@@ -54,6 +54,11 @@ class Region:
         """The Dagster pool of everything that asks one service, of whatever region; None where none is asked."""
         return None if provider in ("csv", "folder") else f"geoloc_{provider}"
 
+    @property
+    def pictures(self) -> str:
+        """The asset that collects: `photos` of a list, `panoramas` of everything else."""
+        return "photos" if self.settings.capture.provider == "photo_list" else "panoramas"
+
     def key(self, name: str) -> dg.AssetKey:
         """The asset key under the region's prefix."""
         return dg.AssetKey([self.name, name])
@@ -67,13 +72,19 @@ class Region:
         return dg.AssetDep(self.key(name))
 
     def asset(
-        self, group: str, *, deps: Sequence[str | dg.AssetDep] = (), checks: Sequence[dg.AssetCheckSpec] = (), **options: Any
+        self,
+        group: str,
+        *,
+        name: str | None = None,
+        deps: Sequence[str | dg.AssetDep] = (),
+        checks: Sequence[dg.AssetCheckSpec] = (),
+        **options: Any,
     ) -> Callable[[AssetFunction], dg.AssetsDefinition]:
         """`dg.asset` under the region's prefix whose user errors fail the step once, with cause and remedy."""
 
         def decorate(function: AssetFunction) -> dg.AssetsDefinition:
             return dg.asset(
-                key=self.key(function.__name__),
+                key=self.key(name or function.__name__),
                 group_name=group,
                 deps=[self.key(dep) if isinstance(dep, str) else dep for dep in deps],
                 check_specs=list(checks),

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from geoloc_dagster.emulator.answers import Answer
 from geoloc_dagster.emulator.connections import Connections
 from geoloc_dagster.emulator.control import Controls
-from geoloc_dagster.emulator.faults import Endpoint
+from geoloc_dagster.emulator.faults import Endpoint, FaultRule
 from geoloc_dagster.emulator.hits import Hit
 from geoloc_dagster.emulator.mishaps import Wire, instead, spoil
 
@@ -43,7 +43,13 @@ class Desk:
         return Wire(receive, send, lambda: self._connections.close(peer), lambda: self._connections.reset(peer))
 
     async def serve(
-        self, wire: Wire, endpoint: Endpoint, what: str, answer: Callable[[], Awaitable[Answer]], size_px: tuple[int, int]
+        self,
+        wire: Wire,
+        endpoint: Endpoint,
+        what: str,
+        answer: Callable[[], Awaitable[Answer]],
+        size_px: tuple[int, int],
+        always: FaultRule | None = None,
     ) -> None:
         """Answer one request and write it down.
 
@@ -53,9 +59,10 @@ class Desk:
             what: it was asked for, in words that stay the same from night to night.
             answer: makes the good answer; not called where a fault comes instead of it.
             size_px: of the picture that was asked for, if it was one.
+            always: what befalls it where the script of faults says nothing.
         """
         arrived_s = time.monotonic()
-        rule = self.controls.schedule.next(endpoint, what)
+        rule = self.controls.schedule.next(endpoint, what) or always
         given = None if rule is None else instead(rule, endpoint)
         if given is None:
             given = await answer()

@@ -30,6 +30,7 @@ Endpoint = Literal[
     "maps_click",
     "maps_consent",
     "photo",
+    "photo_list",
     "robots",
 ]
 FaultName = Literal[

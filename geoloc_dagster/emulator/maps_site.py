@@ -40,11 +40,10 @@ _KEPT_TILES = 256
 _COOKIE = "CONSENT"
 _LANGUAGES = ("sv", "fr", "ja")
 _NAMES = ("Storgatan", "Kyrkogatan", "Hamngatan", "Skolgatan", "Ågatan", "Lindvägen", "Björkgatan", "Kungsgatan")
-ROBOTS = "User-agent: *\nDisallow: /maps/private/\nDisallow: /sorry/\n"
 
 
 def maps_site(city: City, options: EmulatorOptions, desk: Desk) -> ASGIApp:
-    """The application of `/maps/`, `/consent`, `/sorry` and `/robots.txt`."""
+    """The application of `/maps/`, `/consent` and `/sorry`."""
     return _Site(city, options, desk)
 
 
@@ -75,8 +74,6 @@ class _Site:
                 await self._serve(wire, "maps_consent", "page", _consent(query.get("continue", "/maps/")))
             case "/consent/save":
                 await wire.deliver(_consented(await _posted(wire)), None)
-            case "/robots.txt":
-                await self._serve(wire, "robots", "robots.txt", text_answer(200, ROBOTS, "OK"))
             case "/sorry/index":
                 await wire.deliver(Answer("OK", 429, "text/html; charset=utf-8", _page("sorry.html")), None)
             case "api":

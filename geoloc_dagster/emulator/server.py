@@ -38,7 +38,8 @@ PARTS: dict[str, str] = {
     "/maps/": _MAPS,
     "/consent": _MAPS,
     "/sorry": _MAPS,
-    "/robots.txt": _MAPS,
+    "/robots.txt": "geoloc_dagster.emulator.robots:robots",
+    "/photos/": "geoloc_dagster.emulator.photos:photos",
     "/mapillary/": "geoloc_dagster.emulator.mapillary:mapillary",
 }
 _GRACE_S = 1.0

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
+from geoloc_dagster.config import Settings
 from geoloc_dagster.errors import ConfigError, IntegrityError
 from geoloc_dagster.imagery.blur import Box, CaptureFacts, Unit
 from geoloc_dagster.storage import read_parquet
@@ -85,6 +86,17 @@ class BoxesFile:
             self._by_capture[row.capture_id].append(box)
         elif row.pano_id is not None and row.heading_deg is not None:
             self._by_heading[_key(row.pano_id, row.heading_deg)].append(box)
+
+
+def boxes_to_blur(settings: Settings) -> tuple[Path, Unit] | None:
+    """What `capture.blur` names: a file and its unit; None where it is off."""
+    blur = settings.capture.blur
+    return None if blur.boxes is None else (settings.resolve(blur.boxes), blur.unit)
+
+
+def build_redactor(named: tuple[Path, Unit] | None) -> BoxesFile | None:
+    """The redactor of `boxes_to_blur`; raises ConfigError as it does."""
+    return None if named is None else BoxesFile(*named)
 
 
 def _key(pano_id: str, heading_deg: float) -> _Key:

@@ -28,10 +28,23 @@ INSERT INTO buckets (name, full_at, paused_until) VALUES (:name, :now + :interva
 ON CONFLICT (name) DO UPDATE SET full_at = max({_FULL_AT}, :now) + :interval
 WHERE paused_until <= :now AND {_FULL_AT} - :tolerance <= :now
 """
+_LEASE = """
+INSERT INTO buckets (name, full_at, paused_until) VALUES (:name, :first + :count * :interval, 0)
+ON CONFLICT (name) DO UPDATE SET full_at = :first + :count * :interval
+"""
 _PAUSE = """
 INSERT INTO buckets (name, full_at, paused_until) VALUES (:name, 0, :until)
 ON CONFLICT (name) DO UPDATE SET paused_until = max(paused_until, :until)
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Requests set aside: the i-th belongs to `first_s + i * interval`, and may leave from `tolerance_s` before that."""
+
+    first_s: float
+    count: int
+    paused_until_s: float
 
 
 class Buckets(Protocol):
@@ -39,6 +52,18 @@ class Buckets(Protocol):
 
     def claim(self, name: str, now_s: float, interval_s: float, tolerance_s: float) -> float:
         """Let one request leave now, and return 0; or return how long to wait before asking again."""
+        ...
+
+    def lease(self, name: str, now_s: float, interval_s: float, count: int, ahead_s: float) -> Lease:
+        """Set requests that leave at known times aside for one asker, however many others ask meanwhile.
+
+        Args:
+            name: of the bucket.
+            now_s: the time.
+            interval_s: between two of them.
+            count: wanted at most.
+            ahead_s: none of them, but the first, is set aside for later than this from now.
+        """
         ...
 
     def pause(self, name: str, until_s: float) -> None:
@@ -70,6 +95,14 @@ class MemoryBuckets:
             return wait_s
         bucket.full_at = max(bucket.full_at, now_s) + interval_s
         return 0.0
+
+    def lease(self, name: str, now_s: float, interval_s: float, count: int, ahead_s: float) -> Lease:
+        """As the protocol."""
+        bucket = self._buckets.setdefault(name, _Bucket(full_at=now_s))
+        first_s = _first(bucket.full_at, now_s, interval_s, ahead_s)
+        count = _how_many(first_s - now_s, interval_s, count, ahead_s)
+        bucket.full_at = first_s + count * interval_s
+        return Lease(first_s, count, bucket.paused_until)
 
     def pause(self, name: str, until_s: float) -> None:
         """As the protocol."""
@@ -104,6 +137,17 @@ class HostBuckets:
             row = connection.execute("SELECT full_at, paused_until FROM buckets WHERE name = ?", (name,)).fetchone()
         return max(float(row[1]) - now_s, float(row[0]) - tolerance_s - now_s, 1e-4)
 
+    def lease(self, name: str, now_s: float, interval_s: float, count: int, ahead_s: float) -> Lease:
+        """As the protocol."""
+        with self._database.transaction() as connection:
+            row = connection.execute("SELECT full_at, paused_until FROM buckets WHERE name = ?", (name,)).fetchone()
+            full_at, paused_until = (0.0, 0.0) if row is None else (float(row[0]), float(row[1]))
+            first_s = _first(full_at, now_s, interval_s, ahead_s)
+            count = _how_many(first_s - now_s, interval_s, count, ahead_s)
+            connection.execute(_LEASE, {"name": name, "first": first_s, "count": count, "interval": interval_s})
+        failpoint("bucket.claimed")
+        return Lease(first_s, count, paused_until)
+
     def pause(self, name: str, until_s: float) -> None:
         """As the protocol."""
         with self._database.open() as connection:
@@ -114,6 +158,18 @@ class HostBuckets:
         with self._database.open() as connection:
             row = connection.execute("SELECT paused_until FROM buckets WHERE name = ?", (name,)).fetchone()
         return 0.0 if row is None else float(row[0])
+
+
+_MOST_ASKERS = 64
+
+
+def _first(full_at: float, now_s: float, interval_s: float, ahead_s: float) -> float:
+    """When the next request of a bucket is due; one further ahead than any queue of askers was left by a clock set back since."""
+    return now_s if full_at > now_s + _MOST_ASKERS * (ahead_s + interval_s) else max(full_at, now_s)
+
+
+def _how_many(wait_s: float, interval_s: float, count: int, ahead_s: float) -> int:
+    return max(1, min(count, int((ahead_s - wait_s) / interval_s)))
 
 
 def host_buckets_path() -> Path:

@@ -28,9 +28,11 @@ import httpx2
 from geoloc_dagster.errors import GeolocError, ServiceBlockedError, ServiceKeyError, ServiceUnavailableError
 from geoloc_dagster.failpoints import failpoint
 from geoloc_dagster.imagery.buckets import Buckets, MemoryBuckets
+from geoloc_dagster.imagery.channel import Channel, ChannelError, HttpxChannel
 from geoloc_dagster.imagery.ledger import Ledger
 from geoloc_dagster.imagery.pace import Breaker, Clock, Pace, Sleep, retry_after_s
 from geoloc_dagster.imagery.provider import CollectionStopped, FailureKind, RequestFailedError
+from geoloc_dagster.imagery.purse import Budget, Purse
 from geoloc_dagster.imagery.signature import sign
 from geoloc_dagster.storage import write_bytes
 
@@ -40,6 +42,8 @@ _QUOTA_PAUSE_S = 5.0
 _EVIDENCE_BYTES = 64 << 10
 _HTML = (b"<!doctype html", b"<html", b"<head", b"<script")
 _WORDS = (b"captcha", b"unusual traffic")
+REDIRECTS = (301, 302, 303, 307, 308)
+_ABOUT_THE_CLIENT = (408, 425, 429)
 Expected = Literal["json", "image", "data"]
 T = TypeVar("T")
 
@@ -62,6 +66,7 @@ class Etiquette:
             the service counts as down.
         probe_after_s: of quiet before that one request.
         longest_pause_s: a service that asks for a longer pause is left alone until another run.
+        lease_s: requests of so many seconds are set aside at once, as `Pace` says.
     """
 
     requests_per_second: float = 20
@@ -73,32 +78,17 @@ class Etiquette:
     breaker_failures: int = 10
     probe_after_s: float = 5
     longest_pause_s: float = 120
+    lease_s: float = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back. `url` is without key and signature."""
+    """What came back. `url` is without key and signature; `location` is where a redirect leads, of hosts that may redirect."""
 
     status: int
     body: bytes
     url: str
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """What may be asked of a service in one day (UTC), all processes of a region together.
-
-    Attributes:
-        what: the ledger's word: a charge that requests name, `request`, `byte` or `microdollar`.
-        limit: of the day.
-        per_charge: what one request of that charge costs of it; `request` counts every one, `byte` what comes back.
-        said: it for people, e.g. `25,000 requests for a picture a day`.
-    """
-
-    what: str
-    limit: int
-    per_charge: Mapping[str, int]
-    said: str
+    location: str | None = None
 
 
 class OverQuotaError(Exception):
@@ -121,6 +111,10 @@ class ServiceClient:
         allowed: asked before each request, with its URL: whether the host's robots.txt lets us; APIs with a key need none.
         today: the day of the budgets, UTC.
         evidence: folder for answers that end a run.
+        purse: pays for requests in place of `ledger` and `budgets`, where several clients share it.
+        keyless: whether this is a host that shows pictures to everybody: a status of 300 to 499 speaks of the one picture that
+            was asked for, and not of the client; a redirect is an answer, and whoever asked decides whether to follow it.
+        channel: carries requests and answers; httpx2, through `proxy`, where None.
         proxy: through which everything goes.
         transport: replaces the network in tests.
         sleep: waits; replaced in tests, as is `clock`.
@@ -140,6 +134,9 @@ class ServiceClient:
         allowed: Callable[[str], Awaitable[bool]] | None = None,
         today: Callable[[], dt.date] = lambda: dt.datetime.now(dt.UTC).date(),
         evidence: Path | None = None,
+        purse: Purse | None = None,
+        keyless: bool = False,
+        channel: Channel | None = None,
         proxy: httpx2.Proxy | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
         sleep: Sleep = asyncio.sleep,
@@ -152,24 +149,25 @@ class ServiceClient:
         self._key: str | None = None
         self._key_parameter = "key"
         self._secret: str | None = None
-        self._ledger = ledger
-        self._budgets = tuple(budgets)
+        own = None if ledger is None else Purse(ledger, name, budgets, today)
+        self._purse = purse or own
+        self._keyless = keyless
+        self.was_asked_for_proof = False
         self._allowed = allowed
         self._today = today
         self._evidence = evidence
-        self._proxy = proxy
-        self._transport = transport
+        self._channel = channel or HttpxChannel(user_agent(), proxy, transport)
         self._sleep = sleep
         self._clock = clock or (time.monotonic if buckets is None else time.time)
         self._rng = rng or random.Random()
-        self._http: httpx2.AsyncClient | None = None
-        self._pace = Pace(
+        self.pace = Pace(
             f"{name} {self._base_url}",
             etiquette.requests_per_second,
             etiquette.burst,
             buckets=buckets or MemoryBuckets(),
             clock=self._clock,
             sleep=sleep,
+            ahead_s=etiquette.lease_s,
         )
 
     @property
@@ -185,22 +183,13 @@ class ServiceClient:
     async def session(self) -> AsyncGenerator[None]:
         """Open connections, for one event loop; it can be opened again afterwards."""
         limits = self.etiquette
-        self._pace.open()
+        self.pace.open()
         self._breaker = Breaker(limits.breaker_failures)
         self._slots = asyncio.Semaphore(limits.concurrency)
         self._end: GeolocError | CollectionStopped | None = None
         self._quota_said_at: float | None = None
-        async with httpx2.AsyncClient(
-            headers={"user-agent": user_agent()},
-            timeout=httpx2.Timeout(limits.deadline_s),
-            limits=httpx2.Limits(max_connections=limits.concurrency),
-            follow_redirects=False,
-            trust_env=False,
-            proxy=self._proxy,
-            transport=self._transport,
-        ) as self._http:
+        async with self._channel.session(limits.concurrency):
             yield
-        self._http = None
 
     async def get(
         self,
@@ -283,13 +272,15 @@ class ServiceClient:
     async def _turn(self, charge: str | None) -> None:
         """Wait for this request's turn, and pay for it."""
         self._raise_if_ended()
-        asked_s = self._pace.paused_s()
+        asked_s = self.pace.paused_s()
         if asked_s > self.etiquette.longest_pause_s:
             raise self._ended_by(self._left_alone(asked_s))
-        await self._pace.turn()
+        if not await self.pace.turn(self.etiquette.longest_pause_s):
+            raise self._ended_by(self._left_alone(self.pace.paused_s()))
         failpoint("client.turn")
         self._raise_if_ended()
-        self._take(self._budgets, charge)
+        if self._purse is not None:
+            self._pay_or_end(self._purse.pay(charge))
 
     def pay(self, charge: str) -> None:
         """Take a charge from the day's budgets for what needs no request of its own, such as another look at a loaded page.
@@ -299,7 +290,8 @@ class ServiceClient:
             GeolocError: the run has ended.
         """
         self._raise_if_ended()
-        self._take([budget for budget in self._budgets if budget.what != "request"], charge)
+        if self._purse is not None:
+            self._pay_or_end(self._purse.pay_without_request(charge))
 
     def stop(self, end: GeolocError) -> None:
         """Let no later request leave, for a reason that was seen elsewhere than in an answer."""
@@ -307,55 +299,28 @@ class ServiceClient:
 
     def count_bytes(self, count: int) -> None:
         """Count what came by another way than `get`."""
-        if self._ledger is not None and count:
-            self._ledger.add(self.name, self._today(), "byte", count)
+        if self._purse is not None and count:
+            self._purse.received(count)
 
-    def _take(self, budgets: Sequence[Budget], charge: str | None) -> None:
-        if self._ledger is None:
-            return
-        takings = [(budget.what, _cost(budget, charge), budget.limit) for budget in budgets]
-        spent = self._ledger.take_all(self.name, self._today(), takings) or self._bytes_spent()
+    def _pay_or_end(self, spent: str | None) -> None:
         if spent is not None:
-            said = next(budget.said for budget in self._budgets if budget.what == spent)
-            raise self._ended_by(CollectionStopped("budget", f"{said} are spent"))
-
-    def _bytes_spent(self) -> str | None:
-        """`byte` where their budget is spent; they are counted when they have come."""
-        limit = next((budget.limit for budget in self._budgets if budget.what == "byte"), None)
-        if limit is None or self._ledger is None:
-            return None
-        return "byte" if self._ledger.used(self.name, self._today(), "byte") >= limit else None
+            raise self._ended_by(CollectionStopped("budget", f"{spent} are spent"))
 
     async def _send(self, path: str, params: Mapping[str, str], expect: Expected, refused: Check | None) -> Answer:
-        assert self._http is not None, "the client is used inside its session"
         elsewhere = path.startswith(("http://", "https://"))
         target, shown = (path, path.split("?")[0]) if elsewhere else self._address(path, params)
         path = shown if elsewhere else path
         try:
-            async with (
-                asyncio.timeout(self.etiquette.deadline_s),
-                self._http.stream("GET", target) as response,
-            ):
-                failpoint("client.connected")
-                body = await self._read(response)
-                failpoint("client.received")
-        except (TimeoutError, httpx2.TimeoutException):
-            raise _failed("timeout", f"no complete answer within {self.etiquette.deadline_s:g} s", path) from None
-        except httpx2.RemoteProtocolError as error:
-            kind: FailureKind = "truncated" if "complete" in str(error) else "network"
-            raise _failed(kind, str(error), path) from None
-        except httpx2.DecodingError as error:
-            raise _failed("truncated", f"packed, and broken: {error}", path) from None
-        except httpx2.TransportError as error:
-            raise _failed("network", str(error) or type(error).__name__, path) from None
-        if self._ledger is not None:
-            self._ledger.add(self.name, self._today(), "byte", len(body))
-        self._http.cookies.clear()  # nobody is recognised by what an earlier answer left behind
-        answer = Answer(response.status_code, body, shown)
-        if elsewhere and answer.status in (401, 403, 404, 410):  # no key was sent, so none was refused
+            received = await self._channel.fetch(target, deadline_s=self.etiquette.deadline_s, max_bytes=self.etiquette.max_bytes)
+        except ChannelError as error:
+            raise _failed(error.kind, str(error), path) from None
+        if self._purse is not None:
+            self._purse.received(len(received.body))
+        answer = Answer(received.status, received.body, shown, received.headers.get("location"))
+        if elsewhere and not self._keyless and answer.status in (401, 403, 404, 410):  # no key was sent, so none was refused
             raise RequestFailedError("gone", f"{answer.status} ({path})", retryable=False)
-        self._judge(answer, response.headers, expect, path, refused)
-        if _opted_out(response.headers):
+        self._judge(answer, received.headers, expect, path, refused)
+        if _opted_out(received.headers):
             raise RequestFailedError("opted_out", f"the answer says that it is not for training ({path})", retryable=False)
         return answer
 
@@ -367,23 +332,20 @@ class ServiceClient:
             target += f"&signature={sign(target, self._secret)}"
         return self._base_url + target, f"{self._base_url}{path}?{query}"
 
-    async def _read(self, response: httpx2.Response) -> bytes:
-        """The body, given up as soon as it is longer than the cap."""
-        cap = self.etiquette.max_bytes
-        announced = response.headers.get("content-length", "")
-        if announced.isdecimal() and int(announced) > cap:
-            raise RequestFailedError("too_large", f"{int(announced):,} bytes announced, {cap:,} allowed", retryable=False)
-        body = bytearray()
-        async for chunk in response.aiter_bytes(64 << 10):
-            body += chunk
-            if len(body) > cap:
-                raise RequestFailedError("too_large", f"more than {cap:,} bytes", retryable=False)
-        return bytes(body)
-
-    def _judge(self, answer: Answer, headers: httpx2.Headers, expect: Expected, path: str, refused: Check | None = None) -> None:
+    def _judge(
+        self, answer: Answer, headers: Mapping[str, str], expect: Expected, path: str, refused: Check | None = None
+    ) -> None:
         """Whether the status lets the body be looked into."""
         status, said = answer.status, self.without_secrets(answer.body[:200].decode("utf-8", "replace").strip())
-        if _is_page(answer.body, headers.get("content-type", "")) or 300 <= status < 400:
+        page = _is_page(answer.body, headers.get("content-type", ""))
+        if self._keyless and status >= 300:
+            if _asks_for_proof(answer.body):
+                raise self._blocked(answer, headers, expect)
+            page = False  # errors and redirects come with pages for people, which nobody asked for
+            if status < 500 and status not in _ABOUT_THE_CLIENT:
+                _judge_picture(status, path)
+                return
+        if page or 300 <= status < 400:
             if status >= 500 and not _asks_for_proof(answer.body):  # a gateway's own page: the service behind it is away
                 raise _failed("server_error", f"{status}", path)
             raise self._blocked(answer, headers, expect)
@@ -410,7 +372,7 @@ class ServiceClient:
             raise RequestFailedError("invalid_request", f"{status} {said}", retryable=False)
 
     def _pause(self, seconds: float) -> None:
-        self._pace.pause(seconds)  # remembered even where it is too long for this run: the next one finds it
+        self.pace.pause(seconds)  # remembered even where it is too long for this run: the next one finds it
         if seconds > self.etiquette.longest_pause_s:
             raise self._left_alone(seconds)
 
@@ -422,7 +384,7 @@ class ServiceClient:
         if self._quota_said_at is not None and sent_at > self._quota_said_at:
             raise self._ended_by(CollectionStopped("quota", f"`{self.name}` says that its quota is spent ({said})"))
         self._quota_said_at = self._clock() if self._quota_said_at is None else self._quota_said_at
-        self._pace.pause(_QUOTA_PAUSE_S)
+        self.pace.pause(_QUOTA_PAUSE_S)
 
     def _count(self, failure: RequestFailedError, probing: bool) -> None:
         """An answer that a service has thought about is no sign that it is down; obeyed pauses are none either."""
@@ -438,9 +400,10 @@ class ServiceClient:
             cause = f"`{self.name}` failed {self._breaker.failures} times in a row; the last was {failure}"
             raise self._ended_by(ServiceUnavailableError(cause)) from None
         if not was_open:
-            self._pace.pause(self.etiquette.probe_after_s)
+            self.pace.pause(self.etiquette.probe_after_s)
 
-    def _blocked(self, answer: Answer, headers: httpx2.Headers, expect: Expected) -> ServiceBlockedError:
+    def _blocked(self, answer: Answer, headers: Mapping[str, str], expect: Expected) -> ServiceBlockedError:
+        self.was_asked_for_proof |= _asks_for_proof(answer.body)
         kept = self._keep(answer, headers)
         what = "a picture" if expect == "image" else "data"
         came = "a redirect" if 300 <= answer.status < 400 else "a page for people"
@@ -451,14 +414,14 @@ class ServiceClient:
         error.facts["evidence"] = kept
         return error
 
-    def _keep(self, answer: Answer, headers: httpx2.Headers) -> Path | None:
+    def _keep(self, answer: Answer, headers: Mapping[str, str]) -> Path | None:
         if self._evidence is None:
             return None
         shown = {name: value for name, value in headers.items() if name not in ("set-cookie", "location")}
         lines = [f"{answer.url}", f"{answer.status}", *(f"{name}: {value}" for name, value in shown.items()), "", ""]
         digest = hashlib.sha256(answer.body).hexdigest()[:12]
         page = answer.body[:_EVIDENCE_BYTES].decode("utf-8", "replace")
-        path = self._evidence / f"{self.name}-{self._today():%Y%m%d}-{digest}.txt"
+        path = self._evidence / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', self.name)}-{self._today():%Y%m%d}-{digest}.txt"
         return write_bytes(path, self.without_secrets("\n".join(lines) + page).encode())
 
     def without_secrets(self, text: str) -> str:
@@ -485,12 +448,17 @@ def user_agent() -> str:
     return f"geoloc_dagster/{version} (+{PROJECT_URL}{f'; contact: {contact}' if contact else ''})"
 
 
-def _cost(budget: Budget, charge: str | None) -> int:
-    """Of one request, in what the budget counts."""
-    return 1 if budget.what == "request" else budget.per_charge.get(charge or "", 0)
+def _judge_picture(status: int, path: str) -> None:
+    """What a host without keys says of one picture, by a status of 300 to 499; a redirect passes."""
+    if status in (404, 410):
+        raise RequestFailedError("gone", f"{status} ({path})", retryable=False)
+    if status in (401, 402, 403, 451):
+        raise RequestFailedError("disallowed", f"the host does not show it: {status} ({path})", retryable=False)
+    if status not in REDIRECTS:
+        raise RequestFailedError("invalid_request", f"{status} ({path})", retryable=False)
 
 
-def _opted_out(headers: httpx2.Headers) -> bool:
+def _opted_out(headers: Mapping[str, str]) -> bool:
     """Whether an answer asks not to be used for training: `X-Robots-Tag: noai`, or a reservation under the TDM protocol."""
     words = {word.strip().lower() for word in re.split(r"[,:]", headers.get("x-robots-tag", ""))}
     return bool(words & {"noai", "noimageai"}) or headers.get("tdm-reservation", "").strip() == "1"

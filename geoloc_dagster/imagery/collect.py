@@ -21,6 +21,7 @@ from geoloc_dagster.errors import GeolocError, ServiceQuotaError
 from geoloc_dagster.failpoints import failpoint
 from geoloc_dagster.geo.batches import BatchKey
 from geoloc_dagster.imagery.blur import Redactor
+from geoloc_dagster.imagery.boxes import boxes_to_blur, build_redactor
 from geoloc_dagster.imagery.provider import (
     CollectionStopped,
     Location,
@@ -56,6 +57,10 @@ async def collect_region_batch(
         ConfigError: the boxes to blur cannot be used; nothing was fetched.
         As `collect_batch`.
     """
+    if settings.capture.provider == "photo_list":
+        from geoloc_dagster.imagery.photo_batch import collect_photo_batch
+
+        return await collect_photo_batch(settings, layout, batch, run_id=run_id, now=now, progress=progress)
     live = settings.capture.provider != "folder"
     return await collect_batch(
         provider,
@@ -71,18 +76,8 @@ async def collect_region_batch(
         concurrency=_concurrency(settings),
         progress=progress,
         forgotten=read_tombstones(layout.tombstones),
-        redactor=build_redactor(settings),
+        redactor=build_redactor(boxes_to_blur(settings)),
     )
-
-
-def build_redactor(settings: Settings) -> Redactor | None:
-    """What `capture.blur` names; None where it is off."""
-    blur = settings.capture.blur
-    if blur.boxes is None:
-        return None
-    from geoloc_dagster.imagery.boxes import BoxesFile
-
-    return BoxesFile(settings.resolve(blur.boxes), blur.unit)
 
 
 def _concurrency(settings: Settings) -> int:
@@ -93,8 +88,8 @@ def _concurrency(settings: Settings) -> int:
 
 
 def requested_views(capture: CaptureSettings) -> list[View]:
-    """The views to ask a live service for at every location; none for a folder, whose panoramas name their own."""
-    if capture.provider == "folder":
+    """The views to ask a live service for at every location; none for folders and lists, whose panoramas name their own."""
+    if capture.provider in ("folder", "photo_list"):
         return []
     return [View(heading_deg, None, capture.pitch_deg, capture.fov_deg) for heading_deg in capture.headings_deg]
 

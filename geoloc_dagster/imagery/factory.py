@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from geoloc_dagster.imagery.panoramax import Panoramax
 
 _NO_LIMIT = 2**62
-_FREE = ("emulator", "google_maps", "mapillary", "panoramax")
+_FREE = ("emulator", "google_maps", "mapillary", "panoramax", "photo_list")
 IMAGE_CHARGE = "image"  # the ledger's word for a picture asked for
 TILE_CHARGE = "tile"  # likewise for a vector tile
 _GOOGLE, _PANORAMAX = "https://maps.googleapis.com", "https://api.panoramax.xyz"
@@ -32,6 +32,7 @@ _RATE = {
     "panoramax": 5.0,
     "mapillary": 10.0,
     "emulator": 500.0,
+    "photo_list": 10.0,
 }  # requests a second; the emulator is this machine's own
 
 
@@ -72,6 +73,13 @@ def build_provider(settings: Settings, *, emulator_url: Callable[[], str], now: 
     capture = settings.capture
     if capture.provider == "google_maps":
         return _build_google_maps(settings, now)
+    if capture.provider == "photo_list":
+        from geoloc_dagster.imagery.photo_batch import job_of, registered_photos
+
+        layout = Layout(settings.data_root)
+        return job_of(settings, layout, batch="", run_id="", now=now()).provider(
+            photos_of=lambda ids: registered_photos(layout, ids)
+        )
     if capture.provider != "folder":
         return build_service(settings, capture.provider, emulator_url=emulator_url, now=now)
     sources = [settings.resolve(source) for source in capture.sources]

@@ -25,6 +25,7 @@ _TAKE = """
 INSERT INTO used (service, day, what, count) SELECT :service, :day, :what, :count WHERE :count <= :limit
 ON CONFLICT (service, day, what) DO UPDATE SET count = count + excluded.count WHERE count + excluded.count <= :limit
 """
+_GIVE_BACK = "UPDATE used SET count = max(0, count - :count) WHERE service = :service AND day = :day AND what = :what"
 _USED = "SELECT count FROM used WHERE service = :service AND day = :day AND what = :what"
 _NO_LIMIT = 2**62
 
@@ -75,6 +76,12 @@ class Ledger:
     def add(self, service: str, day: dt.date, what: str, count: int) -> None:
         """Count something that happened whatever the budget; raises as `take`."""
         self.take(service, day, what, count, _NO_LIMIT)
+
+    def give_back(self, service: str, day: dt.date, amounts: Sequence[tuple[str, int]]) -> None:
+        """Put back what was taken and not used, (what, count) each; raises as `take`."""
+        with self._database.transaction() as connection:
+            for what, count in amounts:
+                connection.execute(_GIVE_BACK, {"service": service, "day": day.isoformat(), "what": what, "count": count})
 
     def used(self, service: str, day: dt.date, what: str) -> int:
         """How much of a day has been taken so far; 0 where nothing was, and raises as `take`."""

@@ -21,16 +21,17 @@ def batches_of_the_night(settings: Settings, layout: Layout, night: dt.datetime)
         night: aware; its date (UTC) is the day of the budget.
     """
     live = settings.capture.provider != "folder"
+    revisits = live and settings.capture.provider != "photo_list"  # a photo was taken once
     wanted = pending_batches(layout)
-    if live:
+    if revisits:
         wanted |= stale_batches(layout, night - dt.timedelta(days=settings.automation.rescan_after_days))
     if not wanted:
-        return [], "every registered batch is complete" + (" and was visited lately" if live else "")
+        return [], "every registered batch is complete" + (" and was visited lately" if revisits else "")
     left: int | None = None
     if live:
         from geoloc_dagster.imagery.factory import images_left
 
         left = images_left(settings, night.date())
-    views = dates_per_location(layout.visits) * len(settings.capture.headings_deg)
+    views = dates_per_location(layout.visits) * (len(settings.capture.headings_deg) if revisits else 1)
     keys = within_budget(wanted, left, views)[: settings.automation.batches_per_night]
     return keys, "today's budget of pictures is spent"

@@ -179,6 +179,7 @@ class Capture:
         creator: who took it, where the provider says so.
         licence: of this picture, where it is not the provider's (SPDX id).
         attribution: whom to name beside this picture, where it is not what the provider's terms say.
+        size: (width, height) in pixels, where they are known already.
     """
 
     panorama: Panorama
@@ -188,6 +189,7 @@ class Capture:
     creator: str | None = None
     licence: str | None = None
     attribution: str | None = None
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

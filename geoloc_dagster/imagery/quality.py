@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
-from scipy.fft import dctn
 
 from geoloc_dagster.errors import ImageError
 
@@ -23,7 +22,7 @@ MAX_PIXELS = 50_000_000
 _FORMATS = ("JPEG", "PNG", "WEBP")
 _PROFILE_MODES = {b"RGB ": "RGB", b"GRAY": "L", b"CMYK": "CMYK"}
 _HASH_SIDE = 32
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error, MemoryError)
+BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error, MemoryError)
 
 BLACK_BELOW = 16  # grey level that 95 % of a black frame's pixels stay under; UI text over a black canvas is the rest
 UNIFORM_BELOW = 4  # levels of grey between the 5th and the 95th percentile; a notice on a blank canvas covers less
@@ -45,7 +44,7 @@ def open_header(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
         raise ImageError(f"the picture is larger than {max_pixels:,} pixels: {error}") from error
     except UnidentifiedImageError as error:
         raise ImageError("not a JPEG, PNG or WebP picture") from error
-    except _BROKEN as error:
+    except BROKEN as error:
         raise ImageError(f"the picture's header is broken: {error}") from error
     if image.width * image.height > max_pixels:
         raise ImageError(f"the picture has {image.width} x {image.height} pixels, more than {max_pixels:,}")
@@ -78,7 +77,7 @@ def decode_opened(image: Image.Image) -> Image.Image:
     try:
         image.load()
         rgb = _to_srgb(ImageOps.exif_transpose(image))
-    except _BROKEN as error:
+    except BROKEN as error:
         raise ImageError(f"the picture is truncated or broken: {error}") from error
     rgb.info = {}  # a comment, for one, would go on into every file that is saved from it
     return rgb
@@ -164,6 +163,8 @@ def phash64_many(thumbnails: U8) -> npt.NDArray[np.uint64]:
     Bit i says whether the i-th of the 64 lowest frequencies of the DCT, the mean left out, lies above their median: the
     usual pHash (Zauner 2010, section 3.2.1) with the mean's bit, which says nothing, spent on one more frequency.
     """
+    from scipy.fft import dctn  # takes half a second to import, which most of those who open pictures do not need
+
     if len(thumbnails) == 0:
         return np.zeros(0, np.uint64)
     spectrum = np.asarray(dctn(thumbnails.astype(np.float32), axes=(1, 2), norm="ortho"))

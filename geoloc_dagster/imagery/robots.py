@@ -41,6 +41,7 @@ Fetch = Callable[[str], Awaitable[Fetched]]
 class _Rules:
     parsed: Protego
     until_s: float
+    is_answer: bool  # of the host, and not what counts while there is none
 
 
 class Robots:
@@ -66,6 +67,12 @@ class Robots:
         delay = (await self._of_host(url)).crawl_delay(PRODUCT)
         return None if delay is None else float(delay)
 
+    def is_known(self, url: str) -> bool:
+        """False where the host of this URL allows nothing for now, as its rules could not be had."""
+        parts = urlsplit(url)
+        rules = self._rules.get(f"{parts.scheme}://{parts.netloc}")
+        return rules is None or rules.is_answer
+
     async def _of_host(self, url: str) -> Protego:
         parts = urlsplit(url)
         host = f"{parts.scheme}://{parts.netloc}"
@@ -73,7 +80,7 @@ class Robots:
             known = self._rules.get(host)
             if known is None or known.until_s <= self._clock():
                 text, kept_s = await self._read(f"{host}/robots.txt")
-                known = self._rules[host] = _Rules(Protego.parse(text), self._clock() + kept_s)
+                known = self._rules[host] = _Rules(Protego.parse(text), self._clock() + kept_s, kept_s == _KEPT_S)
             return known.parsed
 
     async def _read(self, url: str) -> tuple[str, float]:

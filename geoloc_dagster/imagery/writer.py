@@ -25,6 +25,7 @@ from geoloc_dagster.imagery.provider import (
     Panorama,
     Provider,
     RequestFailedError,
+    Terms,
     View,
     failure_classes,
 )
@@ -131,11 +132,14 @@ class CaptureWriter:
 
     def add(self, answer: Capture | Failure) -> bool:
         """Whether the answer became a row; one that the next run asks for again does not."""
-        answer, blurred = self._redacted(answer)
+        answer, blurred = redacted(self.redactor, answer, self.provider.name)
         if isinstance(answer, Failure) and answer.retryable:
             self._failures[answer.kind] += 1
             return False
-        row: dict[str, Any] = {**self._row(answer), "redacted_boxes": blurred}
+        row: dict[str, Any] = {
+            **capture_row(answer, self.provider.name, self.provider.terms, batch=self.batch, now=self.now, run_id=self.run_id),
+            "redacted_boxes": blurred,
+        }
         if row["capture_id"] in self.forgotten.captures or row.get("creator") in self.forgotten.creators:
             return True  # nothing is kept of it, and nothing is left to ask for
         if row["failure"] is not None:
@@ -148,17 +152,6 @@ class CaptureWriter:
             self.flush()
         return True
 
-    def _redacted(self, answer: Capture | Failure) -> tuple[Capture | Failure, int | None]:
-        """What may be stored of an answer, and how many parts of it were blurred; None where nobody looked."""
-        if self.redactor is None or isinstance(answer, Failure):
-            return answer, None
-        name = capture_id(self.provider.name, answer.panorama, answer.view)
-        allowed, blurred = redact_capture(self.redactor, answer, name)
-        if isinstance(allowed, Failure):
-            _log.warning("capture %s is not stored: %s", name, allowed.detail)
-            return allowed, None
-        return allowed, blurred
-
     def failed(self, failure: RequestFailedError) -> None:
         """A location that could not even be asked about; it stays pending."""
         self._failures[failure.kind] += 1
@@ -168,16 +161,16 @@ class CaptureWriter:
         """A location that was looked at; it is complete where no view is left to try again."""
         self._negatives += dates == 0
         self._visits.append(
-            {
-                "location_id": location.location_id,
-                "batch": self.batch,
-                "provider": self.provider.name,
-                "visited_at": self.now,
-                "dates": dates,
-                "views_new": rows_new,
-                "pending": pending,
-                "run_id": self.run_id,
-            }
+            visit_row(
+                location.location_id,
+                self.provider.name,
+                batch=self.batch,
+                now=self.now,
+                run_id=self.run_id,
+                dates=dates,
+                views_new=rows_new,
+                pending=pending,
+            )
         )
         self._count_visit(complete=pending == 0)
 
@@ -219,32 +212,64 @@ class CaptureWriter:
             stopped=stopped,
         )
 
-    def _row(self, answer: Capture | Failure) -> dict[str, Any]:
-        panorama, view, location = answer.panorama, answer.view, answer.panorama.location
-        return {
-            "capture_id": capture_id(self.provider.name, panorama, view),
-            "batch": self.batch,
-            "provider": self.provider.name,
-            "source": panorama.source,
-            "pano_id": panorama.pano_id,
-            "sequence_id": panorama.sequence_id,
-            "location_id": location.location_id,
-            "lat_deg": location.lat_deg if panorama.lat_deg is None else panorama.lat_deg,
-            "lng_deg": location.lng_deg if panorama.lng_deg is None else panorama.lng_deg,
-            "requested_lat_deg": location.lat_deg,
-            "requested_lng_deg": location.lng_deg,
-            "captured_on": panorama.captured_on,
-            "capture_precision": panorama.precision,
-            "heading_deg": view.heading_deg,
-            "rotation": view.rotation,
-            "pitch_deg": view.pitch_deg,
-            "fov_deg": view.fov_deg,
-            "fetched_at": self.now,
-            "run_id": self.run_id,
-            "licence": self.provider.terms.licence,
-            "attribution": self.provider.terms.attribution,
-            **_picture_columns(answer),
-        }
+
+def redacted(redactor: Redactor | None, answer: Capture | Failure, provider: str) -> tuple[Capture | Failure, int | None]:
+    """What may be stored of an answer, and how many parts of it were blurred; None where nobody looked."""
+    if redactor is None or isinstance(answer, Failure):
+        return answer, None
+    name = capture_id(provider, answer.panorama, answer.view)
+    allowed, blurred = redact_capture(redactor, answer, name)
+    if isinstance(allowed, Failure):
+        _log.warning("capture %s is not stored: %s", name, allowed.detail)
+        return allowed, None
+    return allowed, blurred
+
+
+def capture_row(
+    answer: Capture | Failure, provider: str, terms: Terms, *, batch: str, now: dt.datetime, run_id: str
+) -> dict[str, Any]:
+    """One answer as a row of the captures table."""
+    panorama, view, location = answer.panorama, answer.view, answer.panorama.location
+    return {
+        "capture_id": capture_id(provider, panorama, view),
+        "batch": batch,
+        "provider": provider,
+        "source": panorama.source,
+        "pano_id": panorama.pano_id,
+        "sequence_id": panorama.sequence_id,
+        "location_id": location.location_id,
+        "lat_deg": location.lat_deg if panorama.lat_deg is None else panorama.lat_deg,
+        "lng_deg": location.lng_deg if panorama.lng_deg is None else panorama.lng_deg,
+        "requested_lat_deg": location.lat_deg,
+        "requested_lng_deg": location.lng_deg,
+        "captured_on": panorama.captured_on,
+        "capture_precision": panorama.precision,
+        "heading_deg": view.heading_deg,
+        "rotation": view.rotation,
+        "pitch_deg": view.pitch_deg,
+        "fov_deg": view.fov_deg,
+        "fetched_at": now,
+        "run_id": run_id,
+        "licence": terms.licence,
+        "attribution": terms.attribution,
+        **_picture_columns(answer),
+    }
+
+
+def visit_row(
+    location_id: str, provider: str, *, batch: str, now: dt.datetime, run_id: str, dates: int, views_new: int, pending: int
+) -> dict[str, Any]:
+    """One look at a location as a row of the visits table."""
+    return {
+        "location_id": location_id,
+        "batch": batch,
+        "provider": provider,
+        "visited_at": now,
+        "dates": dates,
+        "views_new": views_new,
+        "pending": pending,
+        "run_id": run_id,
+    }
 
 
 def _picture_columns(answer: Capture | Failure) -> dict[str, Any]:
@@ -253,7 +278,7 @@ def _picture_columns(answer: Capture | Failure) -> dict[str, Any]:
         return {"status": "failed", "failure": answer.kind}
     width = height = failure = None
     try:
-        width, height = open_header(answer.image).size
+        width, height = answer.size or open_header(answer.image).size
     except ImageError:
         failure = "undecodable"
     own = {"licence": answer.licence, "attribution": answer.attribution}

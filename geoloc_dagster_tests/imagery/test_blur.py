@@ -22,8 +22,8 @@ from geoloc_dagster.config.loader import load_settings
 from geoloc_dagster.dataset.schema import CAPTURES
 from geoloc_dagster.errors import ConfigError, ImageError
 from geoloc_dagster.imagery.blur import Box, CaptureFacts, redact
-from geoloc_dagster.imagery.boxes import BoxesFile
-from geoloc_dagster.imagery.collect import build_redactor, capture_id, collect_batch, collect_region_batch
+from geoloc_dagster.imagery.boxes import BoxesFile, boxes_to_blur
+from geoloc_dagster.imagery.collect import capture_id, collect_batch, collect_region_batch
 from geoloc_dagster.imagery.folder import FolderProvider
 from geoloc_dagster.imagery.provider import Panorama, View
 from geoloc_dagster.storage import append_rows, open_table, verify_table
@@ -298,7 +298,7 @@ def test_a_region_without_the_option_has_no_redactor_and_with_a_bad_file_asks_no
     config = tmp_path / "geoloc.yaml"
     text = "region: {name: x, boundary: region.geojson, start_point: [59, 18]}\ncapture: {provider: google, permission: yes it is"
     config.write_text(text + "}\n")
-    assert build_redactor(load_settings(config)) is None
+    assert boxes_to_blur(load_settings(config)) is None
     config.write_text(text + ", blur: {boxes: boxes.csv, unit: pixels}}\n")
     (tmp_path / "boxes.csv").write_text("capture_id,left,top,right,bottom\nc1,9,0,1,1\n")
     settings = load_settings(config)

@@ -17,12 +17,13 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
 
     @region.asset(
         "collection",
+        name=region.pictures,
         deps=[region.unpartitioned("buffer_csvs")],
         partitions_def=region.batches,
         pool=region.service_pool(settings.capture.provider),
         kinds={"lance"},
     )
-    def panoramas(context: dg.AssetExecutionContext, imagery: dg.ResourceParam[Imagery], clock: Clock) -> dg.MaterializeResult:
+    def pictures(context: dg.AssetExecutionContext, imagery: dg.ResourceParam[Imagery], clock: Clock) -> dg.MaterializeResult:
         """One row per captured view with bytes, place, date, heading, licence and checksum; append-only Lance table."""
         from geoloc_dagster.imagery.collect import collect_region_batch
         from geoloc_dagster.imagery.factory import budget_facts
@@ -52,7 +53,7 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
 
     @region.asset(
         "imagery",
-        deps=["panoramas"],
+        deps=[region.pictures],
         partitions_def=region.batches,
         automation_condition=refresh_condition(),
         code_version="1",
@@ -78,4 +79,4 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
             )
         )
 
-    return [panoramas, crops]
+    return [pictures, crops]

@@ -85,6 +85,7 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
                 image=locations_map(registration.boundary, registration.locations),
                 batches=len(keys),
                 locations_new=registration.new,
+                bad_rows=registration.bad_rows or None,
                 **{f"locations_{series}": count for series, count in registration.per_series.items()},
             ),
             check_results=spacing_check(region, registration),

@@ -1,0 +1,217 @@
+"""Fetching many photos with several processes: one hands out photos and commits what came, the others do everything else.
+
+A process that is killed loses what it had not handed over; when the one that hands out is killed, the others end by themselves,
+and what was committed stays. Nothing is asked for twice that was committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from collections import Counter, deque
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Protocol
+
+from geoloc_dagster import errors
+from geoloc_dagster.errors import GeolocError, WorkerLostError
+from geoloc_dagster.imagery.bulk_job import Job, encode, photo_to_json
+from geoloc_dagster.imagery.photo_table import Photo
+
+_LINE_BYTES = 64 << 20
+_GRACE_S = 10.0
+_FEWEST = 16  # photos that are handed out at once
+
+
+@dataclass
+class BulkRun:
+    """What one run fetched.
+
+    Attributes:
+        done: photos of which something was kept, if only that they failed for good.
+        failures_by_kind: photos that gave no picture, those that are asked for again included.
+        bytes: of the pictures.
+        left_alone: hosts that are not asked again in this run, and why.
+        blocked: whether one of them is so because of a page for people.
+        stopped: why it ended before it was through; None where it did not.
+    """
+
+    done: int = 0
+    failures_by_kind: Counter[str] = field(default_factory=Counter[str])
+    bytes: int = 0
+    left_alone: dict[str, str] = field(default_factory=dict[str, str])
+    blocked: bool = False
+    stopped: str | None = None
+
+
+class Store(Protocol):
+    """Keeps what the fetching processes hand over."""
+
+    def keep(self, said: Mapping[str, Any], run: BulkRun) -> None:
+        """Commit one handing-over and count it."""
+        ...
+
+
+def processes_by_default() -> int:
+    """As many as there are cores for this process, four at most."""
+    return min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+async def fetch_all(
+    job: Job, photos: Sequence[Photo], store: Store, *, processes: int, progress: Callable[[BulkRun], None] | None = None
+) -> BulkRun:
+    """Fetch photos; those without a word from anybody at the end are still to be fetched.
+
+    Args:
+        job: how, and where to.
+        photos: what is missing, once each.
+        store: keeps what comes.
+        processes: that fetch.
+        progress: called after each commit.
+
+    Raises:
+        GeolocError: what ended one of the processes; everything handed over before is kept.
+        WorkerLostError: one ended without a word.
+    """
+    run = BulkRun()
+    share = max(_FEWEST, len(photos) // (4 * processes))
+    work = _Handout(iter(photos), share, store, run, progress)
+    crew = [await _Worker.start(job) for _ in range(processes)]
+    work.crew = crew
+    try:
+        ends = await asyncio.gather(*(work.serve(worker) for worker in crew))
+    finally:
+        await asyncio.gather(*(worker.kill() for worker in crew))
+    problem = next((end for end in ends if end is not None), None)
+    if problem is not None:
+        raise problem
+    return run
+
+
+class _Worker:
+    """One fetching process."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._stdin = process.stdin
+        self.stdout = process.stdout
+
+    @classmethod
+    async def start(cls, job: Job) -> _Worker:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "geoloc_dagster.imagery.bulk_worker",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=_LINE_BYTES,
+            start_new_session=True,  # Ctrl+C reaches the one that hands out, which still commits what came
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        worker = cls(process)
+        worker._stdin.write(job.model_dump_json().encode() + b"\n")
+        return worker
+
+    async def say(self, message: Mapping[str, Any]) -> None:
+        """Tell it something; one that is gone hears nothing, and its silence is noticed elsewhere."""
+        with contextlib.suppress(ConnectionError):
+            self._stdin.write(encode(message))
+            await self._stdin.drain()
+
+    async def kill(self) -> int:
+        """End it, where it has not ended by itself."""
+        self._stdin.close()
+        try:
+            async with asyncio.timeout(_GRACE_S if self._process.returncode is None and self.stdout.at_eof() else 0):
+                return await self._process.wait()
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            return await self._process.wait()
+
+    async def wait(self) -> int:
+        return await self._process.wait()
+
+
+class _Handout:
+    """Hands out photos, and keeps what comes back."""
+
+    def __init__(
+        self, photos: Iterator[Photo], share: int, store: Store, run: BulkRun, progress: Callable[[BulkRun], None] | None
+    ) -> None:
+        self._photos = photos
+        self._share = share
+        self._store = store
+        self._run = run
+        self._progress = progress
+        self._ended: set[int] = set()
+        self.crew: list[_Worker] = []
+
+    async def serve(self, worker: _Worker) -> GeolocError | None:
+        """Listen to one process until it has ended; why, where that was not well."""
+        async for said in _lines(worker.stdout):
+            if "want" in said:
+                await self._hand_out(worker, int(said["want"]))
+            elif "left_alone" in said:
+                self._run.left_alone[said["left_alone"]] = said["reason"]
+                self._run.blocked |= bool(said["blocked"])
+                await asyncio.gather(*(other.say(said) for other in self.crew if other is not worker))
+            elif "stopped" in said:
+                await self._stop(said["stopped"])
+            elif "error" in said:
+                await self._stop(said["cause"])
+                return getattr(errors, said["error"])(said["cause"], said["remedy"])
+            elif "ended" in said:
+                return None
+            else:
+                self._store.keep(said, self._run)
+                if self._progress is not None:
+                    self._progress(self._run)
+        await self._stop("a process is lost")
+        return WorkerLostError(f"a process that fetched pictures ended with {await worker.wait()}")
+
+    async def _hand_out(self, worker: _Worker, count: int) -> None:
+        count = min(count, self._share)
+        photos = [] if self._run.stopped is not None else list(islice(self._photos, count))
+        if photos:
+            await worker.say({"photos": [photo_to_json(photo) for photo in photos]})
+        if len(photos) < count:
+            await self._end(worker)
+
+    async def _stop(self, reason: str) -> None:
+        self._run.stopped = self._run.stopped or reason
+        for worker in self.crew:
+            await self._end(worker)
+
+    async def _end(self, worker: _Worker) -> None:
+        """Tell a process once that there is nothing more."""
+        if id(worker) not in self._ended:
+            self._ended.add(id(worker))
+            await worker.say({"end": True})
+
+
+async def _lines(stream: asyncio.StreamReader) -> AsyncGenerator[dict[str, Any]]:
+    while line := await stream.readline():
+        if not line.endswith(b"\n"):
+            return  # the process was killed while it spoke
+        yield json.loads(line)
+
+
+def in_rounds(photos: Iterable[Photo], host: Callable[[Photo], str]) -> list[Photo]:
+    """Photos with their hosts in turn, so that a part of the list that is all of one slow host holds up no other."""
+    queues: dict[str, deque[Photo]] = {}
+    for photo in photos:
+        queues.setdefault(host(photo), deque()).append(photo)
+    mixed: list[Photo] = []
+    while queues:
+        for name in list(queues):
+            mixed.append(queues[name].popleft())
+            if not queues[name]:
+                del queues[name]
+    return mixed

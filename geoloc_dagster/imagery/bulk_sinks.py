@@ -1,0 +1,149 @@
+"""Where a fetching process puts its pictures: data files of the captures table, which another commits, or plain files."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+from geoloc_dagster.failpoints import failpoint
+from geoloc_dagster.imagery.boxes import build_redactor
+from geoloc_dagster.imagery.bulk_job import Job
+from geoloc_dagster.imagery.ingest import suffix_of
+from geoloc_dagster.imagery.provider import Capture, Failure
+from geoloc_dagster.imagery.writer import capture_row, redacted
+
+Say = Callable[[Mapping[str, Any]], None]
+_MOST_BYTES = 64 << 20  # handed over earlier where pictures are large, so that memory stays bounded
+_FILES_SAID = 64
+
+
+class Sink(Protocol):
+    """Takes answers, and says what became of them."""
+
+    async def add(self, answer: Capture | Failure) -> None:
+        """Take one answer."""
+        ...
+
+    async def close(self) -> None:
+        """Hand over the rest."""
+        ...
+
+
+class TableSink:
+    """Writes the rows of many pictures as one data file of a Lance table and hands it over; nothing is committed here.
+
+    Args:
+        job: what is fetched.
+        say: hands over.
+    """
+
+    def __init__(self, job: Job, say: Say) -> None:
+        self._job = job
+        self._redactor = build_redactor(job.blur)
+        self._say = say
+        self._rows: list[dict[str, Any]] = []
+        self._tried: list[str] = []
+        self._failures: Counter[str] = Counter()
+        self._bytes = 0
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="rows")
+        self._writing: asyncio.Future[None] | None = None
+
+    async def add(self, answer: Capture | Failure) -> None:
+        """A row, but for a failure that is asked for again."""
+        answer, blurred = redacted(self._redactor, answer, "photo_list")
+        if isinstance(answer, Failure):
+            self._failures[answer.kind] += 1
+        if isinstance(answer, Failure) and answer.retryable:
+            self._tried.append(answer.panorama.location.location_id)
+        else:
+            job = self._job
+            row = capture_row(answer, "photo_list", job.terms, batch=job.batch, now=job.now, run_id=job.run_id)
+            self._rows.append({**row, "redacted_boxes": blurred})
+            self._bytes += len(row.get("image") or b"")
+        failpoint("bulk.row")
+        if len(self._rows) + len(self._tried) >= self._job.commit_rows or self._bytes >= _MOST_BYTES:
+            await self._flush()
+
+    async def close(self) -> None:
+        """Hand over the rest."""
+        await self._flush()
+        if self._writing is not None:
+            await self._writing
+        self._thread.shutdown()
+
+    async def _flush(self) -> None:
+        """Write beside the fetching; one file at a time, so that memory holds two of them at most."""
+        while self._writing is not None and not self._writing.done():
+            await asyncio.wait([self._writing])
+        if self._writing is not None:
+            self._writing.result()
+        rows, tried, failures, size = self._rows, self._tried, dict(self._failures), self._bytes
+        if not rows and not tried:
+            return
+        self._rows, self._tried, self._bytes = [], [], 0
+        self._failures.clear()
+        loop = asyncio.get_running_loop()
+        self._writing = asyncio.ensure_future(loop.run_in_executor(self._thread, self._write, rows, tried, failures, size))
+
+    def _write(self, rows: list[dict[str, Any]], tried: list[str], failures: dict[str, int], size: int) -> None:
+        import pyarrow as pa
+
+        from geoloc_dagster.dataset.schema import CAPTURES
+        from geoloc_dagster.storage import write_uncommitted
+
+        fragments = write_uncommitted(self._job.target, pa.Table.from_pylist(rows, schema=CAPTURES)) if rows else []
+        failpoint("bulk.written")
+        done = [row["location_id"] for row in rows]
+        self._say({"fragments": fragments, "done": done, "tried": tried, "failures": failures, "bytes": size})
+
+
+class FolderSink:
+    """Writes each picture as a file, whole or not at all; says what came and what did not.
+
+    Args:
+        job: what is fetched.
+        say: hands over.
+    """
+
+    def __init__(self, job: Job, say: Say) -> None:
+        self._job = job
+        self._say = say
+        self._files: list[list[Any]] = []
+
+    async def add(self, answer: Capture | Failure) -> None:
+        """A file, or the kind of failure."""
+        photo_id = answer.panorama.location.location_id
+        if isinstance(answer, Failure):
+            self._files.append([photo_id, "", answer.kind, answer.detail, answer.retryable])
+        else:
+            name = file_name(photo_id, suffix_of(answer.image))
+            path = self._job.target / name
+            path.parent.mkdir(exist_ok=True)
+            temporary = path.with_name(f".{path.name}.part")
+            temporary.write_bytes(answer.image)
+            failpoint("bulk.written")
+            temporary.replace(path)
+            self._files.append([photo_id, name, "ok", "", False])
+        failpoint("bulk.row")
+        if len(self._files) >= _FILES_SAID:
+            await self.close()
+
+    async def close(self) -> None:
+        """Say the rest."""
+        files, self._files = self._files, []
+        if files:
+            self._say({"files": files})
+
+
+def file_name(photo_id: str, suffix: str) -> str:
+    """`3f/12345.jpg`: one of 256 folders, because some systems are slow with millions of files in one."""
+    return f"{hashlib.blake2b(photo_id.encode(), digest_size=1).hexdigest()}/{photo_id}{suffix}"
+
+
+def make_sink(job: Job, say: Say) -> Sink:
+    """The sink that the job names."""
+    return TableSink(job, say) if job.sink == "table" else FolderSink(job, say)

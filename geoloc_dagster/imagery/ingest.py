@@ -1,0 +1,115 @@
+"""What becomes of a downloaded picture before it is kept: refused, kept as it came, or made smaller and encoded again."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import Literal
+
+from PIL import Image, ImageOps
+
+from geoloc_dagster.errors import ImageError
+from geoloc_dagster.imagery.provider import RequestFailedError
+from geoloc_dagster.imagery.quality import BROKEN, open_header
+
+Side = Literal["shorter", "longer"]
+_ENCODERS = {"jpeg": "JPEG", "webp": "WEBP", "png": "PNG"}
+SUFFIXES = (".jpg", ".png", ".webp")
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A picture as it is kept."""
+
+    image: bytes
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ingest:
+    """How pictures are kept.
+
+    Attributes:
+        min_side_px: a picture whose shorter side is below this is refused.
+        resize: which side `size_px` is of; None keeps the size. Smaller pictures are never made larger.
+        size_px: of that side.
+        encoding: in which pictures are encoded again; None keeps the bytes where the size is kept, and stands for JPEG else.
+        quality: of JPEG and WebP.
+    """
+
+    min_side_px: int = 0
+    resize: Side | None = None
+    size_px: int = 0
+    encoding: Literal["jpeg", "webp", "png"] | None = None
+    quality: int = 95
+
+    @property
+    def keeps_bytes(self) -> bool:
+        """Whether pictures stay as they came."""
+        return self.resize is None and self.encoding is None
+
+    def prepare(self, content: bytes) -> Prepared:
+        """The picture as it is kept. One that is encoded again is turned as its EXIF says, and loses it.
+
+        Raises:
+            RequestFailedError: `too_small`, `too_large`, `not_an_image` (an animation as well) or `undecodable`.
+        """
+        try:
+            image = open_header(content)
+        except ImageError as error:
+            kind = "too_large" if "pixels" in error.cause else "undecodable"
+            raise RequestFailedError(kind, error.cause, retryable=False) from None
+        if getattr(image, "is_animated", False):
+            raise RequestFailedError("not_an_image", "it is an animation", retryable=False)
+        width, height = image.size
+        if min(width, height) < self.min_side_px:
+            detail = f"{width} x {height} pixels; the shorter side is to have {self.min_side_px}"
+            raise RequestFailedError("too_small", detail, retryable=False)
+        if self.keeps_bytes:
+            return Prepared(content, width, height)
+        try:
+            return self._encoded(image)
+        except BROKEN as error:
+            raise RequestFailedError("undecodable", f"the picture is truncated or broken: {error}", retryable=False) from None
+
+    def _encoded(self, image: Image.Image) -> Prepared:
+        size = self._size(*image.size)
+        encoding = _ENCODERS[self.encoding or "jpeg"]
+        profile = image.info.get("icc_profile") if image.mode in ("RGB", "YCbCr") else None
+        image = _eight_bits(image)
+        if size != image.size:
+            image = image.resize(size, Image.Resampling.HAMMING)
+        image = ImageOps.exif_transpose(image)
+        image.info.clear()
+        stream = io.BytesIO()
+        image.save(stream, encoding, icc_profile=profile, **({} if encoding == "PNG" else {"quality": self.quality}))
+        return Prepared(stream.getvalue(), image.width, image.height)
+
+    def _size(self, width: int, height: int) -> tuple[int, int]:
+        if self.resize is None:
+            return width, height
+        side = min(width, height) if self.resize == "shorter" else max(width, height)
+        if side <= self.size_px:
+            return width, height
+        return max(1, round(width * self.size_px / side)), max(1, round(height * self.size_px / side))
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Three channels of eight bits, on white where it is transparent; of 16 bits the upper eight."""
+    image.load()
+    if image.mode in ("RGB", "YCbCr"):
+        return image
+    if image.mode.startswith("I"):
+        return image.convert("I").point(lambda value: value / 256).convert("L").convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def suffix_of(content: bytes) -> str:
+    """`.jpg`, `.png` or `.webp`, by the first bytes of a picture."""
+    if content[:2] == b"\xff\xd8":
+        return ".jpg"
+    return ".png" if content[:4] == b"\x89PNG" else ".webp"

@@ -1,0 +1,186 @@
+"""A region whose pictures are a list of photos: registered in batches, collected by several processes, cropped and catalogued."""
+
+from __future__ import annotations
+
+import csv
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import yaml
+
+from geoloc_dagster.config import Layout
+from geoloc_dagster.config.loader import load_settings
+from geoloc_dagster.defs.build import build_definitions
+from geoloc_dagster.defs.headless import run_headless
+from geoloc_dagster.emulator.process import EmulatorProcess
+from geoloc_dagster.errors import ConfigError
+from geoloc_dagster.storage import open_table, read_parquet, verify_table
+from geoloc_dagster_tests.emulator.stub_city import ORIGIN, TODAY
+from geoloc_dagster_tests.end_to_end.regions import rectangle, write_region
+
+LAT, LNG = ORIGIN
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[EmulatorProcess]:
+    with EmulatorProcess.start(ORIGIN, seed=7, today=TODAY) as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def service(shared: EmulatorProcess) -> EmulatorProcess:
+    shared.clear_hits()
+    return shared
+
+
+def region(folder: Path, service: EmulatorProcess, lists: tuple[str, ...] = ("list.csv",), **capture: Any) -> Path:
+    for name in lists:
+        (folder / name).write_bytes(httpx2.get(f"{service.url}/photos/{name}").content)
+    config = write_region(
+        folder,
+        boundary=rectangle((LAT - 0.005, LNG - 0.005), (LAT + 0.005, LNG + 0.002)),
+        region={"start_point": [LAT, LNG]},
+        coverage={"provider": "csv"},
+        buffers={"spacings_m": [60], "batch_size": 150},
+        capture={
+            "provider": "photo_list",
+            "photos": {"files": list(lists), "processes": 2, **capture},
+            "licence": "CC-BY-4.0",
+            "attribution": "the photographers",
+            "commit_rows": 16,
+        },
+        service={"requests_per_second": 2_000, "attempts": 2},
+    )
+    said = yaml.safe_load(config.read_text())
+    del said["capture"]["size"]
+    said["coverage"] = {"provider": "csv"}
+    config.write_text(yaml.safe_dump(said))
+    return config
+
+
+def collect(config: Path, select: str = "region_boundary,grid_points,street_view_metadata,buffer_csvs,photos") -> Layout:
+    settings = load_settings(config, environ={})
+    run_headless(settings, select=select, report=lambda event: None)
+    return Layout(settings.data_root)
+
+
+def rows_of(layout: Layout, *columns: str) -> list[dict[str, Any]]:
+    table = open_table(layout.panoramas)
+    assert table is not None
+    return table.to_table(columns=list(columns)).to_pylist()
+
+
+def photo_hits(service: EmulatorProcess) -> Counter[str]:
+    return Counter(hit["what"] for hit in service.hits()["requests"] if hit["endpoint"] == "photo")
+
+
+def test_exactly_one_of_panoramas_and_photos_is_there_and_everything_below_follows_it(tmp_path: Path, service: EmulatorProcess):
+    config = region(tmp_path, service)
+    graph = build_definitions(settings=load_settings(config, environ={})).resolve_asset_graph()
+    names = {key.path[-1] for key in graph.get_all_asset_keys()}
+    assert "photos" in names
+    assert "panoramas" not in names
+    (crops,) = [key for key in graph.get_all_asset_keys() if key.path[-1] == "crops"]
+    assert {key.path[-1] for key in graph.get(crops).parent_keys} == {"photos"}
+
+
+def test_rates_of_a_list_are_for_lists_alone(tmp_path: Path, service: EmulatorProcess):
+    config = region(tmp_path, service)
+    said = yaml.safe_load(config.read_text())
+    said["capture"]["provider"] = "folder"
+    config.write_text(yaml.safe_dump(said))
+    with pytest.raises(ConfigError, match="500"):
+        load_settings(config, environ={})
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_list_is_registered_collected_cropped_and_asked_for_once(tmp_path: Path, service: EmulatorProcess):
+    config = region(tmp_path, service, ("list.csv",), min_side_px=100, resize="shorter", size_px=120)
+    layout = collect(config, "region_boundary,grid_points,street_view_metadata,buffer_csvs,photos,crops,catalog")
+    photos = read_parquet(layout.photos).to_pylist()
+    listed = list(csv.DictReader((tmp_path / "list.csv").open()))
+    inside = [row for row in listed if float(row["lng"]) <= LNG + 0.002]
+    assert [row["location_id"] for row in photos] == [row["id"] for row in inside]
+    assert {row["batch"] for row in photos} == {"photos-0000", "photos-0001"}
+    rows = rows_of(
+        layout, "location_id", "licence", "attribution", "heading_deg", "rotation", "status", "width", "height", "creator"
+    )
+    assert sorted(row["location_id"] for row in rows) == sorted(row["id"] for row in inside)
+    said = {row["id"]: row for row in inside}
+    for row in rows:
+        of_list = said[row["location_id"]]
+        assert (row["status"], row["width"], row["height"]) == ("ok", 160, 120)
+        assert row["attribution"] == (of_list["attribution"] or "the photographers")
+        assert row["licence"] == {"": "CC-BY-4.0"}.get(of_list["licence"], row["licence"])
+        assert row["creator"] == of_list["author"]
+        assert (row["heading_deg"] is None) == (of_list["heading"] == "") == (row["rotation"] == 0)
+    assert {row["licence"] for row in rows} == {"CC-BY-4.0", "CC-BY-SA-4.0", "CC-BY-NC-2.0"}
+    crops = open_table(layout.crops)
+    assert crops is not None
+    assert crops.count_rows() == len(rows)
+    asked = photo_hits(service)
+    assert max(asked.values()) == 1
+    collect(config, "buffer_csvs,photos")
+    assert photo_hits(service) == asked
+    assert len(rows_of(layout, "capture_id")) == len(rows)
+    verify_table(layout.panoramas)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_odd_photos_become_rows_with_their_kind_and_a_page_leaves_the_rest_for_the_next_run(
+    tmp_path: Path, service: EmulatorProcess
+):
+    config = region(tmp_path, service, ("odd.csv",), min_side_px=100)
+    layout = collect(config)
+    first = rows_of(layout, "location_id", "failure")
+    left = len(list(csv.DictReader((tmp_path / "odd.csv").open())))
+    for _ in range(3):  # a host that asks for proof, or shows a page, is asked again by the next run
+        if len(rows_of(layout, "location_id")) == left:
+            break
+        collect(config, "photos")
+    rows = {row["location_id"]: row["failure"] for row in rows_of(layout, "location_id", "failure")}
+    assert len(rows) == len(rows_of(layout, "location_id")) >= len(first)
+    expected = {"odd_missing": "gone", "odd_noai": "opted_out", "odd_private": "disallowed", "odd_small": "too_small"}
+    expected |= {"odd_cmyk": None, "odd_bomb": "too_large"}
+    known = {name: rows[name] for name in expected if name in rows}
+    assert known == {name: expected[name] for name in known}
+    assert len(list(layout.evidence.iterdir())) >= 1
+    assert rows.get("odd_proof") is None
+    assert "odd_proof" not in rows
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_collection_killed_at_random_instants_ends_with_the_same_rows(tmp_path: Path, service: EmulatorProcess):
+    config = region(tmp_path, service)
+    layout = collect(config, "region_boundary,grid_points,street_view_metadata,buffer_csvs")
+    total = read_parquet(layout.photos).num_rows
+    for wanted in (30, 60, 25):
+        settled = {row["location_id"] for row in rows_of(layout, "location_id")} if open_table(layout.panoramas) else set()
+        before = photo_hits(service)
+        child = subprocess.Popen(
+            [sys.executable, "-m", "geoloc_dagster", "run", "--config", str(config), "--select", "photos"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 60
+        while photo_hits(service).total() < before.total() + wanted and child.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)  # the interval of the watch
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        asked = photo_hits(service) - before
+        assert {what for what in asked if f"{int(Path(what).stem):03d}" in settled} == set()
+    collect(config, "photos")
+    rows = [row["location_id"] for row in rows_of(layout, "location_id")]
+    assert len(rows) == len(set(rows)) == total
+    verify_table(layout.panoramas)
