@@ -6,7 +6,7 @@
 
 Ours runs as the asset does: several processes into a Lance table, with rates, robots.txt, opt-outs, ledger, checks of every
 picture and a sha256 of each. The contenders take turns. Memory is the greatest sum of PSS over all processes of a contender, the
-server's not among them, sampled ten times a second.
+server's not among them, sampled twice a second.
 """
 
 from __future__ import annotations
@@ -105,16 +105,13 @@ def nginx(work: Path) -> Generator[str]:
 
 
 # --- measuring ------------------------------------------------------------------------------------------------------
-def family(pid: int) -> set[int]:
+def family(pid: int) -> list[int]:
     """A process and everything below it."""
-    parents: dict[int, int] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError, ValueError):
-            fields = stat.read_text().rpartition(")")[2].split()
-            parents[int(stat.parent.name)] = int(fields[1])
-    found = {pid}
-    while more := {child for child, parent in parents.items() if parent in found} - found:
-        found |= more
+    found = [pid]
+    for one in found:
+        for children in Path(f"/proc/{one}/task").glob("*/children"):
+            with contextlib.suppress(OSError):
+                found += [int(child) for child in children.read_text().split()]
     return found
 
 
@@ -138,7 +135,7 @@ def measured(command: list[str], log: Path) -> tuple[float, float, float]:
     peak, ended = [0.0], threading.Event()
 
     def watch() -> None:
-        while not ended.wait(0.1):
+        while not ended.wait(0.5):
             peak[0] = max(peak[0], pss_mb(child.pid))
 
     watcher = threading.Thread(target=watch)
@@ -204,7 +201,7 @@ def register(urls: Path, target: Path) -> None:
     """The list as registration leaves it: one batch."""
     import pyarrow as pa
 
-    from geoloc_dagster.dataset.photo_registration import PHOTOS
+    from geoloc_dagster.dataset.schema import PHOTOS
     from geoloc_dagster.imagery.photo_table import read_photo_lists
     from geoloc_dagster.storage import write_parquet
 

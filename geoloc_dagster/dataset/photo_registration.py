@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from geoloc_dagster.config import Layout, Settings
 from geoloc_dagster.dataset.registration import Registration
+from geoloc_dagster.dataset.schema import PHOTOS
 from geoloc_dagster.errors import PhotoListError
 from geoloc_dagster.failpoints import failpoint
 from geoloc_dagster.geo.boundary import contains, read_boundary
@@ -22,21 +23,6 @@ from geoloc_dagster.imagery.photo_table import Photo, PhotoTable, read_photo_lis
 from geoloc_dagster.storage import read_geoparquet, read_parquet, write_bytes, write_geoparquet, write_parquet
 
 SERIES = "photos"
-PHOTOS = pa.schema(
-    [
-        pa.field("location_id", pa.string(), nullable=False),
-        pa.field("batch", pa.string(), nullable=False),
-        pa.field("url", pa.string(), nullable=False),
-        pa.field("lat_deg", pa.float64(), nullable=False),
-        pa.field("lng_deg", pa.float64(), nullable=False),
-        pa.field("captured_on", pa.date32()),
-        pa.field("precision", pa.string(), nullable=False),
-        pa.field("creator", pa.string()),
-        pa.field("licence", pa.string()),
-        pa.field("attribution", pa.string()),
-        pa.field("heading_deg", pa.float64()),
-    ]
-)
 
 
 def register_photos(settings: Settings, layout: Layout) -> Registration:

@@ -29,6 +29,24 @@ STREET_VIEW_METADATA = pa.schema(
     metadata=_METADATA,
 )
 
+# One row per registered photo of a list: what the list says of it.
+PHOTOS = pa.schema(
+    [
+        pa.field("location_id", pa.string(), nullable=False),
+        pa.field("batch", pa.string(), nullable=False),
+        pa.field("url", pa.string(), nullable=False),
+        pa.field("lat_deg", pa.float64(), nullable=False),
+        pa.field("lng_deg", pa.float64(), nullable=False),
+        pa.field("captured_on", pa.date32()),
+        pa.field("precision", pa.string(), nullable=False),
+        pa.field("creator", pa.string()),
+        pa.field("licence", pa.string()),
+        pa.field("attribution", pa.string()),
+        pa.field("heading_deg", pa.float64()),
+    ],
+    metadata=_METADATA,
+)
+
 # One row per captured view, as collected: bytes untouched, but for parts that were blurred.
 CAPTURES = pa.schema(
     [

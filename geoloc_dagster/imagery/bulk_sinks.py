@@ -17,7 +17,7 @@ from geoloc_dagster.imagery.provider import Capture, Failure
 from geoloc_dagster.imagery.writer import capture_row, redacted
 
 Say = Callable[[Mapping[str, Any]], None]
-_MOST_BYTES = 64 << 20  # handed over earlier where pictures are large, so that memory stays bounded
+_MOST_BYTES = 16 << 20  # handed over earlier where pictures are large, so that memory stays bounded
 _FILES_SAID = 64
 
 
@@ -95,9 +95,11 @@ class TableSink:
         from geoloc_dagster.dataset.schema import CAPTURES
         from geoloc_dagster.storage import write_uncommitted
 
-        fragments = write_uncommitted(self._job.target, pa.Table.from_pylist(rows, schema=CAPTURES)) if rows else []
-        failpoint("bulk.written")
         done = [row["location_id"] for row in rows]
+        table = pa.Table.from_pylist(rows, schema=CAPTURES)
+        rows.clear()  # the table has copied the pictures
+        fragments = write_uncommitted(self._job.target, table) if done else []
+        failpoint("bulk.written")
         self._say({"fragments": fragments, "done": done, "tried": tried, "failures": failures, "bytes": size})
 
 
