@@ -13,6 +13,7 @@ from geoloc_dagster.imagery.provider import RequestFailedError
 from geoloc_dagster.imagery.quality import BROKEN, open_header
 
 Side = Literal["shorter", "longer"]
+_AVERAGED_FIRST = 2.5
 _ENCODERS = {"jpeg": "JPEG", "webp": "WEBP", "png": "PNG"}
 SUFFIXES = (".jpg", ".png", ".webp")
 
@@ -79,8 +80,7 @@ class Ingest:
         profile = image.info.get("icc_profile") if image.mode in ("RGB", "YCbCr") else None
         image = _eight_bits(image)
         if size != image.size:
-            # Whole halves (thirds, …) are averaged first, which costs a quarter of the filter; the rest needs the filter.
-            image = image.resize(size, Image.Resampling.HAMMING, reducing_gap=1.0)
+            image = _resized(image, size)
         image = ImageOps.exif_transpose(image)
         image.info.clear()
         stream = io.BytesIO()
@@ -94,6 +94,17 @@ class Ingest:
         if side <= self.size_px:
             return width, height
         return max(1, round(width * self.size_px / side)), max(1, round(height * self.size_px / side))
+
+
+def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """As an area average would have it, to 40 dB and better, at less than its cost.
+
+    Where much is to go, whole halves or thirds are averaged first, which is quick, and the rest is filtered; just above two that
+    would leave nearly nothing to filter, and blur instead.
+    """
+    if min(image.width / size[0], image.height / size[1]) >= _AVERAGED_FIRST:
+        return image.resize(size, Image.Resampling.BICUBIC, reducing_gap=1.0)
+    return image.resize(size, Image.Resampling.HAMMING)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -261,6 +261,27 @@ def test_other_kinds_of_pixels_become_three_channels(service: EmulatorThread, tm
         assert min(image.getpixel((5, 5))) > 250  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("size", [(640, 480), (800, 600), (1024, 683), (1024, 768), (768, 1024), (300, 290)])
+def test_smaller_pictures_are_what_an_area_average_makes_of_them(size: tuple[int, int]):
+    """To 40 dB, which no eye sees; the average is made by hand, from every pixel's share in each new one."""
+    import numpy as np
+
+    from geoloc_dagster.emulator.photo_oddities import ordinary
+    from geoloc_dagster.imagery.ingest import Ingest
+
+    def shares(old: int, new: int) -> Any:
+        edges = np.arange(new + 1) * old / new
+        low, high = edges[:-1, None], edges[1:, None]
+        pixels = np.arange(old)[None, :]
+        return np.clip(np.minimum(high, pixels + 1) - np.maximum(low, pixels), 0, None) * new / old
+
+    content = ordinary(11, *size)
+    small = np.asarray(Image.open(io.BytesIO(Ingest(0, "shorter", 256, "png").prepare(content).image))).astype(np.float64)
+    large = np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).astype(np.float64)
+    average = np.einsum("ij,jkc,lk->ilc", shares(size[1], small.shape[0]), large, shares(size[0], small.shape[1]), optimize=True)
+    assert 10 * np.log10(255**2 / np.mean((average - small) ** 2)) >= 40
+
+
 def test_a_picture_that_breaks_off_while_it_is_decoded_is_undecodable():
     from geoloc_dagster.emulator.photo_oddities import ordinary
     from geoloc_dagster.imagery.ingest import Ingest
