@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import datetime as dt
 import signal
@@ -23,7 +24,7 @@ from geoloc_dagster.defs.build import build_definitions
 from geoloc_dagster.defs.headless import run_headless
 from geoloc_dagster.doctor import check_sources
 from geoloc_dagster.emulator.process import EmulatorProcess
-from geoloc_dagster.errors import ConfigError
+from geoloc_dagster.errors import ConfigError, StepFailedError
 from geoloc_dagster.imagery.nightly import batches_of_the_night
 from geoloc_dagster.storage import open_table, read_parquet, verify_table
 from geoloc_dagster_tests.emulator.stub_city import ORIGIN, TODAY
@@ -154,7 +155,8 @@ def test_odd_photos_become_rows_with_their_kind_and_a_page_leaves_the_rest_for_t
     for _ in range(2):  # a host that asks for proof, or shows a page, is asked again by the next run
         if len(rows_of(layout, "location_id")) == left:
             break
-        collect(config, "photos")
+        with contextlib.suppress(StepFailedError):  # it says so where nothing came but such pages
+            collect(config, "photos")
     rows = {row["location_id"]: row["failure"] for row in rows_of(layout, "location_id", "failure")}
     assert len(rows) == len(rows_of(layout, "location_id")) >= len(first)
     expected = {"odd_missing": "gone", "odd_noai": "opted_out", "odd_private": "disallowed", "odd_small": "too_small"}
