@@ -61,8 +61,8 @@ class BulkRun:
 class Store(Protocol):
     """Keeps what the fetching processes hand over."""
 
-    def keep(self, said: Mapping[str, Any], run: BulkRun) -> None:
-        """Commit one handing-over and count it."""
+    def keep(self, said: Sequence[Mapping[str, Any]], run: BulkRun) -> None:
+        """Commit what was handed over since the last time, and count it; called in a thread, once at a time."""
         ...
 
 
@@ -92,10 +92,16 @@ async def fetch_all(
     work = _Handout(iter(photos), share, store, run, progress)
     crew = [await _Worker.start(job) for _ in range(processes)]
     work.crew = crew
+    keeping = asyncio.create_task(work.keep())
+    serving = asyncio.gather(*(work.serve(worker) for worker in crew))
     try:
-        ends = await asyncio.gather(*(work.serve(worker) for worker in crew))
+        await asyncio.wait([serving, keeping], return_when=asyncio.FIRST_COMPLETED)
     finally:
         await asyncio.gather(*(worker.kill() for worker in crew))
+        serving.cancel()
+        work.handed_over.put_nowait(None)
+        await keeping  # what came is committed, however this ends
+    ends = await serving
     problem = next((end for end in ends if end is not None), None)
     if problem is not None:
         raise problem
@@ -162,6 +168,21 @@ class _Handout:
         self._progress = progress
         self._ended: set[int] = set()
         self.crew: list[_Worker] = []
+        self.handed_over: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+
+    async def keep(self) -> None:
+        """Commit what is handed over, all that has come together, until there is None; nobody waits for it."""
+        while True:
+            said = [await self.handed_over.get()]
+            while not self.handed_over.empty():
+                said.append(self.handed_over.get_nowait())
+            there = [one for one in said if one is not None]
+            if there:
+                await asyncio.to_thread(self._store.keep, there, self._run)
+                if self._progress is not None:
+                    self._progress(self._run)
+            if len(there) < len(said):
+                return
 
     async def serve(self, worker: _Worker) -> GeolocError | None:
         """Listen to one process until it has ended; why, where that was not well."""
@@ -180,9 +201,7 @@ class _Handout:
             elif "ended" in said:
                 return None
             else:
-                self._store.keep(said, self._run)
-                if self._progress is not None:
-                    self._progress(self._run)
+                self.handed_over.put_nowait(said)
         await self._stop("a process is lost")
         return WorkerLostError(f"a process that fetched pictures ended with {await worker.wait()}")
 

@@ -170,16 +170,19 @@ class TableStore:
         self.settled = settled
         self.tried = 0
 
-    def keep(self, said: Mapping[str, Any], run: BulkRun) -> None:
-        """Commit one handing-over and count it."""
-        done, tried = said["done"], said["tried"]
-        if said["fragments"]:
-            commit_files(self._layout.panoramas, said["fragments"])
+    def keep(self, said: Sequence[Mapping[str, Any]], run: BulkRun) -> None:
+        """Commit what was handed over and count it."""
+        fragments = [fragment for one in said for fragment in one["fragments"]]
+        done = [photo_id for one in said for photo_id in one["done"]]
+        tried = [photo_id for one in said for photo_id in one["tried"]]
+        if fragments:
+            commit_files(self._layout.panoramas, fragments)
             failpoint("bulk.committed")
         self._visit([(photo_id, 1, 0) for photo_id in done] + [(photo_id, 0, 1) for photo_id in tried])
         run.done += len(done)
-        run.bytes += said["bytes"]
-        run.failures_by_kind.update(said["failures"])
+        run.bytes += sum(one["bytes"] for one in said)
+        for one in said:
+            run.failures_by_kind.update(one["failures"])
         self.settled += len(done)
         self.tried += len(tried)
 

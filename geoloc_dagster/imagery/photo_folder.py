@@ -138,10 +138,11 @@ class FolderStore:
     def __exit__(self, *_: object) -> None:
         self._stream.close()
 
-    def keep(self, said: Mapping[str, Any], run: BulkRun) -> None:
+    def keep(self, said: Sequence[Mapping[str, Any]], run: BulkRun) -> None:
         """Write down what came and what did not."""
+        files = [file for one in said for file in one["files"]]
         with translated_errors(self._path):
-            for photo_id, file, kind, detail, retryable in said["files"]:
+            for photo_id, file, kind, detail, retryable in files:
                 outcome = Outcome(file, kind, " ".join(detail.split())[:200], not retryable)
                 self._outcomes[photo_id] = outcome
                 self._writer.writerow([photo_id, outcome.file, outcome.kind, outcome.detail, int(outcome.final)])
@@ -149,7 +150,7 @@ class FolderStore:
                     run.failures_by_kind[kind] += 1
                 run.done += 1
             self._stream.flush()
-        self.kept += len(said["files"])
+        self.kept += len(files)
 
 
 def read_outcomes(folder: Path) -> dict[str, Outcome]:

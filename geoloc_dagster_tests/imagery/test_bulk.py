@@ -68,7 +68,7 @@ class Forgetful:
     """A store that only counts."""
 
     def keep(self, said: Any, run: BulkRun) -> None:
-        run.done += len(said["files"])
+        run.done += sum(len(one["files"]) for one in said)
 
 
 # --- rates ----------------------------------------------------------------------------------------------------------
