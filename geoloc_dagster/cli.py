@@ -20,6 +20,7 @@ from rich.console import Console
 from geoloc_dagster import __version__, starter
 from geoloc_dagster.config import Layout, Settings
 from geoloc_dagster.config.loader import claim_data_root, find_config, load_settings, resolved_yaml
+from geoloc_dagster.cores import processes_by_default
 from geoloc_dagster.errors import GeolocError, RecipeError
 from geoloc_dagster.storage import read_json, write_bytes
 
@@ -121,14 +122,13 @@ def emulator(
 ) -> None:
     """Serve the emulated city of a region over HTTP until it is interrupted."""
     from geoloc_dagster.emulator.__main__ import main as serve
-    from geoloc_dagster.emulator.options import drawing_hands
 
     settings = load_settings(config, data_root=data_root)
     lat_deg, lng_deg = settings.region.start_point
     where = "the address below" if port == 0 else f"http://127.0.0.1:{port}"
     typer.echo(f"other commands ask this city when GEOLOC_EMULATOR_URL is {where}; Ctrl+C ends it", err=True)
     city = [f"--origin={lat_deg!r},{lng_deg!r}", f"--seed={settings.emulator.seed}"]
-    serve([*city, f"--port={port}", f"--latency-ms={settings.emulator.latency_ms}", f"--hands={drawing_hands()}"])
+    serve([*city, f"--port={port}", f"--latency-ms={settings.emulator.latency_ms}", f"--hands={processes_by_default()}"])
 
 
 @app.command()
@@ -190,7 +190,6 @@ def download(
     import asyncio
     import datetime as dt
 
-    from geoloc_dagster.imagery.bulk import processes_by_default
     from geoloc_dagster.imagery.egress import Egress
     from geoloc_dagster.imagery.photo_folder import FAILURES, folder_job
     from geoloc_dagster.imagery.photo_folder import download as run_download
@@ -349,8 +348,7 @@ def backfill(
     from geoloc_dagster.console import ProgressView
     from geoloc_dagster.defs.headless import run_backfill
 
-    pictures = "photos" if settings.capture.provider == "photo_list" else "panoramas"
-    names = [name.strip() for name in (select or f"{pictures},crops").split(",") if name.strip()]
+    names = [name.strip() for name in (select or f"{settings.capture.asset},crops").split(",") if name.strip()]
     with ProgressView(Console(stderr=True)) as view:
         failures = run_backfill(settings, names=names, keys=keys, report=view.report)
     typer.echo(f"{len(keys)} batches, {len(failures)} failed steps")

@@ -154,6 +154,11 @@ class CaptureSettings(Section):
     blur: BlurSettings = BlurSettings()
     commit_rows: int = Field(default=256, gt=0, description="Rows per commit: what a killed process can lose.")
 
+    @property
+    def asset(self) -> Literal["panoramas", "photos"]:
+        """The asset that collects: `photos` of a list, `panoramas` of everything else."""
+        return "photos" if self.provider == "photo_list" else "panoramas"
+
     @model_validator(mode="after")
     def _different_headings(self) -> Self:
         if len(set(self.headings_deg)) < len(self.headings_deg):

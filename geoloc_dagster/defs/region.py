@@ -57,7 +57,7 @@ class Region:
     @property
     def pictures(self) -> str:
         """The asset that collects: `photos` of a list, `panoramas` of everything else."""
-        return "photos" if self.settings.capture.provider == "photo_list" else "panoramas"
+        return self.settings.capture.asset
 
     def key(self, name: str) -> dg.AssetKey:
         """The asset key under the region's prefix."""

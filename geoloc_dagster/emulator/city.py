@@ -76,4 +76,8 @@ class City:
             date: decides on light, weather, season, passers-by and the state of the buildings.
         """
         x_m, y_m = self._plane.metres(lat_deg, lng_deg)
-        return self._renderer.render(Camera(x_m, y_m, heading_deg, pitch_deg, fov_deg, width, height), date)
+        return self.draw(Camera(x_m, y_m, heading_deg, pitch_deg, fov_deg, width, height), date)
+
+    def draw(self, camera: Camera, date: dt.date) -> View:
+        """What a camera sees that stands in the city's plane, metres east and north of its origin."""
+        return self._renderer.render(camera, date)

@@ -33,6 +33,17 @@ Endpoint = Literal[
     "photo_list",
     "robots",
 ]
+PageMishap = Literal[
+    "renamed_dom",
+    "no_attributes",
+    "consent_language",
+    "no_street_view",
+    "single_date",
+    "stale_frame",
+    "black_frame",
+    "swallowed_click",
+    "tab_crash",
+]
 FaultName = Literal[
     "slow",
     "drip",
@@ -54,29 +65,9 @@ FaultName = Literal[
     "refused_status_403",
     "refused_status_410",
     "bot_page",
-    "renamed_dom",
-    "no_attributes",
-    "consent_language",
-    "no_street_view",
-    "single_date",
-    "stale_frame",
-    "black_frame",
-    "swallowed_click",
-    "tab_crash",
+    PageMishap,
 ]
-PAGE_MISHAPS: frozenset[FaultName] = frozenset(
-    {
-        "renamed_dom",
-        "no_attributes",
-        "consent_language",
-        "no_street_view",
-        "single_date",
-        "stale_frame",
-        "black_frame",
-        "swallowed_click",
-        "tab_crash",
-    }
-)
+PAGE_MISHAPS: frozenset[FaultName] = frozenset(get_args(PageMishap))
 """What the page of the maps site does to its visitor, once the server has told it to."""
 
 PICTURES: tuple[Endpoint, ...] = ("image", "mapillary_picture", "panoramax_picture", "maps_tile", "maps_thumbnail", "photo")

@@ -14,14 +14,15 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import asdict
 from typing import IO
 
 import numpy as np
 
-from geoloc_dagster.emulator.city import City, View
+from geoloc_dagster.emulator.city import City
+from geoloc_dagster.emulator.renderer import Camera, View
 
 _PART_M = 100.0
-_M_PER_DEG = 111_320.0
 
 
 class ManyHandedCity(City):
@@ -37,35 +38,13 @@ class ManyHandedCity(City):
         super().__init__(origin, seed)
         self._others = [_Hand(origin, seed) for _ in range(hands - 1)]
 
-    def render(
-        self,
-        lat_deg: float,
-        lng_deg: float,
-        *,
-        heading_deg: float,
-        pitch_deg: float = 0.0,
-        fov_deg: float = 90.0,
-        width: int = 640,
-        height: int = 640,
-        date: dt.date,
-    ) -> View:
-        """As `City.render`; a part of the city whose process has died is drawn here."""
-        row, column = (math.floor(degrees * _M_PER_DEG / _PART_M) for degrees in (lat_deg, lng_deg))
-        number = (row + column) % (len(self._others) + 1)
+    def draw(self, camera: Camera, date: dt.date) -> View:
+        """As `City.draw`; a part of the city whose process has died is drawn here."""
+        number = (math.floor(camera.x_m / _PART_M) + math.floor(camera.y_m / _PART_M)) % (len(self._others) + 1)
         if number:
-            asked = [lat_deg, lng_deg, heading_deg, pitch_deg, fov_deg, width, height, date.isoformat()]
             with contextlib.suppress(OSError, EOFError):
-                return self._others[number - 1].draw(asked)
-        return super().render(
-            lat_deg,
-            lng_deg,
-            heading_deg=heading_deg,
-            pitch_deg=pitch_deg,
-            fov_deg=fov_deg,
-            width=width,
-            height=height,
-            date=date,
-        )
+                return self._others[number - 1].draw(camera, date)
+        return super().draw(camera, date)
 
     def close(self) -> None:
         """End the other processes."""
@@ -83,7 +62,7 @@ class _Hand:
         self._child: subprocess.Popen[bytes] | None = None
         self._closed = False
 
-    def draw(self, asked: list[float | int | str]) -> View:
+    def draw(self, camera: Camera, date: dt.date) -> View:
         """One picture; raises OSError or EOFError where the process is gone."""
         with self._lock:
             if self._closed:
@@ -96,9 +75,9 @@ class _Hand:
             child = self._child
             assert child.stdin is not None
             assert child.stdout is not None
-            child.stdin.write(json.dumps(asked).encode() + b"\n")
+            child.stdin.write(json.dumps([asdict(camera), date.isoformat()]).encode() + b"\n")
             child.stdin.flush()
-            width, height = int(asked[5]), int(asked[6])
+            width, height = camera.width, camera.height
             return View(
                 np.frombuffer(_exactly(child.stdout, width * height * 3), np.uint8).reshape(height, width, 3),
                 np.frombuffer(_exactly(child.stdout, width * height), np.uint8).reshape(height, width),
@@ -132,17 +111,8 @@ def main(arguments: list[str]) -> None:
     city = City((lat_deg, lng_deg), int(arguments[1]))
     pictures = os.fdopen(os.dup(1), "wb")
     for line in sys.stdin.buffer:
-        lat_deg, lng_deg, heading_deg, pitch_deg, fov_deg, width, height, date = json.loads(line)
-        seen = city.render(
-            lat_deg,
-            lng_deg,
-            heading_deg=heading_deg,
-            pitch_deg=pitch_deg,
-            fov_deg=fov_deg,
-            width=width,
-            height=height,
-            date=dt.date.fromisoformat(date),
-        )
+        camera, date = json.loads(line)
+        seen = city.draw(Camera(**camera), dt.date.fromisoformat(date))
         pictures.write(seen.rgb.tobytes())
         pictures.write(seen.classes.tobytes())
         pictures.flush()

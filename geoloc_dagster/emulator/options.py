@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 from dataclasses import dataclass, field
 
 from geoloc_dagster.emulator.faults import FaultScript
@@ -55,8 +54,3 @@ class EmulatorOptions:
             *(f"--{name}={value}" for name, value in optional.items() if value is not None),
             *(f"--quota={quota}" for quota in self.quotas),
         ]
-
-
-def drawing_hands() -> int:
-    """Processes that draw where nobody says how many: one per core, four at most, because each takes some 200 MB."""
-    return min(4, os.cpu_count() or 1)

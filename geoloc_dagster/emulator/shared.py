@@ -7,7 +7,7 @@ import datetime as dt
 import os
 
 from geoloc_dagster.config import Settings
-from geoloc_dagster.emulator.options import drawing_hands
+from geoloc_dagster.cores import processes_by_default
 from geoloc_dagster.emulator.process import EmulatorProcess
 
 URL_VARIABLE = "GEOLOC_EMULATOR_URL"
@@ -31,7 +31,7 @@ def shared_emulator(settings: Settings, *, today: dt.date | None = None, outlive
     city = (settings.region.start_point, settings.emulator.seed, settings.emulator.latency_ms)
     if city not in _running:
         origin, seed, latency_ms = city
-        process = EmulatorProcess.start(origin, seed=seed, today=today, latency_ms=latency_ms, hands=drawing_hands())
+        process = EmulatorProcess.start(origin, seed=seed, today=today, latency_ms=latency_ms, hands=processes_by_default())
         if outlive_exec:
             process.outlive_exec()
         atexit.register(process.stop)

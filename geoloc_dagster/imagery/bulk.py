@@ -66,11 +66,6 @@ class Store(Protocol):
         ...
 
 
-def processes_by_default() -> int:
-    """As many as there are cores for this process, four at most."""
-    return min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-
-
 async def fetch_all(
     job: Job, photos: Sequence[Photo], store: Store, *, processes: int, progress: Callable[[BulkRun], None] | None = None
 ) -> BulkRun:

@@ -22,10 +22,9 @@ from geoloc_dagster.imagery.ledger import Ledger
 from geoloc_dagster.imagery.photo_list import PhotoList, PhotosOf
 from geoloc_dagster.imagery.photo_table import Photo
 from geoloc_dagster.imagery.provider import Terms
-from geoloc_dagster.imagery.purse import Budget, Purse
+from geoloc_dagster.imagery.purse import IMAGE_CHARGE, Budget, Purse
 
 _PAID_AT_ONCE = 64
-CHARGE = "image"
 
 
 class BudgetJob(BaseModel):
@@ -119,7 +118,7 @@ class Job(BaseModel):
             addresses,
             buckets=HostBuckets(self.buckets),
             purse=purse,
-            charge=CHARGE,
+            charge=IMAGE_CHARGE,
             evidence=self.evidence,
         )
         return PhotoList(

@@ -23,7 +23,7 @@ from geoloc_dagster.imagery.bulk_sinks import Sink, make_sink
 from geoloc_dagster.imagery.hosts import host_key
 from geoloc_dagster.imagery.photo_list import PhotoList
 from geoloc_dagster.imagery.photo_table import Photo
-from geoloc_dagster.imagery.provider import CollectionStopped, Location
+from geoloc_dagster.imagery.provider import Capture, CollectionStopped, Location
 
 MOST_TASKS = 512
 MOST_QUEUED = 20_000
@@ -129,7 +129,8 @@ class Crew:
             return
         failpoint("bulk.fetched")
         self._provider.release(photo.photo_id)
-        await self._sink.add(answer)
+        if isinstance(answer, Capture) or answer.asked:
+            await self._sink.add(answer)
 
     def _stop(self, reason: str) -> None:
         """Begin nothing more, here or elsewhere; what is in flight arrives."""

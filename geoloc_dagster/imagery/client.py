@@ -27,6 +27,7 @@ import httpx2
 
 from geoloc_dagster.errors import GeolocError, ServiceBlockedError, ServiceKeyError, ServiceUnavailableError
 from geoloc_dagster.failpoints import failpoint
+from geoloc_dagster.imagery.answers import LOOKED_AT_BYTES, asks_for_proof, is_page, judge_picture, opted_out
 from geoloc_dagster.imagery.buckets import Buckets, MemoryBuckets
 from geoloc_dagster.imagery.channel import Channel, ChannelError, HttpxChannel
 from geoloc_dagster.imagery.ledger import Ledger
@@ -39,10 +40,6 @@ from geoloc_dagster.storage import write_bytes
 PROJECT_URL = "https://github.com/geoloc-dagster/geoloc-dagster"
 _LONGEST_BACKOFF_S = 60.0
 _QUOTA_PAUSE_S = 5.0
-_EVIDENCE_BYTES = 64 << 10
-_HTML = (b"<!doctype html", b"<html", b"<head", b"<script")
-_WORDS = (b"captcha", b"unusual traffic")
-REDIRECTS = (301, 302, 303, 307, 308)
 _ABOUT_THE_CLIENT = (408, 425, 429)
 Expected = Literal["json", "image", "data"]
 T = TypeVar("T")
@@ -320,7 +317,7 @@ class ServiceClient:
         if elsewhere and not self._keyless and answer.status in (401, 403, 404, 410):  # no key was sent, so none was refused
             raise RequestFailedError("gone", f"{answer.status} ({path})", retryable=False)
         self._judge(answer, received.headers, expect, path, refused)
-        if _opted_out(received.headers):
+        if opted_out(received.headers):
             raise RequestFailedError("opted_out", f"the answer says that it is not for training ({path})", retryable=False)
         return answer
 
@@ -337,16 +334,16 @@ class ServiceClient:
     ) -> None:
         """Whether the status lets the body be looked into."""
         status, said = answer.status, self.without_secrets(answer.body[:200].decode("utf-8", "replace").strip())
-        page = _is_page(answer.body, headers.get("content-type", ""))
+        page = is_page(answer.body, headers.get("content-type", ""))
         if self._keyless and status >= 300:
-            if _asks_for_proof(answer.body):
+            if asks_for_proof(answer.body):
                 raise self._blocked(answer, headers, expect)
             page = False  # errors and redirects come with pages for people, which nobody asked for
             if status < 500 and status not in _ABOUT_THE_CLIENT:
-                _judge_picture(status, path)
+                judge_picture(status, path)
                 return
         if page or 300 <= status < 400:
-            if status >= 500 and not _asks_for_proof(answer.body):  # a gateway's own page: the service behind it is away
+            if status >= 500 and not asks_for_proof(answer.body):  # a gateway's own page: the service behind it is away
                 raise _failed("server_error", f"{status}", path)
             raise self._blocked(answer, headers, expect)
         if status in (429, 503):
@@ -403,7 +400,7 @@ class ServiceClient:
             self.pace.pause(self.etiquette.probe_after_s)
 
     def _blocked(self, answer: Answer, headers: Mapping[str, str], expect: Expected) -> ServiceBlockedError:
-        self.was_asked_for_proof |= _asks_for_proof(answer.body)
+        self.was_asked_for_proof |= asks_for_proof(answer.body)
         kept = self._keep(answer, headers)
         what = "a picture" if expect == "image" else "data"
         came = "a redirect" if 300 <= answer.status < 400 else "a page for people"
@@ -420,7 +417,7 @@ class ServiceClient:
         shown = {name: value for name, value in headers.items() if name not in ("set-cookie", "location")}
         lines = [f"{answer.url}", f"{answer.status}", *(f"{name}: {value}" for name, value in shown.items()), "", ""]
         digest = hashlib.sha256(answer.body).hexdigest()[:12]
-        page = answer.body[:_EVIDENCE_BYTES].decode("utf-8", "replace")
+        page = answer.body[:LOOKED_AT_BYTES].decode("utf-8", "replace")
         path = self._evidence / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', self.name)}-{self._today():%Y%m%d}-{digest}.txt"
         return write_bytes(path, self.without_secrets("\n".join(lines) + page).encode())
 
@@ -448,33 +445,5 @@ def user_agent() -> str:
     return f"geoloc_dagster/{version} (+{PROJECT_URL}{f'; contact: {contact}' if contact else ''})"
 
 
-def _judge_picture(status: int, path: str) -> None:
-    """What a host without keys says of one picture, by a status of 300 to 499; a redirect passes."""
-    if status in (404, 410):
-        raise RequestFailedError("gone", f"{status} ({path})", retryable=False)
-    if status in (401, 402, 403, 451):
-        raise RequestFailedError("disallowed", f"the host does not show it: {status} ({path})", retryable=False)
-    if status not in REDIRECTS:
-        raise RequestFailedError("invalid_request", f"{status} ({path})", retryable=False)
-
-
-def _opted_out(headers: Mapping[str, str]) -> bool:
-    """Whether an answer asks not to be used for training: `X-Robots-Tag: noai`, or a reservation under the TDM protocol."""
-    words = {word.strip().lower() for word in re.split(r"[,:]", headers.get("x-robots-tag", ""))}
-    return bool(words & {"noai", "noimageai"}) or headers.get("tdm-reservation", "").strip() == "1"
-
-
 def _failed(kind: FailureKind, detail: str, path: str) -> RequestFailedError:
     return RequestFailedError(kind, f"{detail} ({path})", retryable=True)
-
-
-def _asks_for_proof(body: bytes) -> bool:
-    """Whether a page wants to know if a person is asking."""
-    return any(word in body[:_EVIDENCE_BYTES].lower() for word in _WORDS)
-
-
-def _is_page(body: bytes, content_type: str) -> bool:
-    start = body[:1024].lstrip().lower()
-    if content_type.split(";")[0].strip().lower() == "text/html" or start.startswith(_HTML):
-        return True
-    return content_type.startswith("text/") and _asks_for_proof(body)

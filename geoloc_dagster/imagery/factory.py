@@ -12,9 +12,10 @@ from geoloc_dagster.config.settings import ServiceSettings
 from geoloc_dagster.errors import ConfigError, ServiceKeyError
 from geoloc_dagster.imagery.folder import FolderProvider
 from geoloc_dagster.imagery.provider import Provider, Terms
+from geoloc_dagster.imagery.purse import IMAGE_CHARGE, TILE_CHARGE, Budget
 
 if TYPE_CHECKING:
-    from geoloc_dagster.imagery.client import Budget, ServiceClient
+    from geoloc_dagster.imagery.client import ServiceClient
     from geoloc_dagster.imagery.google import GoogleStreetView
     from geoloc_dagster.imagery.google_maps import GoogleMaps
     from geoloc_dagster.imagery.mapillary import Mapillary
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 _NO_LIMIT = 2**62
 _FREE = ("emulator", "google_maps", "mapillary", "panoramax", "photo_list")
-IMAGE_CHARGE = "image"  # the ledger's word for a picture asked for
-TILE_CHARGE = "tile"  # likewise for a vector tile
 _GOOGLE, _PANORAMAX = "https://maps.googleapis.com", "https://api.panoramax.xyz"
 _GOOGLE_MAPS = "https://www.google.com"
 _RATE = {
@@ -218,7 +217,7 @@ def _client(
 
     service, layout = settings.service, Layout(settings.data_root)
     etiquette = Etiquette(
-        requests_per_second=service.requests_per_second or _RATE[name],
+        requests_per_second=requests_per_second(service, name),
         concurrency=service.concurrency,
         deadline_s=service.deadline_s,
         max_bytes=service.max_bytes,
@@ -239,13 +238,16 @@ def _client(
     )
 
 
+def requests_per_second(service: ServiceSettings, name: str) -> float:
+    """How fast a service, or each host of a list, is asked by all processes of this host."""
+    return service.requests_per_second or _RATE[name]
+
+
 def daily_budgets(service: ServiceSettings, *, free: bool = False) -> list[Budget]:
     """What the configuration allows a day, as the ledger counts it; what has no limit is counted all the same.
 
     Pictures of a free service cost no money, whatever the configuration says of its price.
     """
-    from geoloc_dagster.imagery.client import Budget
-
     images, requests, most = service.images_per_day, service.requests_per_day, service.bytes_per_day
     dollars, price = service.dollars_per_day, 0 if free else round(service.dollars_per_1000_images * 1_000)
     return [

@@ -31,6 +31,7 @@ from geoloc_dagster.imagery.provider import (
     Terms,
     View,
 )
+from geoloc_dagster.imagery.purse import IMAGE_CHARGE
 from geoloc_dagster.imagery.received import check_picture, failure_of
 
 METADATA_PATH = "/maps/api/streetview/metadata"
@@ -250,7 +251,7 @@ class GoogleStreetView:
             "pitch": _number(view.pitch_deg),
             "return_error_code": "true",
         }
-        answer = await self._client.get(IMAGE_PATH, params, expect="image", charge="image", check=check_picture)
+        answer = await self._client.get(IMAGE_PATH, params, expect="image", charge=IMAGE_CHARGE, check=check_picture)
         return Capture(panorama, view, answer.body, source_url=answer.url)
 
 

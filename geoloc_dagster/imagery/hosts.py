@@ -15,9 +15,10 @@ from urllib.parse import urljoin, urlsplit
 
 from geoloc_dagster.errors import ServiceBlockedError, ServiceKeyError, ServiceUnavailableError
 from geoloc_dagster.imagery.addresses import Addresses
+from geoloc_dagster.imagery.answers import REDIRECTS
 from geoloc_dagster.imagery.buckets import Buckets
 from geoloc_dagster.imagery.channel import Channel, ChannelError
-from geoloc_dagster.imagery.client import REDIRECTS, Answer, Check, Etiquette, ServiceClient
+from geoloc_dagster.imagery.client import Answer, Check, Etiquette, ServiceClient
 from geoloc_dagster.imagery.provider import CollectionStopped, RequestFailedError
 from geoloc_dagster.imagery.purse import Purse
 from geoloc_dagster.imagery.robots import MAX_BYTES, Fetched, Robots
@@ -33,11 +34,12 @@ class HostStoppedError(RequestFailedError):
         host: which.
         reason: why, for people.
         has_answered: whether it was this picture that it answered with a page for people; asked again it would do so again.
+        asked: whether it was this picture that made it so.
     """
 
-    def __init__(self, host: str, reason: str, *, has_answered: bool = False) -> None:
+    def __init__(self, host: str, reason: str, *, asked: bool = False, has_answered: bool = False) -> None:
         kind = "not_an_image" if has_answered else "disallowed"
-        super().__init__(kind, f"{host} is left alone for now: {reason}", retryable=not has_answered)
+        super().__init__(kind, f"{host} is left alone for now: {reason}", retryable=not has_answered, asked=asked)
         self.host = host
         self.reason = reason
         self.has_answered = has_answered
@@ -149,14 +151,15 @@ class PictureHosts:
         except CollectionStopped as stop:
             if stop.reason == "budget":
                 raise
+            first = host not in self.stopped
             self.leave_alone(host, stop.detail)
-            raise HostStoppedError(host, stop.detail) from None
+            raise HostStoppedError(host, stop.detail, asked=first) from None
         except (ServiceBlockedError, ServiceKeyError, ServiceUnavailableError) as error:
             first = host not in self.stopped
             blocked = isinstance(error, ServiceBlockedError)
             self.leave_alone(host, error.cause, blocked=blocked)
             answered = first and blocked and not client.was_asked_for_proof
-            raise HostStoppedError(host, error.cause, has_answered=answered) from None
+            raise HostStoppedError(host, error.cause, asked=first, has_answered=answered) from None
 
     async def _client(self, host: str) -> ServiceClient:
         """The client of one host, which keeps to the pause between requests that its robots.txt wants."""

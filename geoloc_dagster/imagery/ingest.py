@@ -15,7 +15,6 @@ from geoloc_dagster.imagery.quality import BROKEN, open_header
 Side = Literal["shorter", "longer"]
 _AVERAGED_FIRST = 2.5
 _ENCODERS = {"jpeg": "JPEG", "webp": "WEBP", "png": "PNG"}
-SUFFIXES = (".jpg", ".png", ".webp")
 
 
 @dataclass(frozen=True, slots=True)

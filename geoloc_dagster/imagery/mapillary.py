@@ -33,6 +33,7 @@ from geoloc_dagster.imagery.provider import (
     Terms,
     View,
 )
+from geoloc_dagster.imagery.purse import IMAGE_CHARGE, TILE_CHARGE
 from geoloc_dagster.imagery.received import check_picture, failure_of
 from geoloc_dagster.imagery.tile_index import ZOOM, Spot, TileIndex
 from geoloc_dagster.imagery.together import Together
@@ -43,7 +44,6 @@ TILES_URL = "https://tiles.mapillary.com"
 GRAPH_PATH, TILES_PATH = "/mapillary/graph", "/mapillary/tiles"
 """Of the two, where one server stands for both."""
 TERMS = Terms("CC-BY-SA-4.0", "Photos from Mapillary, CC BY-SA")
-TILE_CHARGE = "tile"
 MOST_IDS = 50
 _TILESET = "/maps/vtp/mly1_public/2"
 _DRIFT_M = 10  # tiles say where the camera thought it was; the entity may know better
@@ -193,7 +193,7 @@ class Mapillary:
         return image, content
 
     async def _fetch(self, image: Image) -> bytes:
-        answer = await self._graph.get(self._thumb(image), {}, expect="image", charge="image", check=check_picture)
+        answer = await self._graph.get(self._thumb(image), {}, expect="image", charge=IMAGE_CHARGE, check=check_picture)
         return answer.body
 
     async def _fetch_again(self, image: Image) -> bytes:

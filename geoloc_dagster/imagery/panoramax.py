@@ -33,6 +33,7 @@ from geoloc_dagster.imagery.provider import (
     Terms,
     View,
 )
+from geoloc_dagster.imagery.purse import IMAGE_CHARGE
 from geoloc_dagster.imagery.received import check_picture, failure_of
 from geoloc_dagster.imagery.stac import Item, read_item
 
@@ -138,7 +139,7 @@ class Panoramax:
         """One answer per view, in their order; a whole panorama is fetched once for all of them."""
         try:
             item = await self._item(panorama.pano_id or "")
-            answer = await self._client.get(self._asset(item), {}, expect="image", charge="image", check=check_picture)
+            answer = await self._client.get(self._asset(item), {}, expect="image", charge=IMAGE_CHARGE, check=check_picture)
             images = [answer.body] * len(views)
             if item.is_360:
                 images = await asyncio.to_thread(cut_views, answer.body, item, views, self._size)

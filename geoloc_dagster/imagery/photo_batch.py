@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from geoloc_dagster.config import Layout, Settings
+from geoloc_dagster.cores import processes_by_default
 from geoloc_dagster.dataset.schema import CAPTURES, VISITS
 from geoloc_dagster.errors import IntegrityError, ServiceBlockedError
 from geoloc_dagster.failpoints import failpoint
 from geoloc_dagster.geo.batches import BatchKey
 from geoloc_dagster.imagery.boxes import boxes_to_blur, build_redactor
-from geoloc_dagster.imagery.bulk import BulkRun, fetch_all, in_rounds, processes_by_default
+from geoloc_dagster.imagery.bulk import BulkRun, fetch_all, in_rounds
 from geoloc_dagster.imagery.bulk_job import BudgetJob, Job
 from geoloc_dagster.imagery.hosts import host_key
 from geoloc_dagster.imagery.photo_table import Photo
@@ -61,7 +63,7 @@ async def collect_photo_batch(
         wanted = settings.capture.photos.processes or processes_by_default()
         run = await fetch_all(
             job,
-            in_rounds(missing, lambda photo: host_key(photo.url)),
+            in_rounds(in_turn(missing, layout.visits, batch), lambda photo: host_key(photo.url)),
             store,
             processes=max(1, min(wanted, len(missing) // _PHOTOS_PER_PROCESS)),
             progress=None if progress is None else lambda run: progress(store.settled, len(photos)),
@@ -75,14 +77,13 @@ def job_of(settings: Settings, layout: Layout, *, batch: str, run_id: str, now: 
     """What the fetching processes are to know."""
     from geoloc_dagster.imagery.buckets import host_buckets_path
     from geoloc_dagster.imagery.egress import Egress
-    from geoloc_dagster.imagery.factory import daily_budgets
+    from geoloc_dagster.imagery.factory import daily_budgets, requests_per_second
 
     capture, service, photos = settings.capture, settings.service, settings.capture.photos
     egress = Egress.parse(settings.egress.proxy, settings.egress.credentials_variable)
     budgets = [
         BudgetJob(what=one.what, limit=one.limit, per_charge=dict(one.per_charge), said=one.said)
-        for one in daily_budgets(service)
-        if one.what != "microdollar"
+        for one in daily_budgets(service, free=True)
     ]
     return Job(
         sink="table",
@@ -94,7 +95,7 @@ def job_of(settings: Settings, layout: Layout, *, batch: str, run_id: str, now: 
         licence=capture.licence,
         attribution=capture.attribution,
         permission=capture.permission,
-        rate=service.requests_per_second or 10.0,
+        rate=requests_per_second(service, "photo_list"),
         concurrency=service.concurrency,
         connections=photos.connections,
         deadline_s=service.deadline_s,
@@ -153,6 +154,15 @@ def missing_photos(photos: Sequence[Photo], table_path: Path, job: Job, forgotte
         if not gone and capture_id("photo_list", panorama, _only(panorama.views)) not in known:
             missing.append(photo)
     return missing
+
+
+def in_turn(photos: Sequence[Photo], visits_path: Path, batch: str) -> list[Photo]:
+    """Those first that were asked for least often, so that a photo that stops its host each time holds up no other."""
+    visits = open_table(visits_path)
+    tried: Counter[str] = Counter()
+    if visits is not None:
+        tried.update(visits.to_table(columns=["location_id"], filter=f"batch = '{batch}'")["location_id"].to_pylist())
+    return sorted(photos, key=lambda photo: tried[photo.photo_id])
 
 
 class TableStore:

@@ -96,6 +96,7 @@ async def download(
     outcomes = read_outcomes(folder)
     _find_files(folder, photos, outcomes)
     missing = [photo for photo in photos if (known := outcomes.get(photo.photo_id)) is None or not known.final]
+    missing.sort(key=lambda photo: photo.photo_id in outcomes)  # one that stops its host each time holds up no other
     done = len(photos) - len(missing)
     with FolderStore(folder, outcomes) as store:
         run = BulkRun()
@@ -226,7 +227,7 @@ def _finish(
     came = {photo.photo_id for photo in photos if (one := outcomes.get(photo.photo_id)) is not None and one.kind == _OK}
     failed = [(photo, outcomes.get(photo.photo_id)) for photo in photos if photo.photo_id not in came]
     rows = [
-        [photo.photo_id, photo.url.split("?")[0], *((one.kind, one.detail) if one else ("not_asked", run.stopped or ""))]
+        [photo.photo_id, photo.url.split("?")[0], *((one.kind, one.detail) if one else ("not_asked", _why_not(photo, run)))]
         for photo, one in failed
     ]
     _write_csv(folder / FAILURES, ["id", "url", "kind", "detail"], rows)
@@ -236,6 +237,11 @@ def _finish(
         filter_list(path, came, folder / f"downloaded_{path.name}")
     kinds = Counter("not_asked" if one is None else one.kind for _, one in failed)
     return Download(len(came), kinds, store.kept, table.bad_rows, dict(run.left_alone), run.stopped)
+
+
+def _why_not(photo: Photo, run: BulkRun) -> str:
+    """Why a photo was not asked for, as far as is known."""
+    return run.stopped or run.left_alone.get(host_key(photo.url)) or ""
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

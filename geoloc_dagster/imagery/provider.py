@@ -194,13 +194,19 @@ class Capture:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One view that gave no picture. A `retryable` one is asked for again by the next run instead of becoming a row."""
+    """One view that gave no picture.
+
+    Attributes:
+        retryable: it is asked for again by the next run instead of becoming a row.
+        asked: whether anybody was asked; a failure without says nothing of the picture.
+    """
 
     kind: FailureKind
     detail: str
     panorama: Panorama
     view: View
     retryable: bool = False
+    asked: bool = True
 
 
 class CollectionStopped(Exception):
@@ -224,13 +230,15 @@ class RequestFailedError(Exception):
         kind: the class of the failure.
         detail: what exactly, for people; without keys.
         retryable: whether asking another time may succeed.
+        asked: whether this time anybody was asked.
     """
 
-    def __init__(self, kind: FailureKind, detail: str, *, retryable: bool) -> None:
+    def __init__(self, kind: FailureKind, detail: str, *, retryable: bool, asked: bool = True) -> None:
         super().__init__(f"{kind}: {detail}")
         self.kind: FailureKind = kind
         self.detail = detail
         self.retryable = retryable
+        self.asked = asked
 
 
 class Provider(Protocol):

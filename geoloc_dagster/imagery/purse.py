@@ -8,6 +8,10 @@ from dataclasses import dataclass
 
 from geoloc_dagster.imagery.ledger import Ledger
 
+IMAGE_CHARGE = "image"
+TILE_CHARGE = "tile"
+"""What requests are charged as: a picture, a vector tile."""
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:

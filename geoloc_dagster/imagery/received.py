@@ -16,7 +16,7 @@ _GREY_MAX_BYTES = 20_000  # the picture that says "no imagery" compresses well; 
 
 def failure_of(error: RequestFailedError, panorama: Panorama, view: View) -> Failure:
     """The failure of one view for which asking failed."""
-    return Failure(error.kind, error.detail, panorama, view, retryable=error.retryable)
+    return Failure(error.kind, error.detail, panorama, view, retryable=error.retryable, asked=error.asked)
 
 
 def check_picture(answer: Answer) -> None:

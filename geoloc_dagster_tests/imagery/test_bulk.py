@@ -271,12 +271,23 @@ def test_a_host_that_wants_to_be_left_alone_is_and_the_others_are_asked_on(tmp_p
         rows += [{"id": f"q{n}", "url": f"{quick.url}/{n}.jpg"} for n in range(50)]
         path = write_list(tmp_path / "list.csv", rows)
         result = fetch_list(job(tmp_path, concurrency=2), path)
-        assert (result.came, dict(result.failures)) == (50, {"disallowed": 50})
+        assert (result.came, result.failures.total()) == (50, 50)
+        assert set(result.failures) == {"disallowed", "not_asked"}
+        assert result.failures["not_asked"] >= 46
         assert list(result.left_alone) == [busy.url]
         assert busy.photos() <= 4  # in flight when the first answer came
         again = fetch_list(job(tmp_path, concurrency=2), path)
         assert again.came == 50
         assert busy.photos() <= 4  # the pause outlasts the run
+
+
+def test_a_photo_that_stops_its_host_each_time_holds_up_no_other(service: EmulatorProcess, tmp_path: Path):
+    rows = [{"id": "proof", "url": f"{service.url}/photos/odd/proof.jpg"}, *good(service.url, 20)]
+    path = write_list(tmp_path / "list.csv", rows)
+    first = fetch_list(job(tmp_path, concurrency=1), path, processes=1)
+    assert (first.came, dict(first.failures)) == (0, {"disallowed": 1, "not_asked": 20})
+    again = fetch_list(job(tmp_path, concurrency=1), path, processes=1)
+    assert (again.came, dict(again.failures)) == (20, {"disallowed": 1})
 
 
 def test_photos_are_handed_out_with_their_hosts_in_turn():
