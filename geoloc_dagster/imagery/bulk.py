@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-import sys
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,22 +17,12 @@ from typing import Any, Protocol
 
 from geoloc_dagster import errors
 from geoloc_dagster.errors import GeolocError, WorkerLostError
-from geoloc_dagster.imagery.bulk_job import Job, encode, photo_to_json
+from geoloc_dagster.imagery.bulk_job import Job, photo_to_json
+from geoloc_dagster.imagery.bulk_processes import Crew, Worker
 from geoloc_dagster.imagery.photo_table import Photo
 
-_LINE_BYTES = 64 << 20
-_GRACE_S = 10.0
-# A picture is a little larger than what the C library asks the kernel for each time and gives back: pages cleared for nothing.
-_ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(4 << 20),
-    "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
-    "MALLOC_ARENA_MAX": "2",
-    "ARROW_DEFAULT_MEMORY_POOL": "system",  # and threads of tables beyond one would each keep memory of their own
-    "LANCE_CPU_THREADS": "1",
-    "LANCE_IO_THREADS": "2",
-}
 _FEWEST = 16  # photos that are handed out at once
+_COMMIT_EVERY_S = 1.0  # each commit costs the more the more files a table has
 
 
 @dataclass
@@ -85,15 +73,12 @@ async def fetch_all(
     run = BulkRun()
     share = max(_FEWEST, len(photos) // (4 * processes))
     work = _Handout(iter(photos), share, store, run, progress)
-    crew = [await _Worker.start(job) for _ in range(processes)]
-    work.crew = crew
     keeping = asyncio.create_task(work.keep())
-    serving = asyncio.gather(*(work.serve(worker) for worker in crew))
     try:
-        await asyncio.wait([serving, keeping], return_when=asyncio.FIRST_COMPLETED)
+        async with Crew.started(job, processes) as work.crew:
+            serving = asyncio.gather(*(work.serve(worker) for worker in work.crew.workers))
+            await asyncio.wait([serving, keeping], return_when=asyncio.FIRST_COMPLETED)
     finally:
-        await asyncio.gather(*(worker.kill() for worker in crew))
-        serving.cancel()
         work.handed_over.put_nowait(None)
         await keeping  # what came is committed, however this ends
     ends = await serving
@@ -101,53 +86,6 @@ async def fetch_all(
     if problem is not None:
         raise problem
     return run
-
-
-class _Worker:
-    """One fetching process."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
-        assert process.stdin is not None
-        assert process.stdout is not None
-        self._stdin = process.stdin
-        self.stdout = process.stdout
-
-    @classmethod
-    async def start(cls, job: Job) -> _Worker:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "geoloc_dagster.imagery.bulk_worker",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            limit=_LINE_BYTES,
-            start_new_session=True,  # Ctrl+C reaches the one that hands out, which still commits what came
-            env={**os.environ, **_ENVIRONMENT},
-        )
-        worker = cls(process)
-        worker._stdin.write(job.model_dump_json().encode() + b"\n")
-        return worker
-
-    async def say(self, message: Mapping[str, Any]) -> None:
-        """Tell it something; one that is gone hears nothing, and its silence is noticed elsewhere."""
-        with contextlib.suppress(ConnectionError):
-            self._stdin.write(encode(message))
-            await self._stdin.drain()
-
-    async def kill(self) -> int:
-        """End it, where it has not ended by itself."""
-        self._stdin.close()
-        try:
-            async with asyncio.timeout(_GRACE_S if self._process.returncode is None and self.stdout.at_eof() else 0):
-                return await self._process.wait()
-        except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
-            return await self._process.wait()
-
-    async def wait(self) -> int:
-        return await self._process.wait()
 
 
 class _Handout:
@@ -162,15 +100,17 @@ class _Handout:
         self._run = run
         self._progress = progress
         self._ended: set[int] = set()
-        self.crew: list[_Worker] = []
+        self.crew: Crew
         self.handed_over: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
 
     async def keep(self) -> None:
-        """Commit what is handed over, all that has come together, until there is None; nobody waits for it."""
+        """Commit what is handed over, all that has come within a second, until there is None; nobody waits for it."""
         while True:
             said = [await self.handed_over.get()]
-            while not self.handed_over.empty():
-                said.append(self.handed_over.get_nowait())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_COMMIT_EVERY_S):
+                    while said[-1] is not None:
+                        said.append(await self.handed_over.get())
             there = [one for one in said if one is not None]
             if there:
                 await asyncio.to_thread(self._store.keep, there, self._run)
@@ -179,28 +119,31 @@ class _Handout:
             if len(there) < len(said):
                 return
 
-    async def serve(self, worker: _Worker) -> GeolocError | None:
+    async def serve(self, worker: Worker) -> GeolocError | None:
         """Listen to one process until it has ended; why, where that was not well."""
-        async for said in _lines(worker.stdout):
+        ended = False
+        async for said in _lines(worker.reader):
             if "want" in said:
                 await self._hand_out(worker, int(said["want"]))
             elif "left_alone" in said:
                 self._run.left_alone[said["left_alone"]] = said["reason"]
                 self._run.blocked |= bool(said["blocked"])
-                await asyncio.gather(*(other.say(said) for other in self.crew if other is not worker))
+                await asyncio.gather(*(other.say(said) for other in self.crew.workers if other is not worker))
             elif "stopped" in said:
                 await self._stop(said["stopped"])
             elif "error" in said:
                 await self._stop(said["cause"])
                 return getattr(errors, said["error"])(said["cause"], said["remedy"])
             elif "ended" in said:
-                return None
+                ended = True
             else:
                 self.handed_over.put_nowait(said)
+        if ended:
+            return None
         await self._stop("a process is lost")
-        return WorkerLostError(f"a process that fetched pictures ended with {await worker.wait()}")
+        return WorkerLostError(f"a process that fetched pictures ended with {await self.crew.lost()}")
 
-    async def _hand_out(self, worker: _Worker, count: int) -> None:
+    async def _hand_out(self, worker: Worker, count: int) -> None:
         count = min(count, self._share)
         photos = [] if self._run.stopped is not None else list(islice(self._photos, count))
         if photos:
@@ -210,10 +153,10 @@ class _Handout:
 
     async def _stop(self, reason: str) -> None:
         self._run.stopped = self._run.stopped or reason
-        for worker in self.crew:
+        for worker in self.crew.workers:
             await self._end(worker)
 
-    async def _end(self, worker: _Worker) -> None:
+    async def _end(self, worker: Worker) -> None:
         """Tell a process once that there is nothing more."""
         if id(worker) not in self._ended:
             self._ended.add(id(worker))
@@ -221,10 +164,10 @@ class _Handout:
 
 
 async def _lines(stream: asyncio.StreamReader) -> AsyncGenerator[dict[str, Any]]:
-    while line := await stream.readline():
-        if not line.endswith(b"\n"):
-            return  # the process was killed while it spoke
-        yield json.loads(line)
+    """What is said, until the process ends; one that is killed may leave half a line."""
+    with contextlib.suppress(ConnectionError):
+        while (line := await stream.readline()).endswith(b"\n"):
+            yield json.loads(line)
 
 
 def in_rounds(photos: Iterable[Photo], host: Callable[[Photo], str]) -> list[Photo]:

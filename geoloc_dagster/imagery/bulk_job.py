@@ -5,14 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from geoloc_dagster.imagery.addresses import Addresses
-from geoloc_dagster.imagery.blur import Unit
 from geoloc_dagster.imagery.buckets import HostBuckets
 from geoloc_dagster.imagery.client import Etiquette, user_agent
 from geoloc_dagster.imagery.egress import Egress
@@ -25,6 +24,7 @@ from geoloc_dagster.imagery.provider import Terms
 from geoloc_dagster.imagery.purse import IMAGE_CHARGE, Budget, Purse
 
 _PAID_AT_ONCE = 64
+_PHOTO_FIELDS = tuple(field.name for field in fields(Photo))
 
 
 class BudgetJob(BaseModel):
@@ -79,7 +79,7 @@ class Job(BaseModel):
     fov_deg: float = 90.0
     size_suffix: str = ""
     commit_rows: int = 256
-    blur: tuple[Path, Unit] | None = None
+    blur: tuple[Path, Literal["relative", "pixels"]] | None = None
 
     @property
     def terms(self) -> Terms:
@@ -154,7 +154,7 @@ def encode(message: Mapping[str, Any]) -> bytes:
 
 def photo_to_json(photo: Photo) -> dict[str, Any]:
     """A photo, without what is not known."""
-    said: dict[str, Any] = {name: value for name, value in asdict(photo).items() if value is not None}
+    said: dict[str, Any] = {name: value for name in _PHOTO_FIELDS if (value := getattr(photo, name)) is not None}
     if photo.captured_on is not None:
         said["captured_on"] = photo.captured_on.isoformat()
     return said

@@ -1,23 +1,18 @@
-"""Where a fetching process puts its pictures: data files of the captures table, which another commits, or plain files."""
+"""Where a fetching process puts its pictures: the captures table, or plain files."""
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Protocol
 
 from geoloc_dagster.failpoints import failpoint
-from geoloc_dagster.imagery.boxes import build_redactor
 from geoloc_dagster.imagery.bulk_job import Job
 from geoloc_dagster.imagery.ingest import suffix_of
 from geoloc_dagster.imagery.provider import Capture, Failure
-from geoloc_dagster.imagery.writer import capture_row, redacted
 
 Say = Callable[[Mapping[str, Any]], None]
-_MOST_BYTES = 16 << 20  # handed over earlier where pictures are large, so that memory stays bounded
 _FILES_SAID = 64
 
 
@@ -33,76 +28,6 @@ class Sink(Protocol):
         ...
 
 
-class TableSink:
-    """Writes the rows of many pictures as one data file of a Lance table and hands it over; nothing is committed here.
-
-    Args:
-        job: what is fetched.
-        say: hands over.
-    """
-
-    def __init__(self, job: Job, say: Say) -> None:
-        self._job = job
-        self._redactor = build_redactor(job.blur)
-        self._say = say
-        self._rows: list[dict[str, Any]] = []
-        self._tried: list[str] = []
-        self._failures: Counter[str] = Counter()
-        self._bytes = 0
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="rows")
-        self._writing: asyncio.Future[None] | None = None
-
-    async def add(self, answer: Capture | Failure) -> None:
-        """A row, but for a failure that is asked for again."""
-        answer, blurred = redacted(self._redactor, answer, "photo_list")
-        if isinstance(answer, Failure):
-            self._failures[answer.kind] += 1
-        if isinstance(answer, Failure) and answer.retryable:
-            self._tried.append(answer.panorama.location.location_id)
-        else:
-            job = self._job
-            row = capture_row(answer, "photo_list", job.terms, batch=job.batch, now=job.now, run_id=job.run_id)
-            self._rows.append({**row, "redacted_boxes": blurred})
-            self._bytes += len(row.get("image") or b"")
-        failpoint("bulk.row")
-        if len(self._rows) + len(self._tried) >= self._job.commit_rows or self._bytes >= _MOST_BYTES:
-            await self._flush()
-
-    async def close(self) -> None:
-        """Hand over the rest."""
-        await self._flush()
-        if self._writing is not None:
-            await self._writing
-        self._thread.shutdown()
-
-    async def _flush(self) -> None:
-        """Write beside the fetching; one file at a time, so that memory holds two of them at most."""
-        while self._writing is not None and not self._writing.done():
-            await asyncio.wait([self._writing])
-        if self._writing is not None:
-            self._writing.result()
-        rows, tried, failures, size = self._rows, self._tried, dict(self._failures), self._bytes
-        if not rows and not tried:
-            return
-        self._rows, self._tried, self._bytes = [], [], 0
-        self._failures.clear()
-        loop = asyncio.get_running_loop()
-        self._writing = asyncio.ensure_future(loop.run_in_executor(self._thread, self._write, rows, tried, failures, size))
-
-    def _write(self, rows: list[dict[str, Any]], tried: list[str], failures: dict[str, int], size: int) -> None:
-        import pyarrow as pa
-
-        from geoloc_dagster.dataset.schema import CAPTURES
-        from geoloc_dagster.storage import write_uncommitted
-
-        done = [row["location_id"] for row in rows]
-        table = pa.Table.from_pylist(rows, schema=CAPTURES)
-        rows.clear()  # the table has copied the pictures
-        fragments = write_uncommitted(self._job.target, table) if done else []
-        failpoint("bulk.written")
-        self._say({"fragments": fragments, "done": done, "tried": tried, "failures": failures, "bytes": size})
-
-
 class FolderSink:
     """Writes each picture as a file, whole or not at all; says what came and what did not.
 
@@ -115,6 +40,7 @@ class FolderSink:
         self._job = job
         self._say = say
         self._files: list[list[Any]] = []
+        self._folders: set[Path] = set()
 
     async def add(self, answer: Capture | Failure) -> None:
         """A file, or the kind of failure."""
@@ -124,7 +50,9 @@ class FolderSink:
         else:
             name = file_name(photo_id, suffix_of(answer.image))
             path = self._job.target / name
-            path.parent.mkdir(exist_ok=True)
+            if path.parent not in self._folders:
+                path.parent.mkdir(exist_ok=True)
+                self._folders.add(path.parent)
             temporary = path.with_name(f".{path.name}.part")
             temporary.write_bytes(answer.image)
             failpoint("bulk.written")
@@ -148,4 +76,8 @@ def file_name(photo_id: str, suffix: str) -> str:
 
 def make_sink(job: Job, say: Say) -> Sink:
     """The sink that the job names."""
-    return TableSink(job, say) if job.sink == "table" else FolderSink(job, say)
+    if job.sink == "folder":
+        return FolderSink(job, say)
+    from geoloc_dagster.imagery.bulk_rows import TableSink  # loads what a folder needs nothing of
+
+    return TableSink(job, say)

@@ -1,4 +1,6 @@
-"""One of the processes that fetch: `python -m geoloc_dagster.imagery.bulk_worker`, with its job and its photos on stdin.
+"""The processes that fetch: `python -m geoloc_dagster.imagery.bulk_worker SINK`, which becomes one for each socket it is sent.
+
+Its job and its photos come through that socket, and what became of them goes back.
 
 Each host has a queue of its own, so that one that is slow, or paused, holds up nobody else's photos. The process ends when it is
 told that there are no more photos, or at once when the one that hands them out is gone.
@@ -7,13 +9,20 @@ told that there are no more photos, or at once when the one that hands them out 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import importlib
 import json
 import os
+import select
+import socket
 import sys
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import Any
 
 from geoloc_dagster.errors import GeolocError
@@ -29,6 +38,7 @@ MOST_TASKS = 512
 MOST_QUEUED = 20_000
 CHUNK = 256
 _LINE_BYTES = 64 << 20
+_LEFT = 3
 
 
 class Crew:
@@ -154,15 +164,28 @@ class _Mouth:
         line = memoryview(encode(message))
         with self._lock:
             while line:
-                line = line[os.write(self._descriptor, line) :]
+                try:
+                    line = line[os.write(self._descriptor, line) :]
+                except BlockingIOError:
+                    select.select([], [self._descriptor], [])
 
 
-async def serve(descriptor: int) -> None:
-    """Fetch until there is nothing more; speaks through a file descriptor."""
-    reader = asyncio.StreamReader(limit=_LINE_BYTES)
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    mouth = _Mouth(descriptor)
-    job = Job.model_validate_json(await reader.readline())
+async def _line(reader: asyncio.StreamReader) -> bytes:
+    """What is said next; the process ends where whoever handed out is gone: nobody would commit what is still to come."""
+    try:
+        line = await reader.readline()
+    except ConnectionError:
+        line = b""
+    if not line:
+        os._exit(_LEFT)
+    return line
+
+
+async def serve(connection: socket.socket) -> None:
+    """Fetch until there is nothing more."""
+    reader, writer = await asyncio.open_connection(sock=connection, limit=_LINE_BYTES)
+    mouth = _Mouth(connection.fileno())
+    job = Job.model_validate_json(await _line(reader))
     provider = job.provider()
     hosts = provider.hosts
     told: set[str] = set()
@@ -177,10 +200,7 @@ async def serve(descriptor: int) -> None:
         crew = Crew(provider, sink, job.concurrency, mouth.say)
         crew.want()
         while True:
-            line = await reader.readline()
-            if not line:
-                os._exit(3)  # whoever handed out is gone; nobody would commit what is still to come
-            said = json.loads(line)
+            said = json.loads(await _line(reader))
             if "photos" in said:
                 crew.add([photo_from_json(one) for one in said["photos"]])
             if "left_alone" in said:
@@ -193,22 +213,53 @@ async def serve(descriptor: int) -> None:
     if crew.problem is not None:
         raise crew.problem
     mouth.say({"ended": True})
+    writer.close()
+
+
+class _WithoutPandas(MetaPathFinder):
+    """Tables are made without pandas, which pyarrow would load for a second to ask whether a list is one of its own."""
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if fullname == "pandas":
+            raise ModuleNotFoundError(fullname)
+        return None
+
+
+def fetch(connection: socket.socket) -> int:
+    """Serve one connection; the exit code of the process."""
+    try:
+        asyncio.run(serve(connection))
+    except GeolocError as error:
+        _Mouth(connection.fileno()).say({"error": type(error).__name__, "cause": error.cause, "remedy": error.remedy})
+        return 2
+    except ConnectionError:
+        return _LEFT
+    return 0
 
 
 def main() -> None:
-    """Run as a process of its own; stdout is for messages alone."""
+    """Become as many processes as there come sockets on stdin; stdout gets the exit codes of those that are lost."""
+    sys.meta_path.insert(0, _WithoutPandas())
+    importlib.import_module("geoloc_dagster.imagery.bulk_channel")
+    if sys.argv[1] == "table":
+        importlib.import_module("geoloc_dagster.imagery.bulk_rows")
+        importlib.import_module("lance.fragment")
     gc.freeze()  # modules stay; looking through them again and again took a fifteenth of the time
     gc.set_threshold(20_000, 20, 20)
-    descriptor = os.dup(1)
+    codes = os.dup(1)
     os.dup2(2, 1)
-    try:
-        asyncio.run(serve(descriptor))
-    except GeolocError as error:
-        said = {"error": type(error).__name__, "cause": error.cause, "remedy": error.remedy}
-        _Mouth(descriptor).say(said)
-        sys.exit(2)
-    except BrokenPipeError:
-        sys.exit(3)
+    with socket.socket(fileno=0) as control:
+        while sent := socket.recv_fds(control, 1, 1)[1]:
+            if os.fork() == 0:
+                control.detach()
+                os.close(codes)
+                sys.exit(fetch(socket.socket(fileno=sent[0])))
+            os.close(sent[0])
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            code = os.waitstatus_to_exitcode(os.wait()[1])
+            if code != 0:
+                os.write(codes, f"{code}\n".encode())
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ and the others are asked on. What ends everything is the day's budget, which is 
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -24,6 +25,7 @@ from geoloc_dagster.imagery.purse import Purse
 from geoloc_dagster.imagery.robots import MAX_BYTES, Fetched, Robots
 
 MAX_REDIRECTS = 5
+_ORIGIN = re.compile(r"[a-z]+://[^/?#]*", re.IGNORECASE)
 ROBOTS_DEADLINE_S = 15.0
 
 
@@ -202,8 +204,8 @@ class PictureHosts:
 
 def host_key(url: str) -> str:
     """`scheme://host:port` of a URL: what has a robots.txt and a rate of its own."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.lower()}"
+    found = _ORIGIN.match(url)
+    return found[0].lower() if found else ""
 
 
 def quick(etiquette: Etiquette, rate: float) -> Etiquette:

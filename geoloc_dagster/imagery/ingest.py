@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from typing import Literal
-
-from PIL import Image, ImageOps
+from typing import TYPE_CHECKING, Literal
 
 from geoloc_dagster.errors import ImageError
+from geoloc_dagster.imagery.jpeg_header import MAX_PIXELS, jpeg_size
 from geoloc_dagster.imagery.provider import RequestFailedError
-from geoloc_dagster.imagery.quality import BROKEN, open_header
+
+if TYPE_CHECKING:  # pictures that stay as they came need neither
+    from PIL import Image
 
 Side = Literal["shorter", "longer"]
 _AVERAGED_FIRST = 2.5
@@ -55,25 +56,29 @@ class Ingest:
         Raises:
             RequestFailedError: `too_small`, `too_large`, `not_an_image` (an animation as well) or `undecodable`.
         """
-        try:
-            image = open_header(content)
-        except ImageError as error:
-            kind = "too_large" if "pixels" in error.cause else "undecodable"
-            raise RequestFailedError(kind, error.cause, retryable=False) from None
-        if getattr(image, "is_animated", False):
-            raise RequestFailedError("not_an_image", "it is an animation", retryable=False)
-        width, height = image.size
-        if min(width, height) < self.min_side_px:
-            detail = f"{width} x {height} pixels; the shorter side is to have {self.min_side_px}"
-            raise RequestFailedError("too_small", detail, retryable=False)
+        size = jpeg_size(content) if self.keeps_bytes else None
+        if size is not None and size[0] * size[1] <= MAX_PIXELS:
+            self._refuse_small(*size)
+            return Prepared(content, *size)
+        from geoloc_dagster.imagery.quality import BROKEN
+
+        image = _opened(content)
+        self._refuse_small(*image.size)
         if self.keeps_bytes:
-            return Prepared(content, width, height)
+            return Prepared(content, *image.size)
         try:
             return self._encoded(image)
         except BROKEN as error:
             raise RequestFailedError("undecodable", f"the picture is truncated or broken: {error}", retryable=False) from None
 
+    def _refuse_small(self, width: int, height: int) -> None:
+        if min(width, height) < self.min_side_px:
+            detail = f"{width} x {height} pixels; the shorter side is to have {self.min_side_px}"
+            raise RequestFailedError("too_small", detail, retryable=False)
+
     def _encoded(self, image: Image.Image) -> Prepared:
+        from PIL import ImageOps
+
         size = self._size(*image.size)
         encoding = _ENCODERS[self.encoding or "jpeg"]
         profile = image.info.get("icc_profile") if image.mode in ("RGB", "YCbCr") else None
@@ -95,12 +100,27 @@ class Ingest:
         return max(1, round(width * self.size_px / side)), max(1, round(height * self.size_px / side))
 
 
+def _opened(content: bytes) -> Image.Image:
+    from geoloc_dagster.imagery.quality import open_header
+
+    try:
+        image = open_header(content)
+    except ImageError as error:
+        kind = "too_large" if "pixels" in error.cause else "undecodable"
+        raise RequestFailedError(kind, error.cause, retryable=False) from None
+    if getattr(image, "is_animated", False) and image.format != "MPO":  # the first picture of an MPO is the picture
+        raise RequestFailedError("not_an_image", "it is an animation", retryable=False)
+    return image
+
+
 def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """As an area average would have it, to 40 dB and better, at less than its cost.
 
     Where much is to go, whole halves or thirds are averaged first, which is quick, and the rest is filtered; just above two that
     would leave nearly nothing to filter, and blur instead.
     """
+    from PIL import Image
+
     if min(image.width / size[0], image.height / size[1]) >= _AVERAGED_FIRST:
         return image.resize(size, Image.Resampling.BICUBIC, reducing_gap=1.0)
     return image.resize(size, Image.Resampling.HAMMING)
@@ -108,6 +128,8 @@ def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Three channels of eight bits, on white where it is transparent; of 16 bits the upper eight."""
+    from PIL import Image
+
     image.load()
     if image.mode in ("RGB", "YCbCr"):
         return image

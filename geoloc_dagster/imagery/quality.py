@@ -17,8 +17,8 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from geoloc_dagster.errors import ImageError
+from geoloc_dagster.imagery.jpeg_header import MAX_PIXELS
 
-MAX_PIXELS = 50_000_000
 _FORMATS = ("JPEG", "PNG", "WEBP")
 _PROFILE_MODES = {b"RGB ": "RGB", b"GRAY": "L", b"CMYK": "CMYK"}
 _HASH_SIDE = 32

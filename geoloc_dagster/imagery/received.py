@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import io
-
-import numpy as np
-from PIL import Image
-
 from geoloc_dagster.imagery.client import Answer
 from geoloc_dagster.imagery.provider import Failure, Panorama, RequestFailedError, View
 
@@ -40,6 +35,11 @@ def check_picture(answer: Answer) -> None:
 
 def _is_blank(body: bytes) -> bool:
     """Whether nearly all of a picture is one light grey."""
+    import io
+
+    import numpy as np
+    from PIL import Image
+
     try:
         with Image.open(io.BytesIO(body)) as picture:
             pixels = np.asarray(picture.convert("RGB").resize((64, 64), Image.Resampling.NEAREST)).reshape(-1, 3).astype(np.int16)

@@ -1,0 +1,114 @@
+"""The processes that fetch photos: one loads everything once and becomes as many as are wanted, which share what it loaded."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from geoloc_dagster.imagery.bulk_job import Job, encode
+
+_LINE_BYTES = 64 << 20
+_GRACE_S = 10.0
+# A picture is a little larger than what the C library asks the kernel for each time and gives back: pages cleared for nothing.
+_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(4 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
+    "MALLOC_ARENA_MAX": "2",
+    "ARROW_DEFAULT_MEMORY_POOL": "system",  # and threads of tables beyond one would each keep memory of their own
+    "LANCE_CPU_THREADS": "1",
+    "LANCE_IO_THREADS": "2",
+}
+
+
+class Worker:
+    """One fetching process, as the one that hands out sees it.
+
+    Attributes:
+        reader: what it says, a line each.
+    """
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self._writer = writer
+
+    async def say(self, message: Mapping[str, Any]) -> None:
+        """Tell it something; one that is gone hears nothing, and its silence is noticed elsewhere."""
+        with contextlib.suppress(ConnectionError):
+            self._writer.write(encode(message))
+            await self._writer.drain()
+
+    def close(self) -> None:
+        """Say nothing more; one that still works ends."""
+        self._writer.close()
+
+
+class Crew:
+    """All fetching processes of one run.
+
+    Attributes:
+        workers: each of them.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self.workers: list[Worker] = []
+
+    @classmethod
+    @asynccontextmanager
+    async def started(cls, job: Job, count: int) -> AsyncGenerator[Crew]:
+        """So many of them, which end with the block at the latest."""
+        control, theirs = socket.socketpair()
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "geoloc_dagster.imagery.bulk_worker",
+            job.sink,
+            stdin=theirs.fileno(),
+            stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,  # Ctrl+C reaches the one that hands out, which still commits what came
+            env={**os.environ, **_ENVIRONMENT},
+        )
+        theirs.close()
+        crew = cls(process)
+        try:
+            with control:
+                for _ in range(count):
+                    crew.workers.append(await _ask_for_one(control, job))
+            yield crew
+        finally:
+            await crew._end()
+
+    async def lost(self) -> str:
+        """How the first process ended that did not end well: its exit code, negative for a signal."""
+        assert self._process.stdout is not None
+        return (await self._process.stdout.readline()).decode().strip() or str(await self._process.wait())
+
+    async def _end(self) -> None:
+        """End what has not ended by itself."""
+        through = len(self.workers) > 0 and all(worker.reader.at_eof() for worker in self.workers)
+        for worker in self.workers:
+            worker.close()
+        try:
+            async with asyncio.timeout(_GRACE_S if through else 0):
+                await self._process.wait()
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            await self._process.wait()
+
+
+async def _ask_for_one(control: socket.socket, job: Job) -> Worker:
+    ours, theirs = socket.socketpair()
+    with theirs, contextlib.suppress(ConnectionError):  # the silence of one that is gone is noticed elsewhere
+        socket.send_fds(control, [b"+"], [theirs.fileno()])
+    worker = Worker(*await asyncio.open_connection(sock=ours, limit=_LINE_BYTES))
+    await worker.say(job.model_dump(mode="json"))
+    return worker
