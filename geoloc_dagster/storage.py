@@ -15,7 +15,7 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -245,15 +245,17 @@ def _add_missing_columns(path: Path, existing: lance.LanceDataset, schema: pa.Sc
             raise
 
 
-def write_uncommitted(path: Path, rows: pa.Table) -> list[str]:
-    """Write rows as data files of a table that exists, and commit nothing; what `commit_files` takes, as text.
+def write_uncommitted(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> list[str]:
+    """Write rows as a data file of a table that exists, and commit nothing; what `commit_files` takes, as text.
 
     Files that are never committed hold up nothing, and go with the next purge of old versions.
     """
+    import pyarrow as pa
     from lance.fragment import write_fragments
 
     with translated_errors(path):
-        fragments: Any = write_fragments(rows, str(path), schema=rows.schema)
+        reader = pa.RecordBatchReader.from_batches(schema, batches)
+        fragments: Any = write_fragments(reader, str(path), schema=schema)
         return [json.dumps(fragment.to_json()) for fragment in fragments]
 
 

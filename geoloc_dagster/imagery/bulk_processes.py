@@ -16,11 +16,11 @@ from geoloc_dagster.imagery.bulk_job import Job, encode
 
 _LINE_BYTES = 64 << 20
 _GRACE_S = 10.0
-# A picture is a little larger than what the C library asks the kernel for each time and gives back: pages cleared for nothing.
+# The C library would ask the kernel for the room of each table, and give it back: pages cleared for nothing, half of all time.
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(4 << 20),
-    "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(128 << 20),
     "MALLOC_ARENA_MAX": "2",
     "ARROW_DEFAULT_MEMORY_POOL": "system",  # and threads of tables beyond one would each keep memory of their own
     "LANCE_CPU_THREADS": "1",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,7 +18,8 @@ from geoloc_dagster.imagery.provider import Capture, Failure
 from geoloc_dagster.imagery.writer import capture_row, redacted
 from geoloc_dagster.storage import write_uncommitted
 
-_MOST_BYTES = 16 << 20  # handed over earlier where pictures are large, so that memory stays bounded
+_ROWS_AT_ONCE = 16
+_MOST_BYTES = 8 << 20  # handed over earlier where pictures are large, so that memory stays bounded
 
 
 class TableSink:
@@ -79,8 +80,14 @@ class TableSink:
 
     def _write(self, rows: list[dict[str, Any]], tried: list[str], failures: dict[str, int], size: int) -> None:
         done = [row["location_id"] for row in rows]
-        table = pa.Table.from_pylist(rows, schema=CAPTURES)
-        rows.clear()  # the table has copied the pictures
-        fragments = write_uncommitted(self._job.target, table) if done else []
+        fragments = write_uncommitted(self._job.target, _batches(rows), CAPTURES) if done else []
         failpoint("bulk.written")
         self._say({"fragments": fragments, "done": done, "tried": tried, "failures": failures, "bytes": size})
+
+
+def _batches(rows: list[dict[str, Any]]) -> Iterator[pa.RecordBatch]:
+    """The rows, a few at a time; each picture is let go of once it is copied."""
+    for first in range(0, len(rows), _ROWS_AT_ONCE):
+        some = rows[first : first + _ROWS_AT_ONCE]
+        rows[first : first + _ROWS_AT_ONCE] = [{}] * len(some)
+        yield pa.RecordBatch.from_pylist(some, schema=CAPTURES)

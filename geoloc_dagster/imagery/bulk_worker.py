@@ -243,7 +243,6 @@ def main() -> None:
     importlib.import_module("geoloc_dagster.imagery.bulk_channel")
     if sys.argv[1] == "table":
         importlib.import_module("geoloc_dagster.imagery.bulk_rows")
-        importlib.import_module("lance.fragment")
     gc.freeze()  # modules stay; looking through them again and again took a fifteenth of the time
     gc.set_threshold(20_000, 20, 20)
     codes = os.dup(1)
