@@ -4,8 +4,9 @@
     apt-get install nginx-light
     flock /tmp/bench.lock python benchmarks/bulk_download.py [--count 20000] [--rounds 3]
 
-Ours runs as the asset does: several processes into a Lance table, with rates, robots.txt, opt-outs, ledger, checks of every
-picture and a sha256 of each. The contenders take turns. Memory is the greatest sum of PSS over all processes of a contender, the
+Ours runs twice. `geoloc download` does what img2dataset does, a list into files, with rates, robots.txt, opt-outs and a check of
+every picture. The asset `photos` does more: rows of a Lance table with budgets, a sha256 of every picture and of every file.
+img2dataset runs without its sha256. The contenders take turns. Memory is the greatest sum of PSS over all processes of a contender, the
 server's not among them, sampled twice a second. A run in which the server failed, or a contender did not get every picture, ends
 the benchmark; a setting of img2dataset that loses pictures while the best is looked for is left out.
 """
@@ -178,7 +179,8 @@ def run_theirs(work: Path, mode: str, threads: int, form: str) -> tuple[float, f
     shutil.rmtree(work / "theirs", ignore_errors=True)
     command = [str(IMG2DATASET), "--url_list", str(work / "urls.csv"), "--input_format", "csv", "--url_col", "url"]
     command += ["--output_folder", str(work / "theirs"), "--processes_count", "2", "--thread_count", str(threads)]
-    command += ["--number_sample_per_shard", "1000", "--output_format", form, "--extract_exif", "False", *MODES[mode]]
+    command += ["--number_sample_per_shard", "1000", "--output_format", form, "--extract_exif", "False", "--compute_hash", "None"]
+    command += MODES[mode]
     seconds, busy, memory = measured(command, work / "theirs.log")
     stats = [json.loads(path.read_text())["successes"] for path in (work / "theirs").glob("*_stats.json")]
     return seconds, busy, memory, sum(stats)
@@ -189,6 +191,15 @@ def run_ours(work: Path, mode: str, concurrency: int) -> tuple[float, float, flo
     command = [sys.executable, __file__, "--as-asset", str(work), "--mode", mode, "--concurrency", str(concurrency)]
     seconds, busy, memory = measured(command, work / "ours.log")
     return seconds, busy, memory, int((work / "ours.log").read_text().split()[-1])
+
+
+def run_download(work: Path, mode: str, concurrency: int) -> tuple[float, float, float, int]:
+    shutil.rmtree(work / "files", ignore_errors=True)
+    command = [str(Path(sys.executable).with_name("geoloc")), "download", "--output", str(work / "files")]
+    command += ["--url-csv", str(work / "urls.csv"), "--rate", "20000", "--processes", "2", "--concurrency", str(concurrency)]
+    command += ["--size", "256"] if mode == RESIZED else []
+    seconds, busy, memory = measured(command, work / "files.log")
+    return seconds, busy, memory, sum(1 for _ in (work / "files").glob("??/*"))
 
 
 def as_asset(work: Path, mode: str, concurrency: int) -> None:
@@ -353,21 +364,24 @@ def compare(options: argparse.Namespace) -> None:
             print(f"\n{mode}: img2dataset by threads per process and form, pictures/s: {tried}")
             print("| contender | pictures/s | processor ms per picture | PSS MB | pictures |\n|---|---:|---:|---:|---:|")
             write_urls(options.count)
-            ours, theirs, nothing = [], [], []
+            files, ours, theirs, nothing = [], [], [], []
             for _ in range(options.rounds):
                 theirs.append(run_theirs(work, mode, threads, form))
                 require_whole(work, "img2dataset", theirs[-1], options.count)
+                files.append(run_download(work, mode, options.concurrency))
+                require_whole(work, "geoloc download", files[-1], options.count)
                 ours.append(run_ours(work, mode, options.concurrency))
-                require_whole(work, "photo_list", ours[-1], options.count)
+                require_whole(work, "the asset", ours[-1], options.count)
                 if mode == PLAIN:
                     nothing.append(run_bare(work))
                     require_whole(work, "the bare client", nothing[-1], options.count)
-            first = report(f"`photo_list`, {mode}", ours)
+            first = report(f"`geoloc download`, {mode}", files)
+            asset = report(f"asset `photos`, {mode}", ours)
             second = report(f"img2dataset, {mode}, {threads} threads, {form}", theirs)
             if nothing:
                 third = report("aiohttp, bytes thrown away", nothing)
-                print(f"ratio to the bare client: {first / third:.2f}")
-            print(f"ratio: {first / second:.2f}", flush=True)
+                print(f"ratio to the bare client: {first / third:.2f}, asset {asset / third:.2f}")
+            print(f"ratio to img2dataset: {first / second:.2f}, asset {asset / second:.2f}", flush=True)
             if mode == RESIZED:
                 mean, least = compare_outputs(work)
                 print(f"PSNR of our outputs to its own: mean {mean:.1f} dB, least {least:.1f} dB")
