@@ -6,9 +6,9 @@
 
 Ours runs twice. `geoloc download` does what img2dataset does, a list into files, with rates, robots.txt, opt-outs and a check of
 every picture. The asset `photos` does more: rows of a Lance table with budgets, a sha256 of every picture and of every file.
-img2dataset runs without its sha256. The contenders take turns. Memory is the greatest sum of PSS over all processes of a contender, the
-server's not among them, sampled twice a second. A run in which the server failed, or a contender did not get every picture, ends
-the benchmark; a setting of img2dataset that loses pictures while the best is looked for is left out.
+img2dataset runs without its sha256. The contenders take turns. Memory is the greatest sum of PSS over all processes of a
+contender, the server's not among them, sampled twice a second. A run in which the server failed, or a contender did not get
+every picture, ends the benchmark; a setting of img2dataset that loses pictures while the best is looked for is left out.
 """
 
 from __future__ import annotations
