@@ -55,7 +55,13 @@ class Store(Protocol):
 
 
 async def fetch_all(
-    job: Job, photos: Sequence[Photo], store: Store, *, processes: int, progress: Callable[[BulkRun], None] | None = None
+    job: Job,
+    photos: Sequence[Photo],
+    store: Store,
+    *,
+    crew: Crew,
+    processes: int,
+    progress: Callable[[BulkRun], None] | None = None,
 ) -> BulkRun:
     """Fetch photos; those without a word from anybody at the end are still to be fetched.
 
@@ -63,6 +69,7 @@ async def fetch_all(
         job: how, and where to.
         photos: what is missing, once each.
         store: keeps what comes.
+        crew: called up, and used for this alone.
         processes: that fetch.
         progress: called after each commit.
 
@@ -72,13 +79,15 @@ async def fetch_all(
     """
     run = BulkRun()
     share = max(_FEWEST, len(photos) // (4 * processes))
-    work = _Handout(iter(photos), share, store, run, progress)
+    await crew.hire(job, processes)
+    work = _Handout(iter(photos), share, store, run, progress, crew)
     keeping = asyncio.create_task(work.keep())
+    serving = asyncio.gather(*(work.serve(worker) for worker in crew.workers))
     try:
-        async with Crew.started(job, processes) as work.crew:
-            serving = asyncio.gather(*(work.serve(worker) for worker in work.crew.workers))
-            await asyncio.wait([serving, keeping], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([serving, keeping], return_when=asyncio.FIRST_COMPLETED)
     finally:
+        await crew.end()
+        serving.cancel()
         work.handed_over.put_nowait(None)
         await keeping  # what came is committed, however this ends
     ends = await serving
@@ -92,7 +101,13 @@ class _Handout:
     """Hands out photos, and keeps what comes back."""
 
     def __init__(
-        self, photos: Iterator[Photo], share: int, store: Store, run: BulkRun, progress: Callable[[BulkRun], None] | None
+        self,
+        photos: Iterator[Photo],
+        share: int,
+        store: Store,
+        run: BulkRun,
+        progress: Callable[[BulkRun], None] | None,
+        crew: Crew,
     ) -> None:
         self._photos = photos
         self._share = share
@@ -100,7 +115,7 @@ class _Handout:
         self._run = run
         self._progress = progress
         self._ended: set[int] = set()
-        self.crew: Crew
+        self._crew = crew
         self.handed_over: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
 
     async def keep(self) -> None:
@@ -128,7 +143,7 @@ class _Handout:
             elif "left_alone" in said:
                 self._run.left_alone[said["left_alone"]] = said["reason"]
                 self._run.blocked |= bool(said["blocked"])
-                await asyncio.gather(*(other.say(said) for other in self.crew.workers if other is not worker))
+                await asyncio.gather(*(other.say(said) for other in self._crew.workers if other is not worker))
             elif "stopped" in said:
                 await self._stop(said["stopped"])
             elif "error" in said:
@@ -141,7 +156,7 @@ class _Handout:
         if ended:
             return None
         await self._stop("a process is lost")
-        return WorkerLostError(f"a process that fetched pictures ended with {await self.crew.lost()}")
+        return WorkerLostError(f"a process that fetched pictures ended with {await self._crew.lost()}")
 
     async def _hand_out(self, worker: Worker, count: int) -> None:
         count = min(count, self._share)
@@ -153,7 +168,7 @@ class _Handout:
 
     async def _stop(self, reason: str) -> None:
         self._run.stopped = self._run.stopped or reason
-        for worker in self.crew.workers:
+        for worker in self._crew.workers:
             await self._end(worker)
 
     async def _end(self, worker: Worker) -> None:

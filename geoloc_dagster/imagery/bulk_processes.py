@@ -51,20 +51,21 @@ class Worker:
 
 
 class Crew:
-    """All fetching processes of one run.
+    """All fetching processes of one run; that which becomes them loads from the moment it is called up.
 
     Attributes:
         workers: each of them.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, control: socket.socket) -> None:
         self._process = process
+        self._control = control
         self.workers: list[Worker] = []
 
     @classmethod
     @asynccontextmanager
-    async def started(cls, job: Job, count: int) -> AsyncGenerator[Crew]:
-        """So many of them, which end with the block at the latest."""
+    async def called_up(cls, job: Job) -> AsyncGenerator[Crew]:
+        """None of them yet; they end with the block at the latest."""
         control, theirs = socket.socketpair()
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -77,21 +78,25 @@ class Crew:
             env={**os.environ, **_ENVIRONMENT},
         )
         theirs.close()
-        crew = cls(process)
+        crew = cls(process, control)
         try:
             with control:
-                for _ in range(count):
-                    crew.workers.append(await _ask_for_one(control, job))
-            yield crew
+                yield crew
         finally:
-            await crew._end()
+            await crew.end()
+
+    async def hire(self, job: Job, count: int) -> None:
+        """Let there be so many, for one job, and no more later."""
+        with self._control:
+            for _ in range(count):
+                self.workers.append(await _ask_for_one(self._control, job))
 
     async def lost(self) -> str:
         """How the first process ended that did not end well: its exit code, negative for a signal."""
         assert self._process.stdout is not None
         return (await self._process.stdout.readline()).decode().strip() or str(await self._process.wait())
 
-    async def _end(self) -> None:
+    async def end(self) -> None:
         """End what has not ended by itself."""
         through = len(self.workers) > 0 and all(worker.reader.at_eof() for worker in self.workers)
         for worker in self.workers:

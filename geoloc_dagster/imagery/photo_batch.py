@@ -17,6 +17,7 @@ from geoloc_dagster.geo.batches import BatchKey
 from geoloc_dagster.imagery.boxes import boxes_to_blur, build_redactor
 from geoloc_dagster.imagery.bulk import BulkRun, fetch_all, in_rounds
 from geoloc_dagster.imagery.bulk_job import BudgetJob, Job
+from geoloc_dagster.imagery.bulk_processes import Crew
 from geoloc_dagster.imagery.hosts import host_key
 from geoloc_dagster.imagery.photo_table import Photo
 from geoloc_dagster.imagery.provider import Location, View
@@ -51,23 +52,25 @@ async def collect_photo_batch(
     job = job_of(settings, layout, batch=batch, run_id=run_id, now=now)
     job.terms.require("photo_list")
     build_redactor(job.blur)  # a file that cannot be used is found before anything is asked
-    photos = photos_of_batch(layout, batch)
-    missing = missing_photos(photos, layout.panoramas, job, read_tombstones(layout.tombstones))
-    for path, schema in ((layout.panoramas, CAPTURES), (layout.visits, VISITS)):
-        if open_table(path) is None:
-            append_rows(path, schema.empty_table())
-    failpoint("collect.compared")
-    store = TableStore(layout, job, settled=len(photos) - len(missing))
-    run = BulkRun()
-    if missing:
-        wanted = settings.capture.photos.processes or processes_by_default()
-        run = await fetch_all(
-            job,
-            in_rounds(in_turn(missing, layout.visits, batch), lambda photo: host_key(photo.url)),
-            store,
-            processes=max(1, min(wanted, len(missing) // _PHOTOS_PER_PROCESS)),
-            progress=None if progress is None else lambda run: progress(store.settled, len(photos)),
-        )
+    async with Crew.called_up(job) as crew:  # they load while what is missing is found
+        photos = photos_of_batch(layout, batch)
+        missing = missing_photos(photos, layout.panoramas, job, read_tombstones(layout.tombstones))
+        for path, schema in ((layout.panoramas, CAPTURES), (layout.visits, VISITS)):
+            if open_table(path) is None:
+                append_rows(path, schema.empty_table())
+        failpoint("collect.compared")
+        store = TableStore(layout, job, settled=len(photos) - len(missing))
+        run = BulkRun()
+        if missing:
+            wanted = settings.capture.photos.processes or processes_by_default()
+            run = await fetch_all(
+                job,
+                in_rounds(in_turn(missing, layout.visits, batch), lambda photo: host_key(photo.url)),
+                store,
+                crew=crew,
+                processes=max(1, min(wanted, len(missing) // _PHOTOS_PER_PROCESS)),
+                progress=None if progress is None else lambda run: progress(store.settled, len(photos)),
+            )
     settled_before = {photo.photo_id for photo in photos} - {photo.photo_id for photo in missing}
     store.visit_settled(sorted(settled_before))
     return _result(layout, batch, store, run, len(photos))

@@ -18,6 +18,7 @@ from typing import Any
 from geoloc_dagster.errors import DataRootError
 from geoloc_dagster.imagery.bulk import BulkRun, fetch_all, in_rounds
 from geoloc_dagster.imagery.bulk_job import Job
+from geoloc_dagster.imagery.bulk_processes import Crew
 from geoloc_dagster.imagery.hosts import host_key
 from geoloc_dagster.imagery.photo_table import Photo, PhotoTable, read_photo_lists, safe_id
 from geoloc_dagster.storage import translated_errors, write_bytes
@@ -86,24 +87,25 @@ async def download(
         WorkerLostError, DataRootError, DiskFullError: what came before is kept.
     """
     folder = job.target
-    table = read_photo_lists([url_csv], columns=columns, need_position=False)
-    photos = list(table.photos)
-    if shuffle_seed is not None:
-        random.Random(shuffle_seed).shuffle(photos)
-    photos = photos[:most]
-    with translated_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    outcomes = read_outcomes(folder)
-    _find_files(folder, photos, outcomes)
-    missing = [photo for photo in photos if (known := outcomes.get(photo.photo_id)) is None or not known.final]
-    missing.sort(key=lambda photo: photo.photo_id in outcomes)  # one that stops its host each time holds up no other
-    done = len(photos) - len(missing)
-    with FolderStore(folder, outcomes) as store:
-        run = BulkRun()
-        if missing:
-            order = missing if shuffle_seed is not None else in_rounds(missing, lambda photo: host_key(photo.url))
-            said = None if progress is None else lambda run: progress(done + store.kept, len(photos))
-            run = await fetch_all(job, order, store, processes=processes, progress=said)
+    async with Crew.called_up(job) as crew:  # they load while the list is read
+        table = read_photo_lists([url_csv], columns=columns, need_position=False)
+        photos = list(table.photos)
+        if shuffle_seed is not None:
+            random.Random(shuffle_seed).shuffle(photos)
+        photos = photos[:most]
+        with translated_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        outcomes = read_outcomes(folder)
+        _find_files(folder, photos, outcomes)
+        missing = [photo for photo in photos if (known := outcomes.get(photo.photo_id)) is None or not known.final]
+        missing.sort(key=lambda photo: photo.photo_id in outcomes)  # one that stops its host each time holds up no other
+        done = len(photos) - len(missing)
+        with FolderStore(folder, outcomes) as store:
+            run = BulkRun()
+            if missing:
+                order = missing if shuffle_seed is not None else in_rounds(missing, lambda photo: host_key(photo.url))
+                said = None if progress is None else lambda run: progress(done + store.kept, len(photos))
+                run = await fetch_all(job, order, store, crew=crew, processes=processes, progress=said)
     return _finish(folder, table, photos, outcomes, run, store, filter_files)
 
 

@@ -27,6 +27,7 @@ from geoloc_dagster.errors import WorkerLostError
 from geoloc_dagster.imagery.buckets import HostBuckets, MemoryBuckets
 from geoloc_dagster.imagery.bulk import BulkRun, fetch_all, in_rounds
 from geoloc_dagster.imagery.bulk_job import Job
+from geoloc_dagster.imagery.bulk_processes import Crew
 from geoloc_dagster.imagery.hosts import host_key
 from geoloc_dagster.imagery.ledger import Ledger
 from geoloc_dagster.imagery.pace import Pace
@@ -69,6 +70,14 @@ class Forgetful:
 
     def keep(self, said: Any, run: BulkRun) -> None:
         run.done += sum(len(one["files"]) for one in said)
+
+
+def fetch_photos(one: Job, photos: list[Photo], processes: int) -> BulkRun:
+    async def fetch() -> BulkRun:
+        async with Crew.called_up(one) as crew:
+            return await fetch_all(one, photos, Forgetful(), crew=crew, processes=processes)
+
+    return asyncio.run(fetch())
 
 
 # --- rates ----------------------------------------------------------------------------------------------------------
@@ -357,7 +366,7 @@ def test_a_fetching_process_that_is_lost_is_said_so(service: EmulatorProcess, tm
     (tmp_path / "out").mkdir()
     photos = [Photo(row["id"], row["url"]) for row in good(service.url, 100)]
     with pytest.raises(WorkerLostError, match="-9"):
-        asyncio.run(fetch_all(job(tmp_path), photos, Forgetful(), processes=1))
+        fetch_photos(job(tmp_path), photos, 1)
 
 
 def test_an_error_of_a_fetching_process_arrives_as_it_is(service: EmulatorProcess, tmp_path: Path):
@@ -367,9 +376,7 @@ def test_an_error_of_a_fetching_process_arrives_as_it_is(service: EmulatorProces
     photos = [Photo(row["id"], row["url"]) for row in good(service.url, 10)]
     budgets = [{"what": "image", "limit": 150, "per_charge": {"image": 1}, "said": "150 pictures a day"}]
     with pytest.raises(IntegrityError, match="damaged"):
-        asyncio.run(
-            fetch_all(job(tmp_path, ledger=tmp_path / "ledger.sqlite", budgets=budgets), photos, Forgetful(), processes=2)
-        )
+        fetch_photos(job(tmp_path, ledger=tmp_path / "ledger.sqlite", budgets=budgets), photos, 2)
 
 
 def test_a_job_survives_the_pipe(tmp_path: Path):
