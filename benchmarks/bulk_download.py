@@ -149,6 +149,7 @@ def pss_mb(pid: int) -> float:
 
 def measured(command: list[str], log: Path) -> tuple[float, float, float]:
     """Seconds, processor seconds and the greatest PSS, MB, of a command."""
+    os.sync()  # what the one before has written is not this one's to wait for
     before = os.times()
     began = time.monotonic()
     with log.open("wb") as stream:
