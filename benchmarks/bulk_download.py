@@ -8,7 +8,8 @@ Ours runs twice. `geoloc download` does what img2dataset does, a list into files
 every picture. The asset `photos` does more: rows of a Lance table with budgets, a sha256 of every picture and of every file.
 img2dataset runs without its sha256. The contenders take turns. Memory is the greatest sum of PSS over all processes of a
 contender, the server's not among them, sampled twice a second. A run in which the server failed, or a contender did not get
-every picture, ends the benchmark; a setting of img2dataset that loses pictures while the best is looked for is left out.
+every picture, ends the benchmark; a setting of img2dataset that loses pictures while the best is looked for is left out. What the
+runs write is kept until the end, 10 GB a round.
 """
 
 from __future__ import annotations
@@ -175,9 +176,17 @@ def measured(command: list[str], log: Path) -> tuple[float, float, float]:
     return seconds, busy, peak[0]
 
 
+def put_aside(folder: Path) -> None:
+    """Make room for a run without deleting anything: ext4 is slow to make files where many were deleted a minute ago."""
+    if folder.is_dir():
+        aside = folder.with_name("aside")
+        aside.mkdir(exist_ok=True)
+        folder.rename(aside / f"{folder.name}-{time.monotonic_ns()}")
+
+
 # --- contenders -----------------------------------------------------------------------------------------------------
 def run_theirs(work: Path, mode: str, threads: int, form: str) -> tuple[float, float, float, int]:
-    shutil.rmtree(work / "theirs", ignore_errors=True)
+    put_aside(work / "theirs")
     command = [str(IMG2DATASET), "--url_list", str(work / "urls.csv"), "--input_format", "csv", "--url_col", "url"]
     command += ["--output_folder", str(work / "theirs"), "--processes_count", "2", "--thread_count", str(threads)]
     command += ["--number_sample_per_shard", "1000", "--output_format", form, "--extract_exif", "False", "--compute_hash", "None"]
@@ -188,14 +197,14 @@ def run_theirs(work: Path, mode: str, threads: int, form: str) -> tuple[float, f
 
 
 def run_ours(work: Path, mode: str, concurrency: int) -> tuple[float, float, float, int]:
-    shutil.rmtree(work / "ours", ignore_errors=True)
+    put_aside(work / "ours")
     command = [sys.executable, __file__, "--as-asset", str(work), "--mode", mode, "--concurrency", str(concurrency)]
     seconds, busy, memory = measured(command, work / "ours.log")
     return seconds, busy, memory, int((work / "ours.log").read_text().split()[-1])
 
 
 def run_download(work: Path, mode: str, concurrency: int) -> tuple[float, float, float, int]:
-    shutil.rmtree(work / "files", ignore_errors=True)
+    put_aside(work / "files")
     command = [str(Path(sys.executable).with_name("geoloc")), "download", "--output", str(work / "files")]
     command += ["--url-csv", str(work / "urls.csv"), "--rate", "20000", "--processes", "2", "--concurrency", str(concurrency)]
     command += ["--size", "256"] if mode == RESIZED else []
@@ -345,6 +354,8 @@ def main() -> None:
 def compare(options: argparse.Namespace) -> None:
     work = options.work
     make_pictures(work / "pictures")
+    if (work / "aside").is_dir():
+        sys.exit(f"delete {work / 'aside'} of an earlier run, and come back after five minutes")
     names = sorted(path.name for path in (work / "pictures").iterdir())
     step = max(1, len(names) // options.count)
     with nginx(work) as url:
@@ -386,6 +397,7 @@ def compare(options: argparse.Namespace) -> None:
             if mode == RESIZED:
                 mean, least = compare_outputs(work)
                 print(f"PSNR of our outputs to its own: mean {mean:.1f} dB, least {least:.1f} dB")
+    shutil.rmtree(work / "aside", ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -23,6 +23,9 @@ from geoloc_dagster.config.loader import claim_data_root, find_config, load_sett
 from geoloc_dagster.cores import processes_by_default
 from geoloc_dagster.errors import GeolocError, RecipeError
 from geoloc_dagster.storage import read_json, write_bytes
+
+if TYPE_CHECKING:
+    from geoloc_dagster.imagery.photo_folder import Download
 
 USER_ERROR = 2
 CHECK_FAILED = 1
@@ -190,34 +193,38 @@ def download(
     import asyncio
     import datetime as dt
 
-    from geoloc_dagster.imagery.egress import Egress
-    from geoloc_dagster.imagery.photo_folder import FAILURES, folder_job
-    from geoloc_dagster.imagery.photo_folder import download as run_download
+    from geoloc_dagster.imagery.bulk_processes import Crew
 
-    egress = Egress.parse(proxy)
-    smaller: dict[str, Any] = {} if size is None else {"resize": "shorter", "size_px": size}
-    job = folder_job(
-        output,
-        now=dt.datetime.now(dt.UTC),
-        rate=rate,
-        concurrency=concurrency,
-        size_suffix=size_suffix,
-        min_side_px=min_side,
-        quality=quality,
-        proxy=egress.address,
-        credentials=egress.credentials,
-        **smaller,
-    )
-    result = asyncio.run(
-        run_download(
-            job,
-            url_csv,
-            processes=processes or processes_by_default(),
-            shuffle_seed=10 if shuffle else None,
-            most=nrows,
-            filter_files=only or (),
-        )
-    )
+    async def fetch() -> Download:
+        async with Crew.called_up("folder") as crew:  # they load while everything else does
+            from geoloc_dagster.imagery.egress import Egress
+            from geoloc_dagster.imagery.photo_folder import download, folder_job
+
+            egress = Egress.parse(proxy)
+            smaller: dict[str, Any] = {} if size is None else {"resize": "shorter", "size_px": size}
+            job = folder_job(
+                output,
+                now=dt.datetime.now(dt.UTC),
+                rate=rate,
+                concurrency=concurrency,
+                size_suffix=size_suffix,
+                min_side_px=min_side,
+                quality=quality,
+                proxy=egress.address,
+                credentials=egress.credentials,
+                **smaller,
+            )
+            return await download(
+                job,
+                url_csv,
+                crew,
+                processes=processes or processes_by_default(),
+                shuffle_seed=10 if shuffle else None,
+                most=nrows,
+                filter_files=only or (),
+            )
+
+    result = asyncio.run(fetch())
     typer.echo(f"{result.came:,} photos are in {output}; {result.asked:,} were asked for now")
     for kind, count in sorted(result.failures.items()):
         typer.echo(f"{kind}: {count:,}")
@@ -226,7 +233,7 @@ def download(
     for host, reason in result.left_alone.items():
         typer.echo(f"{host} is left alone: {reason}", err=True)
     if result.failures:
-        typer.echo(f"which, and why: {output / FAILURES}")
+        typer.echo(f"which, and why: {output / 'failures.csv'}")
     if result.stopped:
         typer.echo(f"stopped: {result.stopped}", err=True)
 

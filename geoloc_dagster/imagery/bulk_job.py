@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -145,11 +144,6 @@ class Job(BaseModel):
             proxy=self.proxy,
             credentials=self.credentials,
         )
-
-
-def encode(message: Mapping[str, Any]) -> bytes:
-    """A message as its line."""
-    return json.dumps(message, separators=(",", ":")).encode() + b"\n"
 
 
 def photo_to_json(photo: Photo) -> dict[str, Any]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import socket
 import sys
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from geoloc_dagster.imagery.bulk_job import Job, encode
+if TYPE_CHECKING:  # this module loads at once, so that the processes can load while everything else does
+    from geoloc_dagster.imagery.bulk_job import Job
 
 _LINE_BYTES = 64 << 20
 _GRACE_S = 10.0
@@ -64,14 +66,18 @@ class Crew:
 
     @classmethod
     @asynccontextmanager
-    async def called_up(cls, job: Job) -> AsyncGenerator[Crew]:
-        """None of them yet; they end with the block at the latest."""
+    async def called_up(cls, sink: str) -> AsyncGenerator[Crew]:
+        """None of them yet; they end with the block at the latest.
+
+        Args:
+            sink: of the job that they are to be hired for, `table` or `folder`.
+        """
         control, theirs = socket.socketpair()
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             "geoloc_dagster.imagery.bulk_worker",
-            job.sink,
+            sink,
             stdin=theirs.fileno(),
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,  # Ctrl+C reaches the one that hands out, which still commits what came
@@ -117,3 +123,8 @@ async def _ask_for_one(control: socket.socket, job: Job) -> Worker:
     worker = Worker(*await asyncio.open_connection(sock=ours, limit=_LINE_BYTES))
     await worker.say(job.model_dump(mode="json"))
     return worker
+
+
+def encode(message: Mapping[str, Any]) -> bytes:
+    """A message as its line."""
+    return json.dumps(message, separators=(",", ":")).encode() + b"\n"

@@ -27,7 +27,8 @@ from typing import Any
 
 from geoloc_dagster.errors import GeolocError
 from geoloc_dagster.failpoints import failpoint
-from geoloc_dagster.imagery.bulk_job import Job, encode, photo_from_json
+from geoloc_dagster.imagery.bulk_job import Job, photo_from_json
+from geoloc_dagster.imagery.bulk_processes import encode
 from geoloc_dagster.imagery.bulk_sinks import Sink, make_sink
 from geoloc_dagster.imagery.hosts import host_key
 from geoloc_dagster.imagery.photo_list import PhotoList

@@ -52,7 +52,7 @@ async def collect_photo_batch(
     job = job_of(settings, layout, batch=batch, run_id=run_id, now=now)
     job.terms.require("photo_list")
     build_redactor(job.blur)  # a file that cannot be used is found before anything is asked
-    async with Crew.called_up(job) as crew:  # they load while what is missing is found
+    async with Crew.called_up(job.sink) as crew:  # they load while what is missing is found
         photos = photos_of_batch(layout, batch)
         missing = missing_photos(photos, layout.panoramas, job, read_tombstones(layout.tombstones))
         for path, schema in ((layout.panoramas, CAPTURES), (layout.visits, VISITS)):

@@ -62,6 +62,7 @@ class Download:
 async def download(
     job: Job,
     url_csv: Path,
+    crew: Crew,
     *,
     processes: int,
     shuffle_seed: int | None = None,
@@ -75,6 +76,7 @@ async def download(
     Args:
         job: how, and where to.
         url_csv: the list.
+        crew: called up, and used for this alone.
         processes: that fetch.
         shuffle_seed: mixes the list, always alike; its own order without.
         most: photos of the (mixed) list, from its beginning.
@@ -87,25 +89,24 @@ async def download(
         WorkerLostError, DataRootError, DiskFullError: what came before is kept.
     """
     folder = job.target
-    async with Crew.called_up(job) as crew:  # they load while the list is read
-        table = read_photo_lists([url_csv], columns=columns, need_position=False)
-        photos = list(table.photos)
-        if shuffle_seed is not None:
-            random.Random(shuffle_seed).shuffle(photos)
-        photos = photos[:most]
-        with translated_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        outcomes = read_outcomes(folder)
-        _find_files(folder, photos, outcomes)
-        missing = [photo for photo in photos if (known := outcomes.get(photo.photo_id)) is None or not known.final]
-        missing.sort(key=lambda photo: photo.photo_id in outcomes)  # one that stops its host each time holds up no other
-        done = len(photos) - len(missing)
-        with FolderStore(folder, outcomes) as store:
-            run = BulkRun()
-            if missing:
-                order = missing if shuffle_seed is not None else in_rounds(missing, lambda photo: host_key(photo.url))
-                said = None if progress is None else lambda run: progress(done + store.kept, len(photos))
-                run = await fetch_all(job, order, store, crew=crew, processes=processes, progress=said)
+    table = read_photo_lists([url_csv], columns=columns, need_position=False)
+    photos = list(table.photos)
+    if shuffle_seed is not None:
+        random.Random(shuffle_seed).shuffle(photos)
+    photos = photos[:most]
+    with translated_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    outcomes = read_outcomes(folder)
+    _find_files(folder, photos, outcomes)
+    missing = [photo for photo in photos if (known := outcomes.get(photo.photo_id)) is None or not known.final]
+    missing.sort(key=lambda photo: photo.photo_id in outcomes)  # one that stops its host each time holds up no other
+    done = len(photos) - len(missing)
+    with FolderStore(folder, outcomes) as store:
+        run = BulkRun()
+        if missing:
+            order = missing if shuffle_seed is not None else in_rounds(missing, lambda photo: host_key(photo.url))
+            said = None if progress is None else lambda run: progress(done + store.kept, len(photos))
+            run = await fetch_all(job, order, store, crew=crew, processes=processes, progress=said)
     return _finish(folder, table, photos, outcomes, run, store, filter_files)
 
 

@@ -13,6 +13,8 @@ from typing import Any
 import httpx2
 
 from geoloc_dagster.imagery.bulk_job import Job
+from geoloc_dagster.imagery.bulk_processes import Crew
+from geoloc_dagster.imagery.photo_folder import Download, download
 from geoloc_dagster.imagery.photo_list import PhotoList
 from geoloc_dagster.imagery.photo_table import Photo, read_photo_lists
 from geoloc_dagster.imagery.provider import Capture, Failure, Location
@@ -72,3 +74,13 @@ def fetch(provider: PhotoList, *photos: Photo) -> list[Capture | Failure]:
 def provider(folder: Path, photos: Mapping[str, Photo], **options: Any) -> PhotoList:
     """The provider of these photos."""
     return job(folder, **options).provider(lambda ids: {one: photos[one] for one in ids if one in photos})
+
+
+def download_list(one: Job, path: Path, processes: int = 2, **options: Any) -> Download:
+    """What `geoloc download` does."""
+
+    async def fetch() -> Download:
+        async with Crew.called_up(one.sink) as crew:
+            return await download(one, path, crew, processes=processes, **options)
+
+    return asyncio.run(fetch())

@@ -31,11 +31,11 @@ from geoloc_dagster.imagery.bulk_processes import Crew
 from geoloc_dagster.imagery.hosts import host_key
 from geoloc_dagster.imagery.ledger import Ledger
 from geoloc_dagster.imagery.pace import Pace
-from geoloc_dagster.imagery.photo_folder import Download, download, read_outcomes
+from geoloc_dagster.imagery.photo_folder import read_outcomes
 from geoloc_dagster.imagery.photo_table import Photo
 from geoloc_dagster.imagery.purse import Budget, Purse
 from geoloc_dagster_tests.emulator.stub_city import ORIGIN, TODAY
-from geoloc_dagster_tests.imagery.photo_lists import NOW, job, write_list
+from geoloc_dagster_tests.imagery.photo_lists import NOW, download_list, job, write_list
 
 LATE_S = 0.25  # as in test_rate
 
@@ -61,10 +61,6 @@ def photo_hits(service: EmulatorProcess) -> list[dict[str, Any]]:
     return [hit for hit in service.hits()["requests"] if hit["endpoint"] == "photo"]
 
 
-def fetch_list(one: Job, path: Path, processes: int = 2, **options: Any) -> Download:
-    return asyncio.run(download(one, path, processes=processes, **options))
-
-
 class Forgetful:
     """A store that only counts."""
 
@@ -74,7 +70,7 @@ class Forgetful:
 
 def fetch_photos(one: Job, photos: list[Photo], processes: int) -> BulkRun:
     async def fetch() -> BulkRun:
-        async with Crew.called_up(one) as crew:
+        async with Crew.called_up(one.sink) as crew:
             return await fetch_all(one, photos, Forgetful(), crew=crew, processes=processes)
 
     return asyncio.run(fetch())
@@ -85,7 +81,7 @@ def fetch_photos(one: Job, photos: list[Photo], processes: int) -> BulkRun:
 def test_processes_that_set_requests_aside_keep_the_rate_of_one(service: EmulatorProcess, tmp_path: Path):
     rate = 80.0
     path = write_list(tmp_path / "list.csv", good(service.url, 240))
-    result = fetch_list(job(tmp_path, rate=rate), path, processes=3)
+    result = download_list(job(tmp_path, rate=rate), path, processes=3)
     assert result.came == 240
     times = sorted(hit["t"] for hit in service.hits()["requests"] if hit["endpoint"] in ("photo", "robots"))
     burst = max(5, round(rate / 10))
@@ -172,7 +168,7 @@ def test_processes_that_pay_for_many_at_once_never_exceed_the_budget(service: Em
     path = write_list(tmp_path / "list.csv", good(service.url, 240))
     budgets = [{"what": "image", "limit": 150, "per_charge": {"image": 1}, "said": "150 pictures a day"}]
     one = job(tmp_path, ledger=tmp_path / "ledger.sqlite", budgets=budgets)
-    result = fetch_list(one, path)
+    result = download_list(one, path)
     assert "150 pictures a day" in (result.stopped or "")
     assert 90 <= len(photo_hits(service)) <= 150
     assert Ledger(tmp_path / "ledger.sqlite").used("photo_list", one.today(), "image") == len(photo_hits(service))
@@ -269,7 +265,7 @@ def test_a_slow_host_holds_up_nobody_else(tmp_path: Path):
         rows = [{"id": f"s{n}", "url": f"{slow.url}/{n}.jpg"} for n in range(60)]
         rows += [{"id": f"q{n}", "url": f"{quick.url}/{n}.jpg"} for n in range(300)]
         path = write_list(tmp_path / "list.csv", rows)
-        result = fetch_list(job(tmp_path, concurrency=2, deadline_s=60), path, processes=1)
+        result = download_list(job(tmp_path, concurrency=2, deadline_s=60), path, processes=1)
     assert result.came == 360
     assert all(in_time)
 
@@ -279,13 +275,13 @@ def test_a_host_that_wants_to_be_left_alone_is_and_the_others_are_asked_on(tmp_p
         rows = [{"id": f"b{n}", "url": f"{busy.url}/{n}.jpg"} for n in range(50)]
         rows += [{"id": f"q{n}", "url": f"{quick.url}/{n}.jpg"} for n in range(50)]
         path = write_list(tmp_path / "list.csv", rows)
-        result = fetch_list(job(tmp_path, concurrency=2), path)
+        result = download_list(job(tmp_path, concurrency=2), path)
         assert (result.came, result.failures.total()) == (50, 50)
         assert set(result.failures) == {"disallowed", "not_asked"}
         assert result.failures["not_asked"] >= 46
         assert list(result.left_alone) == [busy.url]
         assert busy.photos() <= 4  # in flight when the first answer came
-        again = fetch_list(job(tmp_path, concurrency=2), path)
+        again = download_list(job(tmp_path, concurrency=2), path)
         assert again.came == 50
         assert busy.photos() <= 4  # the pause outlasts the run
 
@@ -293,9 +289,9 @@ def test_a_host_that_wants_to_be_left_alone_is_and_the_others_are_asked_on(tmp_p
 def test_a_photo_that_stops_its_host_each_time_holds_up_no_other(service: EmulatorProcess, tmp_path: Path):
     rows = [{"id": "proof", "url": f"{service.url}/photos/odd/proof.jpg"}, *good(service.url, 20)]
     path = write_list(tmp_path / "list.csv", rows)
-    first = fetch_list(job(tmp_path, concurrency=1), path, processes=1)
+    first = download_list(job(tmp_path, concurrency=1), path, processes=1)
     assert (first.came, dict(first.failures)) == (0, {"disallowed": 1, "not_asked": 20})
-    again = fetch_list(job(tmp_path, concurrency=1), path, processes=1)
+    again = download_list(job(tmp_path, concurrency=1), path, processes=1)
     assert (again.came, dict(again.failures)) == (20, {"disallowed": 1})
 
 

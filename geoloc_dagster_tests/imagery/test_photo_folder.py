@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import io
 from collections.abc import Iterator
@@ -17,9 +16,9 @@ from typer.testing import CliRunner
 from geoloc_dagster.cli import app
 from geoloc_dagster.emulator.process import EmulatorThread, serve_in_thread
 from geoloc_dagster.errors import DataRootError
-from geoloc_dagster.imagery.photo_folder import Download, download, filter_list, read_outcomes
+from geoloc_dagster.imagery.photo_folder import Download, filter_list, read_outcomes
 from geoloc_dagster_tests.emulator.stub_city import ORIGIN, TODAY, StubCity
-from geoloc_dagster_tests.imagery.photo_lists import job, write_list
+from geoloc_dagster_tests.imagery.photo_lists import download_list, job, write_list
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +39,7 @@ def asked(service: EmulatorThread) -> list[str]:
 
 
 def fetch_list(folder: Path, path: Path, options: dict[str, Any] | None = None, **more: Any) -> Download:
-    return asyncio.run(download(job(folder, **(options or {})), path, processes=1, **more))
+    return download_list(job(folder, **(options or {})), path, 1, **more)
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
