@@ -8,8 +8,9 @@ Ours runs twice. `geoloc download` does what img2dataset does, a list into files
 every picture. The asset `photos` does more: rows of a Lance table with budgets, a sha256 of every picture and of every file.
 img2dataset runs without its sha256. The contenders take turns. Memory is the greatest sum of PSS over all processes of a
 contender, the server's not among them, sampled twice a second. A run in which the server failed, or a contender did not get
-every picture, ends the benchmark; a setting of img2dataset that loses pictures while the best is looked for is left out. What the
-runs write is kept until the end, 10 GB a round.
+every picture, ends the benchmark; a setting of img2dataset that loses pictures while the best is looked for is left out. They
+write to memory unless `--output` says otherwise: ext4 takes ten times as long to make a file where many were deleted in the last
+minutes, and the benchmark deletes what each run wrote.
 """
 
 from __future__ import annotations
@@ -176,43 +177,46 @@ def measured(command: list[str], log: Path) -> tuple[float, float, float]:
     return seconds, busy, peak[0]
 
 
-def put_aside(folder: Path) -> None:
-    """Make room for a run without deleting anything: ext4 is slow to make files where many were deleted a minute ago."""
-    if folder.is_dir():
-        aside = folder.with_name("aside")
-        aside.mkdir(exist_ok=True)
-        folder.rename(aside / f"{folder.name}-{time.monotonic_ns()}")
-
-
 # --- contenders -----------------------------------------------------------------------------------------------------
-def run_theirs(work: Path, mode: str, threads: int, form: str) -> tuple[float, float, float, int]:
-    put_aside(work / "theirs")
+def run_theirs(work: Path, output: Path, mode: str, threads: int, form: str) -> tuple[float, float, float, int]:
+    shutil.rmtree(output / "theirs", ignore_errors=True)
     command = [str(IMG2DATASET), "--url_list", str(work / "urls.csv"), "--input_format", "csv", "--url_col", "url"]
-    command += ["--output_folder", str(work / "theirs"), "--processes_count", "2", "--thread_count", str(threads)]
+    command += ["--output_folder", str(output / "theirs"), "--processes_count", "2", "--thread_count", str(threads)]
     command += ["--number_sample_per_shard", "1000", "--output_format", form, "--extract_exif", "False", "--compute_hash", "None"]
     command += MODES[mode]
     seconds, busy, memory = measured(command, work / "theirs.log")
-    stats = [json.loads(path.read_text())["successes"] for path in (work / "theirs").glob("*_stats.json")]
+    stats = [json.loads(path.read_text())["successes"] for path in (output / "theirs").glob("*_stats.json")]
     return seconds, busy, memory, sum(stats)
 
 
-def run_ours(work: Path, mode: str, concurrency: int) -> tuple[float, float, float, int]:
-    put_aside(work / "ours")
-    command = [sys.executable, __file__, "--as-asset", str(work), "--mode", mode, "--concurrency", str(concurrency)]
+def run_ours(work: Path, output: Path, mode: str, concurrency: int) -> tuple[float, float, float, int]:
+    shutil.rmtree(output / "ours", ignore_errors=True)
+    command = [
+        sys.executable,
+        __file__,
+        "--as-asset",
+        str(work),
+        "--output",
+        str(output),
+        "--mode",
+        mode,
+        "--concurrency",
+        str(concurrency),
+    ]
     seconds, busy, memory = measured(command, work / "ours.log")
     return seconds, busy, memory, int((work / "ours.log").read_text().split()[-1])
 
 
-def run_download(work: Path, mode: str, concurrency: int) -> tuple[float, float, float, int]:
-    put_aside(work / "files")
-    command = [str(Path(sys.executable).with_name("geoloc")), "download", "--output", str(work / "files")]
+def run_download(work: Path, output: Path, mode: str, concurrency: int) -> tuple[float, float, float, int]:
+    shutil.rmtree(output / "files", ignore_errors=True)
+    command = [str(Path(sys.executable).with_name("geoloc")), "download", "--output", str(output / "files")]
     command += ["--url-csv", str(work / "urls.csv"), "--rate", "20000", "--processes", "2", "--concurrency", str(concurrency)]
     command += ["--size", "256"] if mode == RESIZED else []
     seconds, busy, memory = measured(command, work / "files.log")
-    return seconds, busy, memory, sum(1 for _ in (work / "files").glob("??/*"))
+    return seconds, busy, memory, sum(1 for _ in (output / "files").glob("??/*"))
 
 
-def as_asset(work: Path, mode: str, concurrency: int) -> None:
+def as_asset(work: Path, output: Path, mode: str, concurrency: int) -> None:
     """What the asset `photos` does for its one batch, in this process and those that it starts."""
     from geoloc_dagster.config import Layout
     from geoloc_dagster.config.settings import Settings
@@ -221,7 +225,7 @@ def as_asset(work: Path, mode: str, concurrency: int) -> None:
     smaller = {"resize": "shorter", "size_px": 256} if mode == RESIZED else {}
     settings = Settings.model_validate(
         {
-            "data_root": str(work / "ours"),
+            "data_root": str(output / "ours"),
             "region": {"name": "bench", "boundary": "none", "start_point": [0, 0]},
             "capture": {
                 "provider": "photo_list",
@@ -297,21 +301,23 @@ def bare(work: Path) -> None:
 
 
 # --- what came out --------------------------------------------------------------------------------------------------
-def compare_outputs(work: Path, count: int = 200) -> tuple[float, float]:
+def compare_outputs(output: Path, count: int = 200) -> tuple[float, float]:
     """Mean and least PSNR, dB, of our 256-px pictures against theirs (from the last runs, files by URL)."""
     import lance
     import numpy as np
     import pyarrow.parquet as pq
     from PIL import Image
 
-    rows = lance.dataset(str(work / "ours" / "tables" / "panoramas.lance")).to_table(columns=["source_url", "image"], limit=count)
+    rows = lance.dataset(str(output / "ours" / "tables" / "panoramas.lance")).to_table(
+        columns=["source_url", "image"], limit=count
+    )
     ours = dict(zip(rows["source_url"].to_pylist(), rows["image"].to_pylist(), strict=True))
     theirs: dict[str, bytes] = {}
-    for path in (work / "theirs").glob("*.parquet"):
+    for path in (output / "theirs").glob("*.parquet"):
         table = pq.read_table(path, columns=["url", "key"])
         for url, key in zip(table["url"].to_pylist(), table["key"].to_pylist(), strict=True):
             if url in ours:
-                theirs[url] = (work / "theirs" / path.stem / f"{key}.jpg").read_bytes()
+                theirs[url] = (output / "theirs" / path.stem / f"{key}.jpg").read_bytes()
     values = []
     for url, content in theirs.items():
         first, second = (
@@ -333,6 +339,7 @@ def report(name: str, runs: list[tuple[float, float, float, int]]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=Path("/tmp/bulk-bench"))
+    parser.add_argument("--output", type=Path, default=Path("/dev/shm/bulk-bench"), help="where the contenders write")
     parser.add_argument("--count", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tune", type=int, default=4_000, help="pictures with which img2dataset's best setting is found")
@@ -344,7 +351,7 @@ def main() -> None:
     options = parser.parse_args()
     os.environ["GEOLOC_STATE"] = str(options.work / "state")
     if options.as_asset:
-        as_asset(options.as_asset, options.mode, options.concurrency)
+        as_asset(options.as_asset, options.output, options.mode, options.concurrency)
     elif options.bare:
         bare(options.bare)
     else:
@@ -352,10 +359,9 @@ def main() -> None:
 
 
 def compare(options: argparse.Namespace) -> None:
-    work = options.work
+    work, output = options.work, options.output
+    output.mkdir(parents=True, exist_ok=True)
     make_pictures(work / "pictures")
-    if (work / "aside").is_dir():
-        sys.exit(f"delete {work / 'aside'} of an earlier run, and come back after five minutes")
     names = sorted(path.name for path in (work / "pictures").iterdir())
     step = max(1, len(names) // options.count)
     with nginx(work) as url:
@@ -367,7 +373,9 @@ def compare(options: argparse.Namespace) -> None:
             write_urls(options.tune)
             form = "files" if mode == RESIZED else "webdataset"  # files, so that outputs can be compared; as fast or faster
             forms = ["files"] if mode == RESIZED else ["webdataset", "files"]
-            trials = {(threads, form): run_theirs(work, mode, threads, form) for threads in (8, 16, 32, 64) for form in forms}
+            trials = {
+                (threads, form): run_theirs(work, output, mode, threads, form) for threads in (8, 16, 32, 64) for form in forms
+            }
             whole = {setting: run for setting, run in trials.items() if run[3] == options.tune}
             if not whole:
                 sys.exit(f"{mode}: img2dataset gets every picture with no setting; see {work / 'theirs.log'}")
@@ -378,11 +386,11 @@ def compare(options: argparse.Namespace) -> None:
             write_urls(options.count)
             files, ours, theirs, nothing = [], [], [], []
             for _ in range(options.rounds):
-                theirs.append(run_theirs(work, mode, threads, form))
+                theirs.append(run_theirs(work, output, mode, threads, form))
                 require_whole(work, "img2dataset", theirs[-1], options.count)
-                files.append(run_download(work, mode, options.concurrency))
+                files.append(run_download(work, output, mode, options.concurrency))
                 require_whole(work, "geoloc download", files[-1], options.count)
-                ours.append(run_ours(work, mode, options.concurrency))
+                ours.append(run_ours(work, output, mode, options.concurrency))
                 require_whole(work, "the asset", ours[-1], options.count)
                 if mode == PLAIN:
                     nothing.append(run_bare(work))
@@ -395,9 +403,8 @@ def compare(options: argparse.Namespace) -> None:
                 print(f"ratio to the bare client: {first / third:.2f}, asset {asset / third:.2f}")
             print(f"ratio to img2dataset: {first / second:.2f}, asset {asset / second:.2f}", flush=True)
             if mode == RESIZED:
-                mean, least = compare_outputs(work)
+                mean, least = compare_outputs(output)
                 print(f"PSNR of our outputs to its own: mean {mean:.1f} dB, least {least:.1f} dB")
-    shutil.rmtree(work / "aside", ignore_errors=True)
 
 
 if __name__ == "__main__":
