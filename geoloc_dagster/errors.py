@@ -88,6 +88,13 @@ class BufferCsvError(GeolocError):
     default_remedy = "Export it comma-separated, in UTF-8, with the columns listed in the README."
 
 
+class PartitioningError(GeolocError):
+    """Rules of cells do not fit each other, or a file of cells is broken."""
+
+    code = "GEO-203"
+    default_remedy = "Correct what is named; the README's section on cells has rules and columns that fit."
+
+
 # --- imagery (3xx) --------------------------------------------------------------------------------------------------
 class CollectionSourceError(GeolocError):
     """An image collection is missing, cannot be read, or is not laid out as its provider expects."""

@@ -1,0 +1,182 @@
+"""Cells of one level as CSV, in the columns in which they were first published.
+
+`class_label,hex_id,imgs_per_cell,latitude_mean,longitude_mean`. Such files have gone through spreadsheets, which took tokens for
+numbers: `47e63` became `4.7E+064`, `478e4` became `4780000`, and leading zeros went. A token is right only if it has no zeros at
+its end and its cell holds the mean position beside it; a wrong one is repaired where exactly one cell that holds that position
+has a token which is the same number.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Context, Decimal, InvalidOperation
+from pathlib import Path
+
+import numpy as np
+
+from geoloc_dagster.errors import PartitioningError
+from geoloc_dagster.geo import s2
+from geoloc_dagster.geo.partitioning import I32, CellLevel
+from geoloc_dagster.storage import refuse_pickles, write_bytes
+
+COLUMNS = ("class_label", "hex_id", "imgs_per_cell", "latitude_mean", "longitude_mean")
+_NUMBER = re.compile(r"\d+(e\d+)?")
+_SPREADSHEET = Context(prec=15)  # significant digits that a spreadsheet keeps
+
+
+@dataclass(frozen=True, slots=True)
+class TokenDefect:
+    """A row whose token is wrong.
+
+    Attributes:
+        line: of the file.
+        written: the token as it stands there.
+        reason: why it cannot be right.
+        repaired: what it must have been; None where that is not certain.
+    """
+
+    line: int
+    written: str
+    reason: str
+    repaired: str | None
+
+    def __str__(self) -> str:
+        remedy = f"read as {self.repaired}" if self.repaired else "left out; write the token as text"
+        return f"line {self.line}: {self.written!r} {self.reason}; {remedy}"
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedLevel:
+    """The cells of a file.
+
+    Attributes:
+        level: cells with a right or repaired token, in the order of their ids.
+        published: the class label of each in the file, by which models of others number them.
+        defects: of tokens, in the order of the file.
+    """
+
+    level: CellLevel
+    published: I32
+    defects: tuple[TokenDefect, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    line: int
+    label: int
+    written: str
+    count: int
+    lat_deg: float
+    lng_deg: float
+
+
+def read_cells_csv(path: Path, name: str) -> ImportedLevel:
+    """Read one level.
+
+    Raises:
+        PartitioningError: naming the line: a column is missing, a value is none, or cells lie in each other.
+        UnsafeFileError: the file is a pickle.
+    """
+    rows = list(_rows(path))
+    leaves = s2.leaf_ids([row.lat_deg for row in rows], [row.lng_deg for row in rows])
+    kept: list[tuple[int, _Row]] = []
+    defects: list[TokenDefect] = []
+    for row, leaf in zip(rows, leaves.tolist(), strict=True):
+        token, reason = row.written, _wrong(row.written, leaf)
+        if reason is not None:
+            token = _repaired(row.written, leaf) or ""
+            defects.append(TokenDefect(row.line, row.written, reason, token or None))
+        if token:
+            kept.append((int(s2.from_tokens([token])[0]), row))
+    kept.sort(key=lambda one: one[0])
+    level = CellLevel(
+        name,
+        np.array([id_ for id_, _ in kept], np.uint64),
+        np.array([row.count for _, row in kept], np.int64),
+        np.array([row.lat_deg for _, row in kept], np.float64),
+        np.array([row.lng_deg for _, row in kept], np.float64),
+    )
+    _refuse_overlaps(path, level, kept)
+    return ImportedLevel(level, np.array([row.label for _, row in kept], np.int32), tuple(defects))
+
+
+def write_cells_csv(path: Path, level: CellLevel) -> Path:
+    """Write one level, atomically; its classes are its labels."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    columns = (s2.tokens(level.ids), level.counts.tolist(), level.lat_deg.tolist(), level.lng_deg.tolist())
+    writer.writerows((label, *values) for label, values in enumerate(zip(*columns, strict=True)))
+    return write_bytes(path, text.getvalue().encode())
+
+
+def _wrong(token: str, leaf: int) -> str | None:
+    """Why a token cannot be that of the cell whose photos have their mean in a leaf cell; None where it can."""
+    try:
+        cell = s2.from_tokens([token.lower()])
+    except ValueError:
+        return "is no token of an S2 cell"
+    if s2.tokens(cell)[0] != token:
+        return "is not written as tokens are"
+    first, last = s2.ranges(cell)
+    return None if int(first[0]) <= leaf <= int(last[0]) else "names a cell that does not hold its mean position"
+
+
+def _repaired(written: str, leaf: int) -> str | None:
+    """The only token of a cell around a leaf cell that is the same number as what is written."""
+    number = _number(written)
+    if number is None:
+        return None
+    cells = [int(s2.parents(np.uint64(leaf), level)) for level in range(s2.MAX_LEVEL + 1)]
+    fitting = [token for token in s2.tokens(cells) if _NUMBER.fullmatch(token) and _number(token) == number]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _number(text: str) -> Decimal | None:
+    try:
+        number = _SPREADSHEET.create_decimal(text)
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() else None
+
+
+def _rows(path: Path) -> Iterator[_Row]:
+    refuse_pickles(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PartitioningError(f"{path} cannot be read: {error}") from error
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+    if missing:
+        raise PartitioningError(f"{path} has no column {missing[0]}", f"The columns are {','.join(COLUMNS)}.")
+    for values in reader:
+        try:
+            row = _Row(
+                reader.line_num,
+                int(values["class_label"]),
+                values["hex_id"].strip(),
+                int(values["imgs_per_cell"]),
+                float(values["latitude_mean"]),
+                float(values["longitude_mean"]),
+            )
+        except (ValueError, TypeError, AttributeError) as error:
+            raise PartitioningError(f"{path} line {reader.line_num} is no cell: {error}") from error
+        if not (abs(row.lat_deg) <= 90 and abs(row.lng_deg) <= 180):
+            raise PartitioningError(f"{path} line {row.line}: ({row.lat_deg}, {row.lng_deg}) is not on the globe")
+        yield row
+
+
+def _refuse_overlaps(path: Path, level: CellLevel, kept: list[tuple[int, _Row]]) -> None:
+    if not level.ids.size:
+        raise PartitioningError(f"{path} holds no cell with a right token")
+    first, last = s2.ranges(level.ids)
+    reached = np.maximum.accumulate(last)
+    within = np.flatnonzero(first[1:] <= reached[:-1])
+    if within.size:
+        row, before = kept[int(within[0]) + 1][1], kept[int(within[0])][1]
+        raise PartitioningError(f"{path}: the cells of lines {before.line} and {row.line} lie in each other")
