@@ -13,7 +13,7 @@ import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from decimal import Context, Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation, Overflow
 from pathlib import Path
 
 import numpy as np
@@ -139,7 +139,7 @@ def _repaired(written: str, leaf: int) -> str | None:
 def _number(text: str) -> Decimal | None:
     try:
         number = _SPREADSHEET.create_decimal(text)
-    except InvalidOperation:
+    except (InvalidOperation, Overflow):
         return None
     return number if number.is_finite() else None
 

@@ -144,7 +144,7 @@ def from_tokens(names: Sequence[str]) -> U64:
 def centres(ids: npt.ArrayLike) -> tuple[F64, F64]:
     """(lat, lng) in degrees of the middle of each cell, in the cell's own projection."""
     face, i, j, size = _square(_ids(ids))
-    return _lat_lng(face, (0.5 / _SIZE) * (2 * i + size), (0.5 / _SIZE) * (2 * j + size))
+    return _lat_lng(face, _real(2 * i + size) * (0.5 / _SIZE), _real(2 * j + size) * (0.5 / _SIZE))
 
 
 def corners(ids: npt.ArrayLike) -> tuple[F64, F64]:
@@ -307,10 +307,14 @@ def _wrapped(face: I64, i: I64, j: I64) -> U64:
     if inside.all():
         return kept
     column, row = np.clip(i, -1, _SIZE), np.clip(j, -1, _SIZE)
-    points = _cube(face, (1.0 / _SIZE) * (2 * column + 1 - _SIZE), (1.0 / _SIZE) * (2 * row + 1 - _SIZE))
+    points = _cube(face, _real(2 * column + 1 - _SIZE) * (1.0 / _SIZE), _real(2 * row + 1 - _SIZE) * (1.0 / _SIZE))
     beyond, u, v, _ = _on_cube(points[..., 0], points[..., 1], points[..., 2])
     column, row = (np.clip(np.floor(_SIZE * (0.5 * (w + 1))), 0, _SIZE - 1).astype(np.int32) for w in (u, v))
     return np.where(inside, kept, _from_face_ij(beyond, column, row))
+
+
+def _real(whole: I64) -> F64:
+    return whole.astype(np.float64)
 
 
 # --- bits ------------------------------------------------------------------------------------------------------------

@@ -78,9 +78,7 @@ def test_a_token_that_cannot_be_made_out_is_left_out_and_named(tmp_path: Path):
 
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 10_000), level=st.integers(0, 30))
-def test_no_repair_ever_gives_a_cell_that_does_not_hold_the_position(
-    seed: int, level: int, tmp_path_factory: Any
-):
+def test_no_repair_ever_gives_a_cell_that_does_not_hold_the_position(seed: int, level: int, tmp_path_factory: Any):
     rng = np.random.default_rng(seed)
     leaf = s2.leaf_ids([np.degrees(np.arcsin(rng.uniform(-1, 1)))], [rng.uniform(-180, 180)])
     token = s2.tokens(s2.parents(leaf, level))[0]
