@@ -89,7 +89,7 @@ class _Hand:
         child = self._child
         if child is None:
             return
-        child.terminate()
+        child.kill()  # it has nothing to put away, and may have been started where a gentler signal is ignored
         child.wait()
         with self._lock:
             for pipe in (child.stdin, child.stdout):
