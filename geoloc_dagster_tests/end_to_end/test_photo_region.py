@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import datetime as dt
+import os
 import signal
 import subprocess
 import sys
@@ -198,4 +199,30 @@ def test_a_collection_killed_at_random_instants_ends_with_the_same_rows(tmp_path
     collect(config, "photos")
     rows = [row["location_id"] for row in rows_of(layout, "location_id")]
     assert len(rows) == len(set(rows)) == total
+    verify_table(layout.panoramas)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("point", ["bulk.fetched:40", "bulk.row:3", "bulk.written:2", "bulk.committed:1", "bulk.committed:2"])
+def test_a_collection_killed_at_a_named_point_asks_again_for_nothing_that_it_kept(
+    tmp_path: Path, service: EmulatorProcess, point: str
+):
+    """The first three kill one of the processes that fetch, the others the one that hands out."""
+    config = region(tmp_path, service)
+    layout = collect(config, "region_boundary,grid_points,street_view_metadata,buffer_csvs")
+    killed = subprocess.run(
+        [sys.executable, "-m", "geoloc_dagster", "run", "--config", str(config), "--select", "photos"],
+        env={**os.environ, "GEOLOC_FAILPOINT": point},
+        capture_output=True,
+        check=False,
+    )
+    assert killed.returncode != 0, "the point was never reached"
+    kept = {row["location_id"] for row in rows_of(layout, "location_id")} if open_table(layout.panoramas) else set()
+    before = photo_hits(service)
+    collect(config, "photos")
+    asked = {f"{int(Path(what).stem):03d}" for what in photo_hits(service) - before}
+    assert asked & kept == set()
+    rows = [row["location_id"] for row in rows_of(layout, "location_id")]
+    assert len(rows) == len(set(rows)) == read_parquet(layout.photos).num_rows
     verify_table(layout.panoramas)
