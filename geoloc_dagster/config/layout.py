@@ -93,6 +93,21 @@ class Layout:
         return self.root / "dataset" / "catalog.parquet"
 
     @property
+    def s2_partitions(self) -> Path:
+        """Folder of the S2 cells: a CSV per level, and how they belong together."""
+        return self.root / "cells" / "s2_partitions"
+
+    @property
+    def cell_labels(self) -> Path:
+        """Parquet of the class of each catalog row at each level."""
+        return self.root / "cells" / "cell_labels.parquet"
+
+    @property
+    def scene_labels(self) -> Path:
+        """Lance table of the scene of each crop."""
+        return self.root / "tables" / "scene_labels.lance"
+
+    @property
     def checkpoints(self) -> Path:
         """Folder with one folder per recipe, therein one per model version."""
         return self.root / "checkpoints"

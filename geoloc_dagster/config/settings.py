@@ -254,10 +254,33 @@ class CatalogSettings(Section):
     )
 
 
+class CellSettings(Section):
+    """The S2 cells that recipes of kind `cells` classify; made of the photos of the split `train`."""
+
+    levels: dict[Name, tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]] = Field(
+        default={"coarse": (50, 5_000), "middle": (50, 2_000), "fine": (50, 1_000)},
+        min_length=1,
+        description="[img_min, img_max] of each level, coarsest first: cells with fewer photos are dropped, with more are cut.",
+    )
+    min_level: int = Field(default=2, ge=0, le=30, description="No cell is larger than those of this S2 level.")
+    max_level: int = Field(default=30, ge=0, le=30, description="No cell is cut smaller than those of this S2 level.")
+
+    @model_validator(mode="after")
+    def _nested(self) -> Self:
+        minima, maxima = {low for low, _ in self.levels.values()}, [high for _, high in self.levels.values()]
+        if len(minima) > 1 or maxima != sorted(set(maxima), reverse=True) or min(minima) > min(maxima):
+            raise ValueError("levels have one img_min, and img_max that gets smaller from level to level")
+        if self.min_level > self.max_level:
+            raise ValueError("min_level must not be above max_level")
+        if "hierarchy" in self.levels:
+            raise ValueError("`hierarchy` is the name of what all levels say together")
+        return self
+
+
 class SplitSettings(Section):
     """How places are divided into train, dev and test."""
 
-    by: Literal["blocks", "series", "source"] = "blocks"
+    by: Literal["blocks", "series", "source", "creator"] = "blocks"
     block_m: float = Field(default=500, gt=0, description="Side of a geographic block, metres.")
     guard_m: float = Field(default=50, ge=0, description="Places of train this near to dev or test are left out (`blocks` only).")
     test_share: float = Field(default=0.2, ge=0, lt=1)
@@ -294,6 +317,7 @@ class Settings(Section):
     emulator: EmulatorSettings = EmulatorSettings()
     crops: CropSettings = CropSettings()
     catalog: CatalogSettings = CatalogSettings()
+    cells: CellSettings | None = Field(default=None, description="Needed by recipes of kind `cells`.")
     splits: SplitSettings = SplitSettings()
     automation: AutomationSettings = AutomationSettings()
     recipes: list[str] = Field(

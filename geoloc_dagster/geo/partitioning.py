@@ -147,6 +147,14 @@ def parent_table(levels: Sequence[CellLevel]) -> I32:
     return np.stack(columns, axis=1) if fine.ids.size else np.empty((0, len(levels)), np.int32)
 
 
+def fingerprint_of_levels(levels: Sequence[CellLevel]) -> str:
+    """Sha256 over names and cells: equal where models of one can take the classes of the other, whatever photos made them."""
+    digest = hashlib.sha256()
+    for level in levels:
+        digest.update(b"".join([level.name.encode(), b"\0", level.ids.astype("<u8").tobytes()]))
+    return digest.hexdigest()
+
+
 # --- making cells ----------------------------------------------------------------------------------------------------
 class _Sums:
     """Mean positions of ranges of sorted leaf cells; made of their centres, so that no order of positions can show."""
@@ -203,6 +211,5 @@ def _check(rules: Sequence[LevelRule], lvl_min: int, lvl_max: int) -> None:
 def _fingerprint(levels: Sequence[CellLevel], said: object, leaves: s2.U64) -> str:
     digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
     digest.update(hashlib.sha256(leaves.astype("<u8").tobytes()).digest())
-    for level in levels:
-        digest.update(b"".join([level.name.encode(), b"\0", level.ids.astype("<u8").tobytes()]))
+    digest.update(fingerprint_of_levels(levels).encode())
     return digest.hexdigest()
