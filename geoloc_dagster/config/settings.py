@@ -272,8 +272,9 @@ class CellSettings(Section):
             raise ValueError("levels have one img_min, and img_max that gets smaller from level to level")
         if self.min_level > self.max_level:
             raise ValueError("min_level must not be above max_level")
-        if "hierarchy" in self.levels:
-            raise ValueError("`hierarchy` is the name of what all levels say together")
+        taken = sorted({"hierarchy", "scene"} & self.levels.keys())
+        if taken:
+            raise ValueError(f"`{taken[0]}` is the name of another answer; give the level another")
         return self
 
 

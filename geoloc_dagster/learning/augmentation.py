@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from geoloc_dagster.learning.recipe import AugmentationSpec, Normalisation
+from geoloc_dagster.learning.recipe_parts import AugmentationSpec, Normalisation
 
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)

@@ -15,7 +15,7 @@ from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 
 from geoloc_dagster.errors import RecipeError, WeightsError
-from geoloc_dagster.learning.recipe import BackboneSpec
+from geoloc_dagster.learning.recipe_parts import BackboneSpec
 from geoloc_dagster.storage import refuse_pickles
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from geoloc_dagster.errors import IntegrityError
 from geoloc_dagster.learning.aggregation import RetrievalNetwork, build_network
 from geoloc_dagster.learning.augmentation import plain
-from geoloc_dagster.learning.recipe import Recipe, parse_recipe
+from geoloc_dagster.learning.recipe import Recipe, read_recipe
 from geoloc_dagster.storage import verify_manifest
 
 RECIPE_FILE = "recipe.yaml"
@@ -70,7 +70,7 @@ def load_encoder(model_folder: Path) -> Encoder:
     """
     manifest = verify_manifest(model_folder, remedy="Materialise `checkpoints` again; the last good release stays served.")
     recipe_path = model_folder / RECIPE_FILE
-    recipe = parse_recipe(recipe_path.read_text(encoding="utf-8"), recipe_path)
+    recipe = read_recipe(recipe_path, Recipe)
     network = build_network(recipe, load_weights=False)
     try:
         network.load_state_dict(load_file(model_folder / WEIGHTS_FILE))

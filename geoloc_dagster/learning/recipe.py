@@ -6,27 +6,29 @@ Cheap to import: no torch here.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from geoloc_dagster.errors import RecipeError
+from geoloc_dagster.learning.cells_recipe import CellsRecipe
+from geoloc_dagster.learning.recipe_parts import (
+    NAME,
+    AugmentationSpec,
+    BackboneSpec,
+    HashedSection,
+    Normalisation,
+    OptimiserSpec,
+    RecipeName,
+    Section,
+)
 
 PACKAGED_RECIPES = Path(__file__).parent / "recipes"
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
-Normalisation = Literal["published", "picture"]
-
-
-class Section(BaseModel):
-    """Unknown keys are errors, values are frozen."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+_NAME = re.compile(NAME)
 
 
 class DataSpec(Section):
@@ -56,29 +58,6 @@ class DataSpec(Section):
     def _sizes(self) -> Self:
         if self.stored_size < self.image_size:
             raise ValueError("stored_size must be at least image_size")
-        return self
-
-
-class BackboneSpec(Section):
-    """The network that turns a picture into a feature map."""
-
-    library: Literal["timm", "torchvision"] = "timm"
-    name: str = Field(
-        default="resnet18",
-        description="A model of the library; `resnet_basic` (timm) is built from `channels` and `blocks`.",
-    )
-    channels: list[int] | None = Field(default=None, min_length=4, max_length=4, description="Of the stages of `resnet_basic`.")
-    blocks: list[int] | None = Field(default=None, min_length=4, max_length=4, description="Of the stages of `resnet_basic`.")
-    weights: str = Field(default="none", min_length=1, description="`none`, `hub`, or a file (safetensors or a state dict).")
-    output_stride: Literal[8, 16, 32] = Field(
-        default=32, description="Pixels per cell of the feature map; 16 and 8 keep it finer by dilation (ResNets of timm)."
-    )
-    frozen_stages: int = Field(default=0, ge=0, le=4, description="The stem and this many stages keep their weights.")
-
-    @model_validator(mode="after")
-    def _basic(self) -> Self:
-        if (self.name == "resnet_basic") != (self.channels is not None and self.blocks is not None):
-            raise ValueError("channels and blocks belong to `resnet_basic`, which needs both")
         return self
 
 
@@ -154,31 +133,6 @@ class SamplerSpec(Section):
     pictures_per_place: int = Field(default=4, ge=2)
 
 
-class AugmentationSpec(Section):
-    """Random changes of training pictures; never mirrored, because a mirrored street is another street."""
-
-    min_scale: float = Field(default=0.8, gt=0, le=1, description="Smallest side of a crop, as a share of the picture.")
-    aspect: float = Field(default=0.05, ge=0, le=1, description="Largest change of the aspect ratio, natural logarithm.")
-    brightness: float = Field(default=0.2, ge=0, le=2, description="Largest gain, natural logarithm.")
-    contrast: float = Field(default=0.2, ge=0, le=2, description="Largest gain, natural logarithm.")
-    saturation: float = Field(default=0.2, ge=0, le=1)
-    colour_cast: float = Field(default=0, ge=0, le=1, description="Largest gain of one channel, natural logarithm.")
-    grey: float = Field(default=0, ge=0, le=1, description="Probability.")
-    blur: float = Field(default=0, ge=0, le=1, description="Probability.")
-    erase: float = Field(default=0, ge=0, le=1, description="Probability that a rectangle is blanked.")
-
-
-class OptimiserSpec(Section):
-    """Optimiser with one cycle of the learning rate: linear-cosine up, cosine down."""
-
-    name: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: float = Field(default=1e-3, gt=0, description="At the top of the cycle.")
-    weight_decay: float = Field(default=1e-4, ge=0)
-    warmup_share: float = Field(default=0.2, gt=0, lt=1)
-    classifier_factor: float = Field(default=10, gt=0, description="Learning rate of the classes of `cosface`, times this.")
-    clip_norm: float = Field(default=5, gt=0)
-
-
 class EarlyStopSpec(Section):
     """Stop when recall@1 on the dev split no longer rises; the weights of its best evaluation are kept."""
 
@@ -193,11 +147,11 @@ class BudgetSpec(Section):
     early_stop: EarlyStopSpec | None = Field(default=None, description="Trains all epochs without it.")
 
 
-class Recipe(Section):
-    """Everything that makes a training what it is."""
+class Recipe(HashedSection):
+    """Everything that makes a training for retrieval what it is."""
 
     version: Literal[1] = 1
-    name: str = Field(pattern=_NAME.pattern, description="The name of its file.")
+    name: RecipeName
     kind: Literal["retrieval"] = "retrieval"
     description: str = ""
     data: DataSpec = DataSpec()
@@ -210,18 +164,10 @@ class Recipe(Section):
     budget: BudgetSpec = BudgetSpec()
     seed: int = Field(default=0, ge=0, lt=2**31)
 
-    def recipe_hash(self) -> str:
-        """A fingerprint (16 hex digits) of all that changes the result; the description does not."""
-        fields = self.model_dump(mode="json", exclude={"description"})
-        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
-    def with_seed(self, seed: int) -> Recipe:
-        """The same recipe with other random numbers."""
-        return self.model_copy(update={"seed": seed})
-
-    def to_yaml(self) -> str:
-        """The whole recipe as YAML, defaults written out."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+AnyRecipe = Recipe | CellsRecipe
+_Kind = TypeVar("_Kind", Recipe, CellsRecipe)
+_KINDS: dict[Any, type[Recipe] | type[CellsRecipe]] = {"retrieval": Recipe, "cells": CellsRecipe}
 
 
 def recipe_names(folder: Path) -> list[str]:
@@ -229,7 +175,7 @@ def recipe_names(folder: Path) -> list[str]:
     return sorted({path.stem for place in (folder / "recipes", PACKAGED_RECIPES) for path in place.glob("*.yaml")})
 
 
-def load_recipe(name_or_path: str | Path, folder: Path) -> Recipe:
+def load_recipe(name_or_path: str | Path, folder: Path) -> AnyRecipe:
     """Read a recipe by name (the region's `recipes/` first, then the packaged ones) or from a YAML file.
 
     Raises:
@@ -246,8 +192,8 @@ def load_recipe(name_or_path: str | Path, folder: Path) -> Recipe:
     return recipe
 
 
-def parse_recipe(text: str, path: Path) -> Recipe:
-    """Validate the text of a recipe; `path` appears in errors only.
+def parse_recipe(text: str, path: Path) -> AnyRecipe:
+    """Validate the text of a recipe, of whichever kind it says; `path` appears in errors only.
 
     Raises:
         RecipeError: not YAML, or a key or value that a recipe cannot have, with its line.
@@ -259,12 +205,30 @@ def parse_recipe(text: str, path: Path) -> Recipe:
         raise RecipeError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise RecipeError(f"{path} holds no recipe: its top level must be keys and values")
+    kind = values.get("kind", "retrieval")
+    if kind not in _KINDS:
+        raise RecipeError(f"{path}, line {_line_of(root, ['kind'])}: kind: it is one of {', '.join(_KINDS)}, not {kind!r}")
     try:
-        return Recipe.model_validate(values)
+        return _KINDS[kind].model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "the recipe"
         raise RecipeError(f"{path}, line {_line_of(root, first['loc'])}: {key}: {first['msg']}") from error
+
+
+def read_recipe(path: Path, kind: type[_Kind]) -> _Kind:
+    """The recipe that lies beside a trained model.
+
+    Raises:
+        RecipeError: it cannot be read, or is of another kind.
+    """
+    try:
+        recipe = parse_recipe(path.read_text(encoding="utf-8"), path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"cannot read the recipe {path}: {error}") from error
+    if not isinstance(recipe, kind):
+        raise RecipeError(f"{path} is of kind `{recipe.kind}`, which does not do what is asked of it here")
+    return recipe
 
 
 def _find(text: str, folder: Path) -> Path:

@@ -7,14 +7,9 @@ the CPU with the same number of threads, ends at the same weights as one that wa
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
-import logging
-import math
 import shutil
 import time
-import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +17,13 @@ import numpy as np
 import pyarrow as pa
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
-from safetensors.torch import save
-from torch import nn
 from torch.utils.data import DataLoader
 
-from geoloc_dagster.errors import IntegrityError
 from geoloc_dagster.learning.aggregation import RetrievalNetwork
 from geoloc_dagster.learning.augmentation import plain
 from geoloc_dagster.learning.callbacks import Clock, EarlyStop, ProgressReport, Stopwatch
-from geoloc_dagster.learning.encoder import RECIPE_FILE, TRAINING_FILE, WEIGHTS_FILE
+from geoloc_dagster.learning.encoder import WEIGHTS_FILE
+from geoloc_dagster.learning.loop import LAST_CHECKPOINT, TrainedModel, build_trainer, fit, training_facts, write_model
 from geoloc_dagster.learning.memory import keep_freed_memory
 from geoloc_dagster.learning.module import RetrievalModule
 from geoloc_dagster.learning.pictures import MemoryPictures, StreamedPictures, keep_batch, read_pictures
@@ -40,34 +32,9 @@ from geoloc_dagster.learning.rows import TrainingRows, select_rows
 from geoloc_dagster.learning.sampler import PlaceBatchSampler
 from geoloc_dagster.learning.tracking import MlflowTarget
 from geoloc_dagster.learning.validation import DevSplit
-from geoloc_dagster.storage import atomic_folder, translated_errors, write_bytes, write_json, write_manifest
+from geoloc_dagster.storage import translated_errors
 
-_log = logging.getLogger(__name__)
-LAST_CHECKPOINT = "last.ckpt"
 _WHITENING_BATCH = 256
-
-
-@dataclass(frozen=True, slots=True)
-class TrainedModel:
-    """What a training leaves behind.
-
-    Attributes:
-        folder: immutable; weights, recipe, `training.json` and a manifest.
-        model_version: `{recipe}-{12 hex digits}` of recipe, rows and weights; also the folder's name.
-        recipe: that was trained.
-        metrics: losses of the last epoch and, where there is a dev split, its recall.
-        rows: number of pictures learned from.
-        seconds: of computing, over all attempts.
-        epochs: that were trained.
-    """
-
-    folder: Path
-    model_version: str
-    recipe: Recipe
-    metrics: dict[str, float]
-    rows: int
-    seconds: float
-    epochs: int
 
 
 def train(
@@ -116,20 +83,24 @@ def train(
     if recipe.budget.early_stop is not None and dev.has_queries:
         callbacks.append(EarlyStop(recipe.budget.early_stop, dev, work / "best.safetensors"))
     with translated_errors(work):
-        trainer = _trainer(recipe, work, mlflow, callbacks)
+        trainer = build_trainer(work, mlflow, callbacks, epochs=recipe.budget.epochs, clip_norm=recipe.optimiser.clip_norm)
         data = _Pictures(recipe, rows, crops_path)
-        _fit(trainer, module, data, work / LAST_CHECKPOINT)
+        fit(trainer, module, data, work / LAST_CHECKPOINT)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     data.whiten(module.network)
     recall = dev.recall(module.network)
     for logger in trainer.loggers:
         logger.log_metrics(recall, step=trainer.global_step)
-    facts = _facts(recipe, rows, trainer, stopwatch, metrics | recall) | {
+    samples = trainer.global_step * recipe.sampler.places * recipe.sampler.pictures_per_place
+    facts = training_facts(recipe, trainer, stopwatch, metrics | recall, samples=samples, rows=len(rows.capture_ids)) | {
+        "trained_on_places": rows.place_count,
+        "trained_on_locations": int(rows.locations.max()) + 1,
+        "rows_sha256": rows.fingerprint(),
         "provenance": dict(provenance or {}),
         "mlflow_run_id": mlflow.run_id if mlflow is not None else None,
         "finished_at": now().isoformat(),
     }
-    model = _write(out_folder, recipe, module.network.cpu(), facts)
+    model = write_model(out_folder, recipe, {WEIGHTS_FILE: module.network.cpu()}, facts)
     shutil.rmtree(work, ignore_errors=True)
     return model
 
@@ -181,96 +152,3 @@ class _Pictures(pl.LightningDataModule):
 def _sampler(recipe: Recipe, rows: TrainingRows, epoch: int) -> PlaceBatchSampler:
     spec = recipe.sampler
     return PlaceBatchSampler(rows.places, rows.dates, spec.places, spec.pictures_per_place, recipe.seed, epoch)
-
-
-def _trainer(recipe: Recipe, work: Path, mlflow: MlflowTarget | None, callbacks: list[pl.Callback]) -> pl.Trainer:
-    """A trainer for one device; on a GPU in bfloat16, on the CPU in float32."""
-    keep_last = ModelCheckpoint(dirpath=work, filename=Path(LAST_CHECKPOINT).stem, enable_version_counter=False)
-    on_gpu = torch.cuda.is_available()
-    return pl.Trainer(
-        max_epochs=recipe.budget.epochs,
-        accelerator="gpu" if on_gpu else "cpu",
-        devices=1,
-        precision="bf16-mixed" if on_gpu else "32-true",
-        callbacks=[*callbacks, keep_last],
-        logger=mlflow.logger() if mlflow is not None else False,
-        default_root_dir=work,
-        gradient_clip_val=recipe.optimiser.clip_norm,
-        reload_dataloaders_every_n_epochs=1,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-
-
-def _fit(trainer: pl.Trainer, module: RetrievalModule, data: _Pictures, last: Path) -> None:
-    """Train to the end, from `last` where it exists.
-
-    Raises:
-        IntegrityError: `last` cannot be read.
-    """
-    if last.is_file():
-        _log.info("going on from %s", last)
-        _check_archive(last)
-    trainer.fit(module, datamodule=data, ckpt_path=last if last.is_file() else None, weights_only=True)
-
-
-def _check_archive(checkpoint: Path) -> None:
-    """Compare the checksums inside a checkpoint, which is a zip archive, without loading anything."""
-    try:
-        with zipfile.ZipFile(checkpoint) as archive:
-            broken = archive.testzip()
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
-        broken = str(error)
-    if broken is not None:
-        remedy = f"Delete {checkpoint.parent} to train from the start."
-        raise IntegrityError(f"{checkpoint} is damaged ({broken})", remedy)
-
-
-def _facts(
-    recipe: Recipe, rows: TrainingRows, trainer: pl.Trainer, stopwatch: Stopwatch, metrics: dict[str, float]
-) -> dict[str, Any]:
-    """What `training.json` says; `trained_on_rows` is what the retraining sensor compares."""
-    steps = trainer.global_step
-    samples = steps * recipe.sampler.places * recipe.sampler.pictures_per_place
-    return {
-        "recipe": recipe.name,
-        "recipe_hash": recipe.recipe_hash(),
-        "seed": recipe.seed,
-        "trained_on_rows": len(rows.capture_ids),
-        "trained_on_places": rows.place_count,
-        "trained_on_locations": int(rows.locations.max()) + 1,
-        "rows_sha256": rows.fingerprint(),
-        "epochs": trainer.current_epoch,
-        "steps": steps,
-        "samples": samples,
-        "seconds": round(stopwatch.seconds, 1),
-        "attempts": stopwatch.attempts,
-        "images_per_second": round(samples / max(stopwatch.seconds, 1e-9), 1),
-        "metrics": {name: value if math.isfinite(value) else None for name, value in sorted(metrics.items())},
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-    }
-
-
-def _write(out_folder: Path, recipe: Recipe, network: nn.Module, facts: dict[str, Any]) -> TrainedModel:
-    """Write the model folder in one rename; its name follows from recipe, rows and weights."""
-    state = {name: value.contiguous() for name, value in network.state_dict().items()}
-    weights = save(state)
-    identity = f"{facts['recipe_hash']} {facts['rows_sha256']} {hashlib.sha256(weights).hexdigest()}"
-    version = f"{recipe.name}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
-    with atomic_folder(out_folder / version) as folder:
-        write_bytes(folder / WEIGHTS_FILE, weights)
-        write_bytes(folder / RECIPE_FILE, recipe.to_yaml().encode())
-        write_json(folder / TRAINING_FILE, {**facts, "model_version": version})
-        write_manifest(folder, model_version=version, recipe=recipe.name)
-    return TrainedModel(
-        folder=out_folder / version,
-        model_version=version,
-        recipe=recipe,
-        metrics={name: value for name, value in facts["metrics"].items() if value is not None},
-        rows=facts["trained_on_rows"],
-        seconds=facts["seconds"],
-        epochs=facts["epochs"],
-    )

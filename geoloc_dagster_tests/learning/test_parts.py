@@ -19,7 +19,8 @@ from geoloc_dagster.learning.augmentation import augment, plain
 from geoloc_dagster.learning.backbones import build_backbone
 from geoloc_dagster.learning.losses import PlaceLoss
 from geoloc_dagster.learning.pictures import read_pictures
-from geoloc_dagster.learning.recipe import AugmentationSpec, BackboneSpec, LossSpec
+from geoloc_dagster.learning.recipe import LossSpec
+from geoloc_dagster.learning.recipe_parts import AugmentationSpec, BackboneSpec
 from geoloc_dagster.learning.rows import select_rows
 from geoloc_dagster.learning.sampler import PlaceBatchSampler
 from geoloc_dagster_tests.learning.city import City, picture, tiny_recipe

@@ -20,8 +20,9 @@ from safetensors.torch import load_file
 from geoloc_dagster.dataset.schema import CROPS
 from geoloc_dagster.errors import IntegrityError, NotEnoughDataError
 from geoloc_dagster.learning.encoder import load_encoder
+from geoloc_dagster.learning.loop import LAST_CHECKPOINT, TrainedModel
 from geoloc_dagster.learning.pictures import read_pictures
-from geoloc_dagster.learning.training import LAST_CHECKPOINT, TrainedModel, train
+from geoloc_dagster.learning.training import train
 from geoloc_dagster.learning.validation import DevSplit
 from geoloc_dagster.storage import append_rows, verify_manifest
 from geoloc_dagster_tests.learning.city import City, make_city, tiny_recipe

@@ -1,0 +1,180 @@
+"""Recipes of kind `cells`: one backbone, a classifier per level of S2 cells, and networks per scene made from such a model.
+
+Source: Müller-Budack et al., Geolocation Estimation of Photos using a Hierarchical Model and Scene Classification, ECCV 2018.
+Cheap to import: no torch here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from geoloc_dagster.learning.recipe_parts import (
+    AugmentationSpec,
+    BackboneSpec,
+    HashedSection,
+    Normalisation,
+    OptimiserSpec,
+    RecipeName,
+    Section,
+)
+
+SCENES = ("indoor", "natural", "urban")
+"""Scenes in the order of their classes, as the published lists number them."""
+
+OWN_TRAINER_OPTIONS = frozenset(
+    {
+        "max_epochs",
+        "callbacks",
+        "logger",
+        "default_root_dir",
+        "reload_dataloaders_every_n_epochs",
+        "use_distributed_sampler",
+        "num_sanity_val_steps",
+        "enable_progress_bar",
+        "enable_model_summary",
+        "gradient_clip_val",
+        "devices",
+        "num_nodes",
+        "strategy",
+    }
+)
+"""Options of Lightning's trainer that follow from the rest of a recipe, or that a run which can be resumed needs as they are."""
+
+
+class PhotoDataSpec(Section):
+    """Which rows of the catalog are learned from, and how their pictures are held."""
+
+    splits: list[Literal["train", "dev", "test"]] = Field(default=["train"], min_length=1)
+    exclude_flags: list[str] = Field(
+        default=["undecodable", "black", "uniform"], description="Rows with one of these quality flags are left out."
+    )
+    image_size: int = Field(default=224, ge=16, le=1024, description="Pixels, at which the network sees a picture.")
+    stored_size: int = Field(default=256, ge=16, le=2048, description="Pixels, from which crops are cut.")
+    normalise: Normalisation = Field(
+        default="published",
+        description="`published`: as published weights expect; `picture`: by each picture's own spread.",
+    )
+    memory_limit_gib: float = Field(default=4, gt=0, description="Larger collections are streamed from the crops table.")
+    workers: int = Field(default=2, ge=0, le=64, description="Processes that decode a streamed collection.")
+
+    @model_validator(mode="after")
+    def _sizes(self) -> Self:
+        if self.stored_size < self.image_size:
+            raise ValueError("stored_size must be at least image_size")
+        return self
+
+
+class SmoothingSpec(Section):
+    """Labels that tell near classes from far ones: exp(-(d(centre, photo) - d(own centre, photo)) / tau), then normalised.
+
+    Source: Haas et al., PIGEON: Predicting Image Geolocations, CVPR 2024, section 3.
+    """
+
+    tau_km: Annotated[float, Field(gt=0)] | dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default=75, description="Kilometres, for all levels or by level; a level that is not named has plain labels."
+    )
+
+    def tau_of(self, level: str) -> float | None:
+        """Of a level; None where its labels are plain."""
+        return self.tau_km.get(level) if isinstance(self.tau_km, dict) else self.tau_km
+
+
+class SceneHeadSpec(Section):
+    """A classifier of the scene beside those of the cells."""
+
+    weight: float = Field(default=1, gt=0, description="Of its loss.")
+    soft: bool = Field(default=True, description="Learn the probabilities of the scene labels; only the likeliest without it.")
+
+
+class CellHeadSpec(Section):
+    """What stands on the backbone."""
+
+    pooling: Literal["average", "gem"] = "average"
+    dropout: float = Field(default=0, ge=0, lt=1)
+    levels: list[str] | None = Field(default=None, description="Levels of the partitioning; all without it, none if empty.")
+    weights: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict, description="Of the loss of each level; 1 where it is not named."
+    )
+    smoothing: SmoothingSpec | None = None
+    scene: SceneHeadSpec | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if self.levels == [] and self.scene is None:
+            raise ValueError("a model without levels and without a scene head has nothing to say")
+        return self
+
+
+class InferenceSpec(Section):
+    """How a trained model is asked."""
+
+    crops: Literal[1, 5, 10] = Field(
+        default=1, description="1: the whole picture; 5: corners and middle; 10: also mirrored. Logits are averaged."
+    )
+    hierarchy: Literal["fitted", "equal"] = Field(
+        default="fitted", description="Weights of the levels in f*: fitted on the split dev, or all 1 as in the paper."
+    )
+
+
+class MirroredAugmentationSpec(AugmentationSpec):
+    """Random changes of training photos."""
+
+    mirror: float = Field(default=0.5, ge=0, le=1, description="Probability.")
+    min_scale: float = Field(default=0.7, gt=0, le=1, description="Smallest side of a crop, as a share of the picture.")
+
+
+class CellOptimiserSpec(OptimiserSpec):
+    """Optimiser with one cycle of the learning rate."""
+
+    name: Literal["adamw", "sgd"] = "sgd"
+    learning_rate: float = Field(default=0.01, gt=0, description="At the top of the cycle.")
+
+
+class SceneNetworksSpec(Section):
+    """One network per scene, fine-tuned from a model on the photos of that scene; a photo asks the one of its own scene.
+
+    Source: section 3.4 of the paper named above (individual scene networks).
+    """
+
+    base: str = Field(description="The recipe whose newest model they start from; it needs a scene head, which routes.")
+    threshold: float = Field(
+        default=0.3, ge=0, lt=1, description="A photo is learned from by the network of every scene that is at least this likely."
+    )
+
+
+class PhotoBudgetSpec(Section):
+    """How long to train."""
+
+    epochs: int = Field(default=15, gt=0, description="One epoch shows every photo once.")
+    batch_size: int = Field(default=128, ge=2, le=65_536)
+
+
+class CellsRecipe(HashedSection):
+    """Everything that makes a classifier of cells what it is."""
+
+    version: Literal[1] = 1
+    name: RecipeName
+    kind: Literal["cells"] = "cells"
+    description: str = ""
+    data: PhotoDataSpec = PhotoDataSpec()
+    backbone: BackboneSpec = BackboneSpec(name="resnet50")
+    heads: CellHeadSpec = CellHeadSpec()
+    scene_networks: SceneNetworksSpec | None = None
+    augmentation: MirroredAugmentationSpec = MirroredAugmentationSpec()
+    optimiser: CellOptimiserSpec = CellOptimiserSpec()
+    budget: PhotoBudgetSpec = PhotoBudgetSpec()
+    inference: InferenceSpec = InferenceSpec()
+    trainer: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Passed to Lightning's trainer, e.g. {precision: bf16-mixed, accumulate_grad_batches: 2}.",
+    )
+    seed: int = Field(default=0, ge=0, lt=2**31)
+
+    @model_validator(mode="after")
+    def _trainer(self) -> Self:
+        own = sorted(OWN_TRAINER_OPTIONS & self.trainer.keys())
+        if own:
+            raise ValueError(f"trainer: {own[0]} follows from the rest of the recipe")
+        return self

@@ -1,0 +1,85 @@
+"""What recipes of every kind are made of; cheap to import."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Normalisation = Literal["published", "picture"]
+NAME = r"[a-z][a-z0-9_]{0,63}"
+RecipeName = Annotated[str, Field(pattern=f"^{NAME}$", description="The name of its file.")]
+
+
+class Section(BaseModel):
+    """Unknown keys are errors, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BackboneSpec(Section):
+    """The network that turns a picture into a feature map."""
+
+    library: Literal["timm", "torchvision"] = "timm"
+    name: str = Field(
+        default="resnet18",
+        description="A model of the library; `resnet_basic` (timm) is built from `channels` and `blocks`.",
+    )
+    channels: list[int] | None = Field(default=None, min_length=4, max_length=4, description="Of the stages of `resnet_basic`.")
+    blocks: list[int] | None = Field(default=None, min_length=4, max_length=4, description="Of the stages of `resnet_basic`.")
+    weights: str = Field(default="none", min_length=1, description="`none`, `hub`, or a file (safetensors or a state dict).")
+    output_stride: Literal[8, 16, 32] = Field(
+        default=32, description="Pixels per cell of the feature map; 16 and 8 keep it finer by dilation (ResNets of timm)."
+    )
+    frozen_stages: int = Field(default=0, ge=0, le=4, description="The stem and this many stages keep their weights.")
+
+    @model_validator(mode="after")
+    def _basic(self) -> Self:
+        if (self.name == "resnet_basic") != (self.channels is not None and self.blocks is not None):
+            raise ValueError("channels and blocks belong to `resnet_basic`, which needs both")
+        return self
+
+
+class AugmentationSpec(Section):
+    """Random changes of training pictures; never mirrored, because a mirrored street is another street."""
+
+    min_scale: float = Field(default=0.8, gt=0, le=1, description="Smallest side of a crop, as a share of the picture.")
+    aspect: float = Field(default=0.05, ge=0, le=1, description="Largest change of the aspect ratio, natural logarithm.")
+    brightness: float = Field(default=0.2, ge=0, le=2, description="Largest gain, natural logarithm.")
+    contrast: float = Field(default=0.2, ge=0, le=2, description="Largest gain, natural logarithm.")
+    saturation: float = Field(default=0.2, ge=0, le=1)
+    colour_cast: float = Field(default=0, ge=0, le=1, description="Largest gain of one channel, natural logarithm.")
+    grey: float = Field(default=0, ge=0, le=1, description="Probability.")
+    blur: float = Field(default=0, ge=0, le=1, description="Probability.")
+    erase: float = Field(default=0, ge=0, le=1, description="Probability that a rectangle is blanked.")
+
+
+class OptimiserSpec(Section):
+    """Optimiser with one cycle of the learning rate: linear-cosine up, cosine down."""
+
+    name: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = Field(default=1e-3, gt=0, description="At the top of the cycle.")
+    weight_decay: float = Field(default=1e-4, ge=0)
+    warmup_share: float = Field(default=0.2, gt=0, lt=1)
+    classifier_factor: float = Field(default=10, gt=0, description="Learning rate of the classes of `cosface`, times this.")
+    clip_norm: float = Field(default=5, gt=0)
+
+
+class HashedSection(Section):
+    """A whole recipe: it can be named by what changes its result, repeated with other random numbers, and written down."""
+
+    def recipe_hash(self) -> str:
+        """A fingerprint (16 hex digits) of all that changes the result; the description does not."""
+        fields = self.model_dump(mode="json", exclude={"description"})
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
+
+    def with_seed(self, seed: int) -> Self:
+        """The same recipe with other random numbers."""
+        return self.model_copy(update={"seed": seed})
+
+    def to_yaml(self) -> str:
+        """The whole recipe as YAML, defaults written out."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)

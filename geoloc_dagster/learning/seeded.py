@@ -1,0 +1,66 @@
+"""What trainings have in common: random numbers that follow from seed and step, and one cycle of the learning rate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+from geoloc_dagster.learning.recipe_parts import OptimiserSpec
+
+_DIV_FACTOR, _FINAL_DIV_FACTOR = 25.0, 1e3
+
+
+class SeededModule(pl.LightningModule):
+    """All random numbers of a step follow from (seed, step), so that a resumed training repeats an uninterrupted one.
+
+    Args:
+        seed: of the recipe.
+        optimiser: of the recipe.
+    """
+
+    def __init__(self, seed: int, optimiser: OptimiserSpec) -> None:
+        super().__init__()
+        self._seed, self._optimiser = seed, optimiser
+        self._generator = torch.Generator()
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Seed the step: augmentation from its own generator, dropout from torch's global one."""
+        state = np.random.SeedSequence([self._seed, self.global_step]).generate_state(2, np.uint32)
+        self._generator.manual_seed(int(state[0]))
+        torch.manual_seed(int(state[1]))
+
+    def one_cycle(self, network: nn.Module, total_steps: int, classifier: Iterable[nn.Parameter] = ()) -> dict[str, Any]:
+        """Optimiser and schedule; no decay for norms, biases, GeM exponents and the classifier, which may learn faster."""
+        spec = self._optimiser
+        learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in learned if p.ndim > 1], "weight_decay": spec.weight_decay},
+            {"params": [p for p in learned if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        peaks = [spec.learning_rate, spec.learning_rate]
+        centres = list(classifier)
+        if centres:
+            groups.append({"params": centres, "weight_decay": 0.0})
+            peaks.append(spec.learning_rate * spec.classifier_factor)
+        optimiser = _optimiser(spec.name, groups, spec.learning_rate)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser,
+            peaks,
+            total_steps=total_steps,
+            pct_start=spec.warmup_share,
+            cycle_momentum=False,
+            div_factor=_DIV_FACTOR,
+            final_div_factor=_FINAL_DIV_FACTOR,
+        )
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _optimiser(name: str, groups: list[dict[str, Any]], learning_rate: float) -> torch.optim.Optimizer:
+    if name == "sgd":
+        return torch.optim.SGD(groups, lr=learning_rate, momentum=0.9, nesterov=True)
+    return torch.optim.AdamW(groups, lr=learning_rate)
