@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -29,12 +31,12 @@ def normalise(pictures: Tensor, by: Normalisation = "published") -> Tensor:
     return ((pictures - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
-def plain(pictures: Tensor, size: int, by: Normalisation = "published") -> Tensor:
-    """Prepare uint8 pictures, N x 3 x any size, for embedding: resized to `size` without cropping, normalised."""
+def plain(pictures: Tensor, size: int, by: Normalisation | Literal["none"] = "published") -> Tensor:
+    """Prepare uint8 pictures, N x 3 x any size, for embedding: resized to `size` without cropping, normalised unless `none`."""
     values = pictures.float()
     if values.shape[-2:] != (size, size):
         values = F.interpolate(values, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
-    return normalise(values, by)
+    return values if by == "none" else normalise(values, by)
 
 
 def augment(
@@ -101,3 +103,9 @@ def _erase(values: Tensor, probability: float, generator: torch.Generator) -> Te
     columns = (axis >= start[:, 1:]) & (axis < (start + extent)[:, 1:])
     blank = rows[:, :, None] & columns[:, None, :] & (draw[:, 4] < probability)[:, None, None]
     return values.masked_fill(blank[:, None].to(values.device), 0)
+
+
+def mirror(pictures: Tensor, probability: float, generator: torch.Generator) -> Tensor:
+    """Turn some pictures left to right; for photos of the world only, because a mirrored street is another street."""
+    chosen = (torch.rand(len(pictures), generator=generator) < probability).to(pictures.device)
+    return torch.where(chosen.view(-1, 1, 1, 1), pictures.flip(3), pictures)

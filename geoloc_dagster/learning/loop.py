@@ -19,7 +19,6 @@ from safetensors.torch import save
 from torch import nn
 
 from geoloc_dagster.errors import IntegrityError, RecipeError
-from geoloc_dagster.learning.callbacks import Stopwatch
 from geoloc_dagster.learning.encoder import RECIPE_FILE, TRAINING_FILE
 from geoloc_dagster.learning.recipe import AnyRecipe
 from geoloc_dagster.learning.tracking import MlflowTarget
@@ -128,7 +127,15 @@ def _check_archive(checkpoint: Path) -> None:
 
 
 def training_facts(
-    recipe: AnyRecipe, trainer: pl.Trainer, stopwatch: Stopwatch, metrics: Mapping[str, float], *, samples: int, rows: int
+    recipe: AnyRecipe,
+    metrics: Mapping[str, float],
+    *,
+    rows: int,
+    epochs: int,
+    steps: int,
+    samples: int,
+    seconds: float,
+    attempts: int,
 ) -> dict[str, Any]:
     """What `training.json` says of every training; `trained_on_rows` is what the retraining sensor compares."""
     return {
@@ -136,12 +143,12 @@ def training_facts(
         "recipe_hash": recipe.recipe_hash(),
         "seed": recipe.seed,
         "trained_on_rows": rows,
-        "epochs": trainer.current_epoch,
-        "steps": trainer.global_step,
+        "epochs": epochs,
+        "steps": steps,
         "samples": samples,
-        "seconds": round(stopwatch.seconds, 1),
-        "attempts": stopwatch.attempts,
-        "images_per_second": round(samples / max(stopwatch.seconds, 1e-9), 1),
+        "seconds": round(seconds, 1),
+        "attempts": attempts,
+        "images_per_second": round(samples / max(seconds, 1e-9), 1),
         "metrics": {name: value if math.isfinite(value) else None for name, value in sorted(metrics.items())},
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),

@@ -13,6 +13,7 @@ from torch import nn
 from geoloc_dagster.learning.recipe_parts import OptimiserSpec
 
 _DIV_FACTOR, _FINAL_DIV_FACTOR = 25.0, 1e3
+_FEWEST_STEPS = 4  # of which two lead up to the top
 
 
 class SeededModule(pl.LightningModule):
@@ -48,11 +49,12 @@ class SeededModule(pl.LightningModule):
             groups.append({"params": centres, "weight_decay": 0.0})
             peaks.append(spec.learning_rate * spec.classifier_factor)
         optimiser = _optimiser(spec.name, groups, spec.learning_rate)
+        steps = max(total_steps, _FEWEST_STEPS)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser,
             peaks,
-            total_steps=total_steps,
-            pct_start=spec.warmup_share,
+            total_steps=steps,
+            pct_start=max(spec.warmup_share, 2 / steps),
             cycle_momentum=False,
             div_factor=_DIV_FACTOR,
             final_div_factor=_FINAL_DIV_FACTOR,

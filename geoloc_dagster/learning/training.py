@@ -91,8 +91,16 @@ def train(
     recall = dev.recall(module.network)
     for logger in trainer.loggers:
         logger.log_metrics(recall, step=trainer.global_step)
-    samples = trainer.global_step * recipe.sampler.places * recipe.sampler.pictures_per_place
-    facts = training_facts(recipe, trainer, stopwatch, metrics | recall, samples=samples, rows=len(rows.capture_ids)) | {
+    facts = training_facts(
+        recipe,
+        metrics | recall,
+        rows=len(rows.capture_ids),
+        epochs=trainer.current_epoch,
+        steps=trainer.global_step,
+        samples=trainer.global_step * recipe.sampler.places * recipe.sampler.pictures_per_place,
+        seconds=stopwatch.seconds,
+        attempts=stopwatch.attempts,
+    ) | {
         "trained_on_places": rows.place_count,
         "trained_on_locations": int(rows.locations.max()) + 1,
         "rows_sha256": rows.fingerprint(),

@@ -1,0 +1,93 @@
+"""Losses over cells: a cell that was dropped says nothing, and a near cell can be less wrong than a far one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from geoloc_dagster.geo.distance import EARTH_RADIUS_M
+from geoloc_dagster.geo.partitioning import DROPPED, Partitioning
+from geoloc_dagster.learning.cells_network import SCENE
+from geoloc_dagster.learning.cells_recipe import CellHeadSpec
+
+
+def unit_vectors(lat_deg: np.ndarray, lng_deg: np.ndarray) -> Tensor:
+    """Positions on the unit sphere, float32, (N, 3)."""
+    lat, lng = np.radians(lat_deg), np.radians(lng_deg)
+    across = np.cos(lat)
+    return torch.from_numpy(np.stack([across * np.cos(lng), across * np.sin(lng), np.sin(lat)], axis=1).astype(np.float32))
+
+
+def smoothed_labels(positions: Tensor, centres: Tensor, classes: Tensor, tau_km: float) -> Tensor:
+    """Labels that fall off with the distance of a class's centre from the photo, rows sum to one, (N, C).
+
+    y_i is proportional to exp(-(d(centre i, photo) - d(own centre, photo)) / tau), and at most that of the own class.
+
+    Args:
+        positions: unit vectors, (N, 3).
+        centres: unit vectors, (C, 3).
+        classes: own class of each photo, (N,), none dropped.
+        tau_km: kilometres.
+    """
+    chord = torch.cdist(positions, centres, compute_mode="donot_use_mm_for_euclid_dist")
+    distance_km = 2 * torch.asin((chord / 2).clamp(max=1)) * (EARTH_RADIUS_M / 1000)
+    own = distance_km.gather(1, classes[:, None])
+    return torch.softmax(-(distance_km - own).clamp(min=0) / tau_km, dim=1)
+
+
+class CellsLoss(nn.Module):
+    """The weighted sum of the levels' cross-entropies and that of the scene.
+
+    Args:
+        spec: weights, smoothing, scene.
+        partitioning: gives the centres of classes.
+        levels: that have a head.
+    """
+
+    def __init__(self, spec: CellHeadSpec, partitioning: Partitioning, levels: list[str]) -> None:
+        super().__init__()
+        self._spec, self._levels = spec, levels
+        for level in levels:
+            cells = partitioning.level(level)
+            self.register_buffer(f"centres_{level}", unit_vectors(cells.lat_deg, cells.lng_deg), persistent=False)
+
+    def forward(self, logits: Mapping[str, Tensor], classes: Tensor, positions: Tensor, scenes: Tensor) -> dict[str, Tensor]:
+        """Each part by name and their weighted sum as `loss`.
+
+        Args:
+            logits: of each level and of the scene.
+            classes: int64, (N, levels), -1 where a photo's cell was dropped.
+            positions: unit vectors of the photos, (N, 3).
+            scenes: probabilities, (N, 3), NaN where the scene is unknown.
+        """
+        parts = {
+            level: self._level(level, logits[level], classes[:, number], positions) for number, level in enumerate(self._levels)
+        }
+        total = sum(self._spec.weights.get(level, 1.0) * part for level, part in parts.items())
+        if self._spec.scene is not None:
+            parts[SCENE] = self._scene(logits[SCENE], scenes)
+            total = total + self._spec.scene.weight * parts[SCENE]
+        return {**parts, "loss": torch.as_tensor(total)}
+
+    def _level(self, level: str, logits: Tensor, classes: Tensor, positions: Tensor) -> Tensor:
+        known = classes != DROPPED
+        if not bool(known.any()):
+            return logits.sum() * 0
+        smoothing = self._spec.smoothing
+        tau_km = None if smoothing is None else smoothing.tau_of(level)
+        if tau_km is None:
+            return F.cross_entropy(logits[known], classes[known])
+        centres = self.get_buffer(f"centres_{level}")
+        return F.cross_entropy(logits[known], smoothed_labels(positions[known], centres, classes[known], tau_km))
+
+    def _scene(self, logits: Tensor, scenes: Tensor) -> Tensor:
+        known = ~scenes.isnan().any(dim=1)
+        if not bool(known.any()):
+            return logits.sum() * 0
+        assert self._spec.scene is not None
+        wanted = scenes[known] if self._spec.scene.soft else scenes[known].argmax(dim=1)
+        return F.cross_entropy(logits[known], wanted)

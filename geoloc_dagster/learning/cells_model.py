@@ -1,0 +1,201 @@
+"""A trained classifier of cells as the rest of the system sees it: pictures in, probabilities of cells and positions out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from geoloc_dagster.errors import IntegrityError, ModelMismatchError
+from geoloc_dagster.geo.partitioning import Partitioning, parent_table
+from geoloc_dagster.geo.partitioning_folder import read_partitioning
+from geoloc_dagster.learning.cells_network import SCENE, CellsNetwork, build_cells_network, mean_logits, views_of
+from geoloc_dagster.learning.cells_recipe import SCENES, CellsRecipe, InferenceSpec
+from geoloc_dagster.learning.encoder import RECIPE_FILE, WEIGHTS_FILE
+from geoloc_dagster.learning.hierarchy import hierarchy_log_probabilities
+from geoloc_dagster.learning.photo_rows import levels_of
+from geoloc_dagster.learning.recipe import read_recipe
+from geoloc_dagster.storage import read_json, verify_manifest
+
+CELLS_FOLDER = "cells"
+HIERARCHY_FILE = "hierarchy.json"
+HIERARCHY = "hierarchy"
+Precision = Literal["32", "bf16", "16"]
+_REMEDY = "Restore that folder, or materialise `checkpoints` again."
+_AUTOCAST = {"bf16": torch.bfloat16, "16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class CellAnswers:
+    """What one level, or all together, say about N photos.
+
+    Attributes:
+        classes: the likeliest cell of each.
+        lat_deg: the mean position of the training photos of that cell.
+        lng_deg: likewise.
+        confidence: its probability, 0 to 1; calibrated only as far as the fit of the levels' weights does it.
+    """
+
+    classes: npt.NDArray[np.int64]
+    lat_deg: npt.NDArray[np.float64]
+    lng_deg: npt.NDArray[np.float64]
+    confidence: npt.NDArray[np.float32]
+
+
+def scene_weights_file(scene: str) -> str:
+    """The weights of the network of a scene."""
+    return f"weights-{scene}.safetensors"
+
+
+@dataclass
+class CellsModel:
+    """Classifies photos; never trains.
+
+    Attributes:
+        recipe: that it was trained by.
+        partitioning: whose cells it tells apart.
+        network: with a head per level; its scene head routes where there are networks per scene.
+        scene_networks: by scene; empty without.
+        weights: of the levels in f*.
+        model_version: names the exact weights.
+        inference: how it is asked.
+        precision: of its arithmetic.
+    """
+
+    recipe: CellsRecipe
+    partitioning: Partitioning
+    network: CellsNetwork
+    model_version: str
+    weights: dict[str, float]
+    inference: InferenceSpec
+    scene_networks: dict[str, CellsNetwork] = field(default_factory=dict[str, CellsNetwork])
+    precision: Precision = "32"
+    device: str = ""
+
+    def __post_init__(self) -> None:
+        self.device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        for network in (self.network, *self.scene_networks.values()):
+            network.eval().to(self.device)
+        self.levels = levels_of(self.recipe, self.partitioning)
+        self.parents = parent_table([self.partitioning.level(level) for level in self.levels]) if self.levels else None
+
+    @property
+    def size(self) -> int:
+        """Side in pixels at which pictures are to be read: as training held them."""
+        return self.recipe.data.stored_size
+
+    @property
+    def p_keys(self) -> list[str]:
+        """What there are answers of: each level, and all together."""
+        return [*self.levels, HIERARCHY] if self.levels else []
+
+    def log_probabilities(self, pictures: Tensor | npt.NDArray[np.uint8], *, batch_size: int = 64) -> dict[str, Tensor]:
+        """Of every level, `hierarchy` and `scene`, float32 on the CPU: uint8 pictures N x 3 x S x S -> N x classes."""
+        pixels = torch.as_tensor(pictures)
+        if pixels.dtype != torch.uint8 or pixels.ndim != 4 or pixels.shape[1] != 3:
+            raise ValueError(f"pictures must be uint8 of shape N x 3 x S x S, not {pixels.dtype} of {tuple(pixels.shape)}")
+        with torch.inference_mode():
+            parts = [self._batch(pixels[start : start + batch_size]) for start in range(0, len(pixels), batch_size)]
+        if not parts:
+            raise ValueError("there are no pictures")
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def answers(self, pictures: Tensor | npt.NDArray[np.uint8], *, batch_size: int = 64) -> dict[str, CellAnswers]:
+        """The likeliest cell of each level and of all together."""
+        said = self.log_probabilities(pictures, batch_size=batch_size)
+        return {p_key: self.answer(p_key, said[p_key]) for p_key in self.p_keys}
+
+    def answer(self, p_key: str, log_probabilities: Tensor) -> CellAnswers:
+        """The likeliest cells of log-probabilities, (N, classes), of one level or `hierarchy`."""
+        cells = self.partitioning.level(self.levels[-1] if p_key == HIERARCHY else p_key)
+        best, classes = log_probabilities.max(dim=1)
+        chosen = classes.numpy()
+        return CellAnswers(chosen, cells.lat_deg[chosen], cells.lng_deg[chosen], best.exp().numpy())
+
+    def scenes(self, pictures: Tensor | npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Probabilities of indoor, natural and urban, (N, 3).
+
+        Raises:
+            ModelMismatchError: the model has no scene head.
+        """
+        if self.network.scene is None:
+            raise ModelMismatchError(f"{self.model_version} tells no scenes", "Train a recipe with `heads.scene`.")
+        return self.log_probabilities(pictures)[SCENE].exp().numpy()
+
+    def _batch(self, pictures: Tensor) -> dict[str, Tensor]:
+        views = views_of(pictures.to(self.device), self.recipe.data, self.inference.crops)
+        with torch.autocast(self.device, _AUTOCAST.get(self.precision), enabled=self.precision != "32"):
+            logits = mean_logits(self.network, views)
+            if self.scene_networks:
+                logits = self._routed(logits, views)
+        said = {name: torch.log_softmax(value.float(), dim=1) for name, value in logits.items()}
+        if self.parents is not None:
+            weights = self.weights if self.inference.hierarchy == "fitted" else dict.fromkeys(self.levels, 1.0)
+            said[HIERARCHY] = hierarchy_log_probabilities(said, self.parents, self.levels, weights)
+        return {name: value.cpu() for name, value in said.items()}
+
+    def _routed(self, logits: dict[str, Tensor], views: list[Tensor]) -> dict[str, Tensor]:
+        """Each photo by the network of its likeliest scene."""
+        scene = logits[SCENE].argmax(dim=1)
+        routed = dict(logits)
+        for number, name in enumerate(SCENES):
+            rows = torch.nonzero(scene == number).flatten()
+            if len(rows):
+                own = mean_logits(self.scene_networks[name], [view[rows] for view in views])
+                for level in self.levels:
+                    routed[level] = routed[level].index_copy(0, rows, own[level].to(routed[level].dtype))
+        return routed
+
+
+def load_cells_model(
+    folder: Path,
+    *,
+    inference: InferenceSpec | None = None,
+    precision: Precision = "32",
+    device: str = "",
+) -> CellsModel:
+    """Load a trained model after checking every file of its folder against the manifest.
+
+    Args:
+        folder: of the model.
+        inference: how it is asked; as its recipe says without it.
+        precision: of its arithmetic.
+        device: `cpu` or `cuda`; the GPU where there is one without it.
+
+    Raises:
+        IntegrityError: a file is missing or changed, or weights do not fit the recipe; names the file.
+        RecipeError: the model is of another kind.
+    """
+    manifest = verify_manifest(folder, remedy=_REMEDY)
+    recipe = read_recipe(folder / RECIPE_FILE, CellsRecipe)
+    partitioning = read_partitioning(folder / CELLS_FOLDER)
+    weights: Mapping[str, Any] = read_json(folder / HIERARCHY_FILE)["weights"]
+    classes = {level: len(partitioning.level(level)) for level in levels_of(recipe, partitioning)}
+
+    def network(file: str) -> CellsNetwork:
+        built = build_cells_network(recipe, classes, load_weights=False)
+        try:
+            built.load_state_dict(load_file(folder / file))
+        except (SafetensorError, RuntimeError, OSError) as error:
+            raise IntegrityError(f"{folder / file} does not fit {folder / RECIPE_FILE}: {error}", _REMEDY) from error
+        return built
+
+    return CellsModel(
+        recipe,
+        partitioning,
+        network(WEIGHTS_FILE),
+        str(manifest["model_version"]),
+        {level: float(weight) for level, weight in weights.items()},
+        inference or recipe.inference,
+        {scene: network(scene_weights_file(scene)) for scene in SCENES} if recipe.scene_networks else {},
+        precision,
+        device,
+    )

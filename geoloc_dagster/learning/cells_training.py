@@ -1,0 +1,291 @@
+"""Training of classifiers of cells, and of networks per scene: from a recipe, a catalog and its labels to a model folder."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytorch_lightning as pl
+import torch
+from safetensors.torch import load_file, save
+from torch.utils.data import DataLoader, Sampler
+
+from geoloc_dagster.errors import ModelMismatchError, NotEnoughDataError, RecipeError
+from geoloc_dagster.geo.partitioning import fingerprint_of_levels, parent_table
+from geoloc_dagster.geo.partitioning_folder import write_partitioning
+from geoloc_dagster.learning.callbacks import Clock, ProgressReport, Stopwatch
+from geoloc_dagster.learning.cells_model import CELLS_FOLDER, HIERARCHY_FILE, CellsModel, load_cells_model, scene_weights_file
+from geoloc_dagster.learning.cells_module import CellsModule
+from geoloc_dagster.learning.cells_network import CellsNetwork, build_cells_network
+from geoloc_dagster.learning.cells_recipe import SCENES, CellsRecipe
+from geoloc_dagster.learning.encoder import WEIGHTS_FILE
+from geoloc_dagster.learning.hierarchy import fit_weights
+from geoloc_dagster.learning.loop import LAST_CHECKPOINT, TrainedModel, build_trainer, fit, training_facts, write_model
+from geoloc_dagster.learning.memory import keep_freed_memory
+from geoloc_dagster.learning.photo_rows import Labels, PhotoRows, levels_of, require_photos, select_photos
+from geoloc_dagster.learning.pictures import MemoryPictures, StreamedPictures, keep_batch, read_pictures
+from geoloc_dagster.learning.tracking import MlflowTarget
+from geoloc_dagster.storage import translated_errors, write_bytes, write_json
+
+_log = logging.getLogger(__name__)
+_DEV_PHOTOS = 20_000
+Progress = Callable[[int, int], None]
+
+
+def train_cells(
+    recipe: CellsRecipe,
+    catalog: pa.Table,
+    labels: Labels,
+    crops_path: Path,
+    out_folder: Path,
+    *,
+    base: Path | None = None,
+    mlflow: MlflowTarget | None = None,
+    resume: bool = True,
+    progress: Progress | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
+    clock: Clock = time.monotonic,
+) -> TrainedModel:
+    """Train a recipe and write the model as `out_folder/<model_version>/`.
+
+    Args:
+        recipe: what to train.
+        catalog: the feature table; `usable`, `split` and `flags` decide which rows are learned from.
+        labels: the cells and scenes of its rows.
+        crops_path: the crops table.
+        out_folder: of this recipe's models.
+        base: folder of the model that networks per scene start from.
+        mlflow: where to log; nowhere without it.
+        resume: go on from the `last.ckpt` of an interrupted training of the same recipe on the same rows.
+        progress: called with (steps done, steps in all).
+        provenance: JSON facts of the upstream that are kept in `training.json`.
+        now: the time of day, aware.
+        clock: seconds, for durations only.
+
+    Raises:
+        NotEnoughDataError: fewer labelled photos than a batch.
+        ModelMismatchError: labels or the model to start from are of other cells.
+        RecipeError, WeightsError: the recipe's network cannot be built.
+        IntegrityError: a crop is not the one of the catalog, or `last.ckpt` is damaged.
+    """
+    rows = require_photos(recipe, select_photos(recipe, catalog, labels, list(recipe.data.splits)))
+    dev_splits = [] if "dev" in recipe.data.splits else ["dev"]
+    dev = select_photos(recipe, catalog, labels, dev_splits)
+    if len(dev) > _DEV_PHOTOS:
+        dev = dev.chosen(np.random.default_rng(recipe.seed).permutation(len(dev)) < _DEV_PHOTOS)
+    work = out_folder / f".work-{recipe.recipe_hash()}-{rows.fingerprint()[:12]}"
+    if not resume:
+        shutil.rmtree(work, ignore_errors=True)
+    keep_freed_memory()
+    training = _Training(recipe, labels, crops_path, rows, dev, work, mlflow, clock, progress)
+    networks = training.plain() if recipe.scene_networks is None else training.per_scene(base)
+    weights, fitted_on = training.fitted_weights(networks)
+    facts = training.facts() | {
+        "trained_on_cells": {level: len(labels.partitioning.level(level)) for level in levels_of(recipe, labels.partitioning)},
+        "cells_fingerprint": labels.partitioning.fingerprint,
+        "rows_sha256": rows.fingerprint(),
+        "hierarchy_weights": weights,
+        "base_model": base.name if base is not None else None,
+        "provenance": dict(provenance or {}),
+        "mlflow_run_id": mlflow.run_id if mlflow is not None else None,
+        "finished_at": now().isoformat(),
+    }
+
+    def also(folder: Path) -> None:
+        write_partitioning(folder / CELLS_FOLDER, labels.partitioning)
+        write_json(folder / HIERARCHY_FILE, {"weights": weights, "fitted_on": fitted_on})
+
+    model = write_model(out_folder, recipe, {file: network.cpu() for file, network in networks.items()}, facts, also)
+    shutil.rmtree(work, ignore_errors=True)
+    return model
+
+
+class ShuffledBatches(Sampler[list[int]]):
+    """Row numbers of one epoch's batches, each row once up to the last incomplete batch; the order follows from (seed, epoch)."""
+
+    def __init__(self, rows: int, batch_size: int, seed: int, epoch: int) -> None:
+        self._rows, self._size = rows, batch_size
+        self._seed, self._epoch = seed, epoch
+
+    def __len__(self) -> int:
+        return self._rows // self._size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = np.random.default_rng([self._seed, self._epoch]).permutation(self._rows)
+        for start in range(0, len(self) * self._size, self._size):
+            yield order[start : start + self._size].tolist()
+
+
+class _Photos(pl.LightningDataModule):
+    """Photos of training and dev, in memory or streamed."""
+
+    def __init__(self, recipe: CellsRecipe, rows: PhotoRows, dev: PhotoRows, crops_path: Path) -> None:
+        super().__init__()
+        self._recipe = recipe
+        self._count = len(rows)
+        self._train = _hold(recipe, rows, crops_path)
+        self.dev = _hold(recipe, dev, crops_path) if len(dev) else None
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """The batches of the epoch that is about to begin."""
+        epoch = 0 if self.trainer is None else self.trainer.current_epoch
+        batches = ShuffledBatches(self._count, self._recipe.budget.batch_size, self._recipe.seed, epoch)
+        return _loader(self._recipe, self._train, batch_sampler=batches)
+
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """Dev in its order; nothing where there is none."""
+        if self.dev is None:
+            return []
+        size = self._recipe.budget.batch_size
+        batches = [list(range(start, min(start + size, len(self.dev)))) for start in range(0, len(self.dev), size)]
+        return _loader(self._recipe, self.dev, batch_sampler=batches)
+
+
+class _Training:
+    """One training: one network, or one after the other for every scene."""
+
+    def __init__(
+        self,
+        recipe: CellsRecipe,
+        labels: Labels,
+        crops_path: Path,
+        rows: PhotoRows,
+        dev: PhotoRows,
+        work: Path,
+        mlflow: MlflowTarget | None,
+        clock: Clock,
+        progress: Progress | None,
+    ) -> None:
+        self._recipe, self._labels, self._crops = recipe, labels, crops_path
+        self._rows, self._dev, self._work = rows, dev, work
+        self._mlflow, self._clock, self._progress = mlflow, clock, progress
+        self._levels = levels_of(recipe, labels.partitioning)
+        self._steps, self._samples = 0, 0
+        self._seconds, self._attempts = 0.0, 1
+        self._metrics: dict[str, float] = {}
+
+    def plain(self) -> dict[str, CellsNetwork]:
+        """One network for all photos."""
+        torch.manual_seed(self._recipe.seed)
+        network = build_cells_network(self._recipe, self._classes())
+        self._run(network, self._rows, self._work)
+        return {WEIGHTS_FILE: network}
+
+    def per_scene(self, base: Path | None) -> dict[str, CellsNetwork]:
+        """The model that is started from, which routes, and one network for each scene."""
+        spec = self._recipe.scene_networks
+        assert spec is not None
+        if base is None:
+            raise RecipeError(f"recipe {self._recipe.name} needs a trained model of recipe {spec.base} to start from")
+        start = self._base(base)
+        networks = {WEIGHTS_FILE: start}
+        for number, scene in enumerate(SCENES):
+            finished = self._work / scene_weights_file(scene)
+            network = build_cells_network(self._recipe, self._classes(), load_weights=False)
+            if finished.is_file():  # by an earlier attempt
+                network.load_state_dict(load_file(finished))
+            else:
+                network.load_state_dict(start.state_dict())
+                own = self._rows.chosen(self._rows.scenes[:, number] >= spec.threshold)
+                if len(own) < self._recipe.budget.batch_size:
+                    raise NotEnoughDataError(f"only {len(own):,} photos of training show the scene `{scene}`")
+                self._run(network, own, self._work / scene, prefix=f"{scene}_")
+                write_bytes(finished, save({name: value.contiguous() for name, value in network.state_dict().items()}))
+            networks[scene_weights_file(scene)] = network
+        return networks
+
+    def fitted_weights(self, networks: Mapping[str, CellsNetwork]) -> tuple[dict[str, float], int]:
+        """Weights of the levels in f*, and the number of photos of dev that they were fitted on."""
+        if not self._levels or not len(self._dev):
+            return dict.fromkeys(self._levels, 1.0), 0
+        scene_networks = {scene: networks[scene_weights_file(scene)] for scene in SCENES if scene_weights_file(scene) in networks}
+        inference = self._recipe.inference.model_copy(update={"hierarchy": "equal"})
+        equal = dict.fromkeys(self._levels, 1.0)
+        model = CellsModel(
+            self._recipe, self._labels.partitioning, networks[WEIGHTS_FILE], "being trained", equal, inference, scene_networks
+        )
+        dev = _hold(self._recipe, self._dev, self._crops)
+        parts = [model.log_probabilities(dev.__getitems__(rows)[0]) for rows in _in_blocks(len(dev), 512)]
+        said = {level: torch.cat([part[level] for part in parts]) for level in self._levels}
+        parents = parent_table([self._labels.partitioning.level(level) for level in self._levels])
+        return fit_weights(said, self._dev.classes[:, -1], parents, self._levels), len(dev)
+
+    def facts(self) -> dict[str, Any]:
+        """What `training.json` says of all its parts."""
+        return training_facts(
+            self._recipe,
+            self._metrics,
+            rows=len(self._rows),
+            epochs=self._recipe.budget.epochs,
+            steps=self._steps,
+            samples=self._samples,
+            seconds=self._seconds,
+            attempts=self._attempts,
+        )
+
+    def _run(self, network: CellsNetwork, rows: PhotoRows, work: Path, prefix: str = "") -> None:
+        recipe = self._recipe
+        steps = recipe.budget.epochs * (len(rows) // recipe.budget.batch_size)
+        module = CellsModule(recipe, network, self._labels.partitioning, rows, self._dev)
+        stopwatch = Stopwatch(self._clock)
+        callbacks: list[pl.Callback] = [stopwatch, ProgressReport(self._progress, steps)]
+        with translated_errors(work):
+            trainer = build_trainer(
+                work,
+                self._mlflow,
+                callbacks,
+                epochs=recipe.budget.epochs,
+                clip_norm=recipe.optimiser.clip_norm,
+                options=recipe.trainer,
+            )
+            fit(trainer, module, _Photos(recipe, rows, self._dev, self._crops), work / LAST_CHECKPOINT)
+        self._seconds, self._attempts = self._seconds + stopwatch.seconds, max(self._attempts, stopwatch.attempts)
+        self._steps += trainer.global_step
+        self._samples += recipe.budget.epochs * (len(rows) // recipe.budget.batch_size) * recipe.budget.batch_size
+        self._metrics |= {f"{prefix}{name}": float(value) for name, value in trainer.callback_metrics.items()}
+
+    def _base(self, folder: Path) -> CellsNetwork:
+        model = load_cells_model(folder, device="cpu")
+        if model.network.scene is None or self._recipe.heads.scene is None:
+            raise RecipeError(f"networks per scene are routed by a scene head; {folder.name} or this recipe has none")
+        if fingerprint_of_levels(model.partitioning.levels) != fingerprint_of_levels(self._labels.partitioning.levels):
+            raise ModelMismatchError(
+                f"{folder.name} tells other cells apart than those of today", "Train its recipe again first."
+            )
+        return model.network
+
+    def _classes(self) -> dict[str, int]:
+        return {level: len(self._labels.partitioning.level(level)) for level in self._levels}
+
+
+def _hold(recipe: CellsRecipe, rows: PhotoRows, crops_path: Path) -> MemoryPictures | StreamedPictures:
+    size = recipe.data.stored_size
+    if len(rows) * 3 * size * size > recipe.data.memory_limit_gib * 2**30:
+        return StreamedPictures(crops_path, rows.capture_ids, size, rows.sha256)
+    return MemoryPictures(read_pictures(crops_path, rows.capture_ids, size, expected_sha256=rows.sha256))
+
+
+def _loader(recipe: CellsRecipe, pictures: MemoryPictures | StreamedPictures, *, batch_sampler: Any) -> DataLoader[Any]:
+    """Workers are spawned afresh, never forked (Lance)."""
+    workers = recipe.data.workers if isinstance(pictures, StreamedPictures) else 0
+    return DataLoader(
+        pictures,
+        batch_sampler=batch_sampler,
+        collate_fn=keep_batch,
+        num_workers=workers,
+        multiprocessing_context="forkserver" if workers else None,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _in_blocks(count: int, size: int) -> Iterator[list[int]]:
+    for start in range(0, count, size):
+        yield list(range(start, min(start + size, count)))
