@@ -51,7 +51,7 @@ class PairedDifference:
         }
 
 
-def intervals(hits: np.ndarray, places: np.ndarray, n: int, seed: int) -> list[Interval]:
+def intervals(hits: np.ndarray, places: np.ndarray, n: int, seed: int, weights: np.ndarray | None = None) -> list[Interval]:
     """Mean of every column of `hits` with a 95 % interval by place.
 
     Args:
@@ -59,11 +59,12 @@ def intervals(hits: np.ndarray, places: np.ndarray, n: int, seed: int) -> list[I
         places: (Q,) the place of every query.
         n: resamples; 0 gives intervals of no width.
         seed: of the resampling.
+        weights: (Q,) positive, of the queries in the mean; None weighs all alike.
 
     Raises:
         ValueError: no queries, or not one place per query.
     """
-    sums, counts = _by_place(hits, places)
+    sums, counts = _by_place(hits, places, weights)
     values = sums.sum(axis=0) / counts.sum()
     if n == 0:
         return [Interval(float(v), float(v), float(v)) for v in values]
@@ -88,22 +89,38 @@ def paired_bootstrap(hits_a: np.ndarray, hits_b: np.ndarray, places: np.ndarray,
     if not len(hits_a) == len(hits_b) == len(places) or n < 1:
         raise ValueError(f"need as many hits as places and n >= 1: {len(hits_a)}, {len(hits_b)}, {len(places)}, n = {n}")
     change = np.asarray(hits_a, float) - np.asarray(hits_b, float)
-    sums, counts = _by_place(change[:, None], places)
-    drawn = np.concatenate([(weights @ sums[:, 0]) / (weights @ counts) for weights in _weights(len(counts), n, seed)])
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    tail = min(np.count_nonzero(drawn <= 0), np.count_nonzero(drawn >= 0))
-    p = min(1.0, 2 * (tail + 1) / (n + 1))
-    return PairedDifference(float(change.mean()), float(low), float(high), float(p), len(change), len(counts))
+    return paired_differences(change[:, None], places, n, seed)[0]
 
 
-def _by_place(hits: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def paired_differences(changes: np.ndarray, places: np.ndarray, n: int, seed: int) -> list[PairedDifference]:
+    """The mean of every column of `changes`, what A scores on a query less what B scores, resampling places once for all.
+
+    Args:
+        changes: (Q, M) numbers, one column per pair that is compared.
+        places: (Q,) the place of every query.
+        n: resamples, at least 1.
+        seed: of the resampling.
+
+    Raises:
+        ValueError: no queries, or not one place per query.
+    """
+    sums, counts = _by_place(changes, places)
+    drawn = np.concatenate([(weights @ sums) / (weights @ counts)[:, None] for weights in _weights(len(counts), n, seed)])
+    low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
+    tail = np.minimum(np.count_nonzero(drawn <= 0, axis=0), np.count_nonzero(drawn >= 0, axis=0))
+    p = np.minimum(1.0, 2 * (tail + 1) / (n + 1))
+    columns = zip(np.mean(changes, axis=0).tolist(), low.tolist(), high.tolist(), p.tolist(), strict=True)
+    return [PairedDifference(*column, len(changes), len(counts)) for column in columns]
+
+
+def _by_place(hits: np.ndarray, places: np.ndarray, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Sums (P, M) and numbers (P,) of the queries of each place, which is all that a resample needs."""
     if len(hits) == 0 or len(hits) != len(places):
         raise ValueError(f"need one place for each of at least one query, not {len(places)} for {len(hits)}")
     _, code = np.unique(places, return_inverse=True)
-    counts = np.bincount(code).astype(float)
+    each = np.ones(len(hits)) if weights is None else np.asarray(weights, float)
     columns = np.asarray(hits, float).T
-    return np.stack([np.bincount(code, weights=column) for column in columns], axis=1), counts
+    return np.stack([np.bincount(code, weights=column * each) for column in columns], axis=1), np.bincount(code, weights=each)
 
 
 def _weights(places: int, n: int, seed: int) -> Iterator[np.ndarray]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from geoloc_dagster.errors import ModelMismatchError
 from geoloc_dagster.evaluation.bootstrap import Interval, PairedDifference, paired_bootstrap
 from geoloc_dagster.evaluation.retrieval import MIN_PLACES, NEAR_TRAIN_M, Group, RetrievalReport
+from geoloc_dagster.evaluation.tables import markdown_table
 
 VARIANT_NAMES = {
     "all_rows": "flagged pictures take part",
@@ -83,7 +84,7 @@ def results_table(reports: Mapping[str, RetrievalReport]) -> str:
         ]
         for name, report in reports.items()
     ]
-    return _table(header, lines)
+    return markdown_table(header, lines)
 
 
 def groups_table(groups: Mapping[str, Group], title: str) -> str:
@@ -100,7 +101,7 @@ def groups_table(groups: Mapping[str, Group], title: str) -> str:
         ]
         for name, group in groups.items()
     ]
-    return _table(header, lines)
+    return markdown_table(header, lines)
 
 
 def differences_table(differences: Mapping[str, PairedDifference]) -> str:
@@ -109,7 +110,7 @@ def differences_table(differences: Mapping[str, PairedDifference]) -> str:
         [name, f"{d.difference:+.3f}", f"{d.low:+.3f} to {d.high:+.3f}", f"{d.p:.3f}", str(d.n_queries), str(d.n_places)]
         for name, d in differences.items()
     ]
-    return _table(["R@1 gained over", "difference", "95 % interval", "p", "queries", "places"], lines)
+    return markdown_table(["R@1 gained over", "difference", "95 % interval", "p", "queries", "places"], lines)
 
 
 def markdown(reports: Mapping[str, RetrievalReport], differences: Mapping[str, PairedDifference], heading: str) -> str:
@@ -149,10 +150,3 @@ def _group(group: Group) -> dict[str, Any]:
 
 def _cell(interval: Interval) -> str:
     return f"{interval.value:.3f} ({interval.low:.3f}–{interval.high:.3f})"
-
-
-def _table(header: list[str], lines: list[list[str]]) -> str:
-    rule = ["---", *("---:" for _ in header[1:])]
-    escaped = [[cell.replace("|", "\\|") for cell in line] for line in [header, *lines]]
-    rows = [escaped[0], rule, *escaped[1:]]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
