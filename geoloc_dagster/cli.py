@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from geoloc_dagster import __version__, starter
+from geoloc_dagster import __version__, photo_cli, starter
 from geoloc_dagster.config import Layout, Settings
 from geoloc_dagster.config.loader import claim_data_root, find_config, load_settings, resolved_yaml
 from geoloc_dagster.cores import processes_by_default
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 USER_ERROR = 2
 CHECK_FAILED = 1
 
-_MAP_BYTES = 500_000
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 Config = Annotated[
@@ -306,7 +305,7 @@ def coverage(
             years={year.name: (year.captures, year.locations) for year in held.by_year},
             headings=held.by_heading,
             districts=[(row.name, row.registered, row.complete, row.captures) for row in held.by_district],
-            max_bytes=_MAP_BYTES,
+            max_bytes=photo_cli.MAP_BYTES,
         )
         write_bytes(picture, content)
         typer.echo(f"wrote {picture}", err=True)
@@ -365,41 +364,8 @@ def backfill(
         raise typer.Exit(CHECK_FAILED)
 
 
-@app.command()
-def predict(
-    photos: Annotated[list[Path], typer.Argument(help="JPEG, PNG or WebP files.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    map_file: Annotated[Path | None, typer.Option("--map", help="Write a PNG map of the answer (one photo only).")] = None,
-    top: Annotated[int, typer.Option(min=1, max=1000, help="Candidates to show.")] = 5,
-    config: Config = None,
-    data_root: DataRoot = None,
-) -> None:
-    """Where was this photo taken? Asks the released model; the photo is only read."""
-    if map_file is not None and len(photos) != 1:
-        raise typer.BadParameter("a map shows one photo", param_hint="--map")
-    from geoloc_dagster.console import prediction_table
-    from geoloc_dagster.prediction.release import load_release, predict_photo
-
-    layout = Layout(load_settings(config, data_root=data_root).data_root)
-    release = load_release(layout)
-    answers = [predict_photo(release, photo) for photo in photos]
-    if as_json:
-        listed = [{"photo": str(photo), **_limited(answer.to_json(), top)} for photo, answer in zip(photos, answers, strict=True)]
-        typer.echo(json.dumps(listed, indent=2))
-    else:
-        console = Console()
-        for photo, answer in zip(photos, answers, strict=True):
-            console.print(prediction_table(photo.name, answer, top))
-    if map_file is not None:
-        from geoloc_dagster.geo.boundary import read_boundary
-        from geoloc_dagster.prediction.picture import prediction_map
-
-        geometry = read_boundary(layout.boundary).geometry if layout.boundary.is_file() else None
-        picture = prediction_map(
-            answers[0], photos[0].read_bytes(), crops_path=layout.crops, geometry=geometry, max_bytes=_MAP_BYTES
-        )
-        write_bytes(map_file, picture)
-        typer.echo(f"wrote {map_file}", err=True)
+app.command()(photo_cli.predict)
+app.command()(photo_cli.test)
 
 
 @app.command()
@@ -471,10 +437,6 @@ def _start_emulator(settings: Settings) -> dict[str, str]:
     url = shared_emulator(settings, outlive_exec=True)
     typer.echo(f"emulated city: {url}", err=True)
     return {URL_VARIABLE: url}
-
-
-def _limited(answer: dict[str, Any], top: int) -> dict[str, Any]:
-    return {**answer, "candidates": answer["candidates"][:top]}
 
 
 def _fail(error: BaseException, debug: bool) -> NoReturn:

@@ -233,3 +233,13 @@ def print_lines(console: Console, lines: Iterable[str]) -> None:
 
 def _name(event: Event) -> str:
     return f"{event.asset} {event.partition}" if event.partition else event.asset
+
+
+def text_table(table: TextTable) -> Table:
+    """A table of an evaluation for the terminal."""
+    shown = Table(title=table.title, title_justify="left")
+    for number, name in enumerate(table.header):
+        shown.add_column(name, justify="left" if number == 0 else "right")
+    for row in table.rows:
+        shown.add_row(*row)
+    return shown

@@ -15,7 +15,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from geoloc_dagster.errors import RecipeError
-from geoloc_dagster.learning.cells_recipe import CellsRecipe
+from geoloc_dagster.learning.cells_recipe import CellsRecipe, InferenceSpec
 from geoloc_dagster.learning.recipe_parts import (
     NAME,
     AugmentationSpec,
@@ -229,6 +229,24 @@ def read_recipe(path: Path, kind: type[_Kind]) -> _Kind:
     if not isinstance(recipe, kind):
         raise RecipeError(f"{path} is of kind `{recipe.kind}`, which does not do what is asked of it here")
     return recipe
+
+
+def read_inference(path: Path) -> InferenceSpec:
+    """How a model is to be asked, from a YAML with `inference:`; whatever else it holds is of no account.
+
+    Raises:
+        RecipeError: it cannot be read, or has no such section.
+    """
+    try:
+        values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict) or "inference" not in values:
+            raise RecipeError(f"{path} has no section `inference`", "It may say {inference: {crops: 5, hierarchy: equal}}.")
+        return InferenceSpec.model_validate(values["inference"])
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise RecipeError(f"{path}: inference.{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
 def _find(text: str, folder: Path) -> Path:

@@ -1,0 +1,217 @@
+"""`geoloc predict` and `geoloc test`: where photos were taken, one by one or by the folder, and how far that is from the truth."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from geoloc_dagster.config import Layout
+from geoloc_dagster.config.loader import load_settings
+from geoloc_dagster.storage import write_bytes
+
+if TYPE_CHECKING:
+    from geoloc_dagster.learning.cells_model import CellsModel
+    from geoloc_dagster.prediction.image_folder import FolderPredictions
+
+MAP_BYTES = 500_000
+PHOTOS_SKIPPED = 1
+_SHOWN = 20
+
+Config = Annotated[
+    Path | None, typer.Option("--config", "-c", help="The region's geoloc.yaml. Default: GEOLOC_CONFIG, else ./geoloc.yaml.")
+]
+DataRoot = Annotated[Path | None, typer.Option("--data-root", help="Where everything is, in place of the file's data_root.")]
+Checkpoint = Annotated[
+    Path | None,
+    typer.Option("--checkpoint", help="A model of cells: its folder, or its weights in there. Default: the region's newest."),
+]
+Hparams = Annotated[
+    Path | None, typer.Option("--hparams", help="YAML with `inference:` (crops, hierarchy) in place of the recipe's own.")
+]
+Gpu = Annotated[bool | None, typer.Option("--gpu/--cpu", help="Default: a GPU where there is one.")]
+Precision = Annotated[str, typer.Option("--precision", help="32, bf16 or 16.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Photos at once.")]
+Workers = Annotated[int, typer.Option("--num-workers", min=0, max=64, help="Processes that decode photos.")]
+
+
+def predict(
+    photos: Annotated[list[Path] | None, typer.Argument(help="JPEG, PNG or WebP files.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    map_file: Annotated[Path | None, typer.Option("--map", help="Write a PNG map of the answer (one photo only).")] = None,
+    top: Annotated[int, typer.Option(min=1, max=1000, help="Candidates to show.")] = 5,
+    image_dir: Annotated[
+        list[Path] | None, typer.Option("--image-dir", help="Ask the classifier of cells about a whole folder; can be repeated.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The CSV of its answers.")] = None,
+    checkpoint: Checkpoint = None,
+    hparams: Hparams = None,
+    gpu: Gpu = None,
+    precision: Precision = "32",
+    batch_size: BatchSize = 64,
+    num_workers: Workers = 1,
+    config: Config = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Where was this photo taken? Asks the released model, or with --image-dir a classifier of cells; photos are only read."""
+    if image_dir:
+        if photos or out is None:
+            raise typer.BadParameter("--image-dir goes with --out FILE.csv, and without single photos", param_hint="--image-dir")
+        model = open_model(checkpoint, hparams, gpu, precision, config, data_root)
+        _name_skipped(_predict_folders(model, image_dir, out, batch_size, num_workers).unreadable)
+        return
+    if not photos:
+        raise typer.BadParameter("name photos, or a folder with --image-dir", param_hint="PHOTOS")
+    _predict_photos(photos, as_json, map_file, top, config, data_root)
+
+
+def test(
+    image_dirs: Annotated[list[Path], typer.Option("--image-dirs", help="A folder of photos; can be repeated.")],
+    meta_files: Annotated[
+        list[Path], typer.Option("--meta-files", help="CSV of their true positions (IMG_ID, LAT, LON, …); one for each folder.")
+    ],
+    out: Annotated[Path | None, typer.Option("--out", help="A folder for predictions, tables and pictures.")] = None,
+    bootstrap: Annotated[int, typer.Option("--bootstrap", min=0, help="Resamples of the intervals.")] = 1000,
+    checkpoint: Checkpoint = None,
+    hparams: Hparams = None,
+    gpu: Gpu = None,
+    precision: Precision = "32",
+    batch_size: BatchSize = 64,
+    num_workers: Workers = 1,
+    config: Config = None,
+    data_root: DataRoot = None,
+) -> None:
+    """How many photos are placed within 1, 25, 200, 750 and 2500 km, per level and together, beside what was published."""
+    if len(image_dirs) != len(meta_files):
+        raise typer.BadParameter("one --meta-files for each --image-dirs", param_hint="--meta-files")
+    from tempfile import TemporaryDirectory
+
+    from geoloc_dagster.console import text_table
+    from geoloc_dagster.evaluation.benchmark_sets import test_set, write_test_set
+
+    model = open_model(checkpoint, hparams, gpu, precision, config, data_root)
+    console = Console()
+    skipped: list[tuple[str, str]] = []
+    with TemporaryDirectory() as scratch:
+        for folder, meta in zip(image_dirs, meta_files, strict=True):
+            place = Path(scratch) if out is None else out / meta.stem
+            place.mkdir(parents=True, exist_ok=True)
+            predicted = _predict_folders(model, [folder], place / "predictions.csv", batch_size, num_workers, quiet=True)
+            skipped += predicted.unreadable
+            tested = test_set(place / "predictions.csv", meta, model.partitioning, bootstrap=bootstrap)
+            for table in tested.tables:
+                console.print(text_table(table))
+            for remark in tested.remarks:
+                typer.echo(remark, err=True)
+            if out is not None:
+                write_test_set(tested, place)
+                typer.echo(f"wrote {place}", err=True)
+    _name_skipped(skipped)
+
+
+def open_model(
+    checkpoint: Path | None,
+    hparams: Path | None,
+    gpu: bool | None,
+    precision: str,
+    config: Path | None,
+    data_root: Path | None,
+) -> CellsModel:
+    """The classifier that was asked for: of a folder, or the region's."""
+    if precision not in ("32", "bf16", "16"):
+        raise typer.BadParameter("32, bf16 or 16", param_hint="--precision")
+    from geoloc_dagster.learning.cells_model import load_cells_model
+    from geoloc_dagster.learning.recipe import read_inference
+    from geoloc_dagster.prediction.cells_release import cells_model_folder
+
+    if checkpoint is not None:
+        folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
+        if not checkpoint.exists():
+            raise typer.BadParameter(f"{checkpoint} does not exist", param_hint="--checkpoint")
+    else:
+        folder = cells_model_folder(Layout(load_settings(config, data_root=data_root).data_root))
+    inference = None if hparams is None else read_inference(hparams)
+    device = "" if gpu is None else "cuda" if gpu else "cpu"
+    if gpu:
+        _require_gpu()
+    return load_cells_model(folder, inference=inference, precision=precision, device=device)  # type: ignore[arg-type]
+
+
+def _require_gpu() -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise typer.BadParameter("there is no GPU that torch can use", param_hint="--gpu")
+
+
+def _predict_folders(
+    model: CellsModel, folders: list[Path], out: Path, batch_size: int, workers: int, *, quiet: bool = False
+) -> FolderPredictions:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from geoloc_dagster.prediction.image_folder import predict_folders
+
+    console = Console(stderr=True)
+    columns = (TextColumn("photos"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("photos", total=None)
+        result = predict_folders(
+            model,
+            folders,
+            out,
+            batch_size=batch_size,
+            workers=workers,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    if not quiet:
+        typer.echo(f"{result.answered:,} photos answered by {model.model_version}: {out}")
+    return result
+
+
+def _name_skipped(unreadable: list[tuple[str, str]]) -> None:
+    """Name what could not be read; the exit code says that there was something."""
+    for photo, why in unreadable[:_SHOWN]:
+        typer.echo(f"skipped {photo}: {why}", err=True)
+    if len(unreadable) > _SHOWN:
+        typer.echo(f"… and {len(unreadable) - _SHOWN:,} more", err=True)
+    if unreadable:
+        typer.echo(f"{len(unreadable):,} photos could not be read", err=True)
+        raise typer.Exit(PHOTOS_SKIPPED)
+
+
+def _predict_photos(
+    photos: list[Path], as_json: bool, map_file: Path | None, top: int, config: Path | None, data_root: Path | None
+) -> None:
+    """One answer per photo by the released model of retrieval."""
+    if map_file is not None and len(photos) != 1:
+        raise typer.BadParameter("a map shows one photo", param_hint="--map")
+    from geoloc_dagster.console import prediction_table
+    from geoloc_dagster.prediction.release import load_release, predict_photo
+
+    layout = Layout(load_settings(config, data_root=data_root).data_root)
+    release = load_release(layout)
+    answers = [predict_photo(release, photo) for photo in photos]
+    if as_json:
+        listed = [{"photo": str(photo), **_limited(answer.to_json(), top)} for photo, answer in zip(photos, answers, strict=True)]
+        typer.echo(json.dumps(listed, indent=2))
+    else:
+        console = Console()
+        for photo, answer in zip(photos, answers, strict=True):
+            console.print(prediction_table(photo.name, answer, top))
+    if map_file is not None:
+        from geoloc_dagster.geo.boundary import read_boundary
+        from geoloc_dagster.prediction.picture import prediction_map
+
+        geometry = read_boundary(layout.boundary).geometry if layout.boundary.is_file() else None
+        picture = prediction_map(
+            answers[0], photos[0].read_bytes(), crops_path=layout.crops, geometry=geometry, max_bytes=MAP_BYTES
+        )
+        write_bytes(map_file, picture)
+        typer.echo(f"wrote {map_file}", err=True)
+
+
+def _limited(answer: dict[str, Any], top: int) -> dict[str, Any]:
+    return {**answer, "candidates": answer["candidates"][:top]}
