@@ -97,7 +97,8 @@ class PhotoSettings(Section):
     )
     urls: list[Path] = Field(default_factory=list, description="Lists of `id,url` for `files` without URLs, such as MP-16's.")
     columns: dict[
-        Literal["url", "id", "lat", "lng", "date", "author", "licence", "attribution", "heading"],
+        Literal["url", "id", "lat", "lng", "date", "author", "licence", "attribution", "heading"]
+        | Literal["scene_3", "scene_16", "scene_365", "prob_indoor", "prob_natural", "prob_urban"],
         Annotated[str, Field(min_length=1)],
     ] = Field(default_factory=dict, description="Names of columns where they are not the usual ones, e.g. {url: link}.")
     url_template: str | None = Field(

@@ -58,6 +58,7 @@ def register_photos(settings: Settings, layout: Layout) -> Registration:
         close_pairs={},
         outside=int(np.count_nonzero(~inside)),
         bad_rows=table.bad_rows,
+        bad_scenes=table.bad_scenes,
     )
 
 

@@ -45,6 +45,12 @@ PHOTOS = pa.schema(
         pa.field("licence", pa.string()),
         pa.field("attribution", pa.string()),
         pa.field("heading_deg", pa.float64()),
+        pa.field("scene_3", pa.int16()),  # 0 indoor | 1 natural | 2 urban
+        pa.field("scene_16", pa.int16()),
+        pa.field("scene_365", pa.int16()),
+        pa.field("prob_indoor", pa.float32()),
+        pa.field("prob_natural", pa.float32()),
+        pa.field("prob_urban", pa.float32()),
     ],
     metadata=_METADATA,
 )
