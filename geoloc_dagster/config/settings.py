@@ -281,7 +281,9 @@ class CellSettings(Section):
 class SplitSettings(Section):
     """How places are divided into train, dev and test."""
 
-    by: Literal["blocks", "series", "source", "creator"] = "blocks"
+    by: Literal["blocks", "series", "source", "creator"] = Field(
+        default="blocks", description="`creator`: whole photographers, wherever their photos are."
+    )
     block_m: float = Field(default=500, gt=0, description="Side of a geographic block, metres.")
     guard_m: float = Field(default=50, ge=0, description="Places of train this near to dev or test are left out (`blocks` only).")
     test_share: float = Field(default=0.2, ge=0, lt=1)

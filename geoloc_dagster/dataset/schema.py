@@ -171,6 +171,7 @@ CATALOG = pa.schema(
         pa.field("near_train_m", pa.float32()),  # to the nearest train location for dev rows, train or dev for test rows
         pa.field("licence", pa.string(), nullable=False),
         pa.field("attribution", pa.string(), nullable=False),
+        pa.field("creator", pa.string()),  # who took it, where the provider says so
     ],
     metadata=_METADATA,
 )
