@@ -278,6 +278,26 @@ class CellSettings(Section):
         return self
 
 
+class SceneSettings(Section):
+    """Which scene each picture shows: indoor, natural or urban."""
+
+    source: Literal["list", "model"] = Field(
+        default="list", description="`list`: the scene columns of a photo list, and `model` for photos without; or `model` alone."
+    )
+    model: Path | None = Field(default=None, description="A scene classifier, relative to this file.")
+    classes: list[Literal["indoor", "natural", "urban"]] = Field(
+        default=["indoor", "natural", "urban"], description="What the model's three answers stand for, in their order."
+    )
+
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        if self.source == "model" and self.model is None:
+            raise ValueError("`source: model` needs a `model`")
+        if sorted(self.classes) != ["indoor", "natural", "urban"]:
+            raise ValueError("classes names indoor, natural and urban once each")
+        return self
+
+
 class SplitSettings(Section):
     """How places are divided into train, dev and test."""
 
@@ -321,6 +341,7 @@ class Settings(Section):
     crops: CropSettings = CropSettings()
     catalog: CatalogSettings = CatalogSettings()
     cells: CellSettings | None = Field(default=None, description="Needed by recipes of kind `cells`.")
+    scenes: SceneSettings | None = Field(default=None, description="Adds the asset `scene_labels`; without it there is none.")
     splits: SplitSettings = SplitSettings()
     automation: AutomationSettings = AutomationSettings()
     recipes: list[str] = Field(
@@ -333,6 +354,13 @@ class Settings(Section):
         rate = self.service.requests_per_second
         if rate is not None and rate > 500 and self.capture.provider != "photo_list":
             raise ValueError("service.requests_per_second: more than 500 is for a `photo_list` of hosts of your own")
+        return self
+
+    @model_validator(mode="after")
+    def _scenes_come_from_somewhere(self) -> Self:
+        scenes = self.scenes
+        if scenes is not None and scenes.model is None and self.capture.provider != "photo_list":
+            raise ValueError("scenes: only the lists of `photo_list` say scenes; name a `model`")
         return self
 
     def config_hash(self) -> str:
