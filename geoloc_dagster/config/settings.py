@@ -93,7 +93,9 @@ class PhotoSettings(Section):
     """`photo_list`: which lists, and how their pictures are kept."""
 
     files: list[Path] = Field(
-        default_factory=list, description="CSV or Parquet with a URL, a position and whatever else, relative to this file."
+        default_factory=list,
+        description="CSV or Parquet with a URL, a position and whatever else, relative to this file; also folders and "
+        "uncompressed tar files of photos, which are where a list without URLs says by their names, or their EXIF does.",
     )
     urls: list[Path] = Field(default_factory=list, description="Lists of `id,url` for `files` without URLs, such as MP-16's.")
     columns: dict[

@@ -132,10 +132,11 @@ def _area_km2(geometry: Polygon | MultiPolygon) -> float:
     What goes round the Earth is measured in quarters whose sides follow their parallels: the shortest way from longitude -180 to
     180 is none at all, and the whole Earth has no outside.
     """
+    measured = [geometry]
     if goes_round(geometry):
         quarters = [shapely.intersection(geometry, shapely.box(west, -90, west + 90, 90)) for west in (-180, -90, 0, 90)]
-        return sum(_area_km2(shapely.segmentize(quarter, 1.0)) for quarter in quarters)
-    parts = geometry.geoms if isinstance(geometry, MultiPolygon) else [geometry]
+        measured = [shapely.segmentize(quarter, 1.0) for quarter in quarters]
+    parts = [part for one in measured for part in shapely.get_parts(one).tolist() if isinstance(part, Polygon)]
     return sum(abs(WGS84.geometry_area_perimeter(orient(part))[0]) for part in parts) / 1e6
 
 

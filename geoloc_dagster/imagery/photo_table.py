@@ -7,24 +7,22 @@ LAT, LON, S3_Label, …, no URL: a second list of `id,url` is joined, or the URL
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from geoloc_dagster.imagery.addresses import split_url
 from geoloc_dagster.imagery.licences import spdx_of
+from geoloc_dagster.imagery.photo_ids import id_of_name, id_of_url, safe_id
 from geoloc_dagster.imagery.photo_rows import Rows
 from geoloc_dagster.imagery.photo_scenes import BadSceneError, scene_of
 from geoloc_dagster.imagery.provider import Precision
 
 MAX_URL = 2_000
 _MOST_PROBLEMS = 10_000
-_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_SUFFIX = re.compile(r"\.(jpe?g|png|webp|gif|tiff?)$", re.IGNORECASE)
 _FLICKR = re.compile(r"(?P<photo>\d+)_(?P<secret>[0-9a-f]+)_(?P<server>\d+)_(?P<owner>\d+@N\d\d)")
 
 
@@ -52,14 +50,14 @@ class Photo:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One row that cannot be used, or only without its scene, and why."""
+    """One row that cannot be used, or only without its scene, and why; `line` is 0 where it is a file of its own."""
 
     file: str
     line: int
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.file}, line {self.line}: {self.reason}"
+        return f"{self.file}, line {self.line}: {self.reason}" if self.line else f"{self.file}: {self.reason}"
 
 
 @dataclass
@@ -103,6 +101,7 @@ def read_photo_lists(
     columns: Mapping[str, str] | None = None,
     url_template: str | None = None,
     need_position: bool = True,
+    local_url: Callable[[str], str | None] | None = None,
 ) -> PhotoTable:
     """Read lists, in their order; a photo that occurs twice is a bad row.
 
@@ -114,6 +113,7 @@ def read_photo_lists(
         url_template: makes the URL of a row without one from its id: `{id}` as published, and of ids in the form of Im2GPS
             `{photo}`, `{secret}` and `{server}`.
         need_position: whether a row without a position is a bad one.
+        local_url: says where the photo of an id lies on this machine, in place of a URL; None where it does not.
 
     Raises:
         PhotoListError: a file is missing, or no such list.
@@ -121,13 +121,19 @@ def read_photo_lists(
     known = _read_urls(urls, columns or {})
     table, seen = PhotoTable(), dict[str, tuple[str, int]]()
     for path in files:
-        rows = Rows(path, columns or {}, can_lack_url=bool(known) or url_template is not None, need_position=need_position)
+        rows = Rows(
+            path,
+            columns or {},
+            can_lack_url=bool(known) or url_template is not None or local_url is not None,
+            need_position=need_position,
+        )
         for line, row in rows:
             try:
                 if isinstance(row, str):
                     raise _BadRowError(row)
                 scene, doubt = _scene(row)
-                photo = _photo(row, known, url_template, need_position, scene)
+                local = local_url(row.get("id", "")) if local_url is not None and not row.get("url") else None
+                photo = _photo(row, known, url_template, need_position, scene, local)
                 if photo.photo_id in seen:
                     other, first = seen[photo.photo_id]
                     raise _BadRowError(f"the id {photo.photo_id} is that of line {first} of {other}")
@@ -141,17 +147,6 @@ def read_photo_lists(
     return table
 
 
-def safe_id(published: str) -> str | None:
-    """`22/6a/12345.jpg` as `22_6a_12345`, `…_78841376@N00.jpg` as `…_78841376-N00`; None for what is still no safe name."""
-    text = _SUFFIX.sub("", published.strip()).replace("/", "_").replace("@", "-")
-    return text if _ID.fullmatch(text) else None
-
-
-def id_of_url(url: str) -> str:
-    """The id of a photo of which only the URL is known."""
-    return "u" + hashlib.blake2b(url.encode(), digest_size=12).hexdigest()
-
-
 def _scene(row: Mapping[str, str]) -> tuple[dict[str, Any], str | None]:
     """What the row says of the scene; nothing, and why, where that cannot be."""
     try:
@@ -161,17 +156,24 @@ def _scene(row: Mapping[str, str]) -> tuple[dict[str, Any], str | None]:
 
 
 def _photo(
-    row: Mapping[str, str], known: Mapping[str, str], template: str | None, need_position: bool, scene: Mapping[str, Any]
+    row: Mapping[str, str],
+    known: Mapping[str, str],
+    template: str | None,
+    need_position: bool,
+    scene: Mapping[str, Any],
+    local: str | None,
 ) -> Photo:
     published = row.get("id", "")
     photo_id = safe_id(published) if published else None
+    if photo_id is None and local is not None:
+        photo_id = id_of_name(published)
     if published and photo_id is None:
         raise _BadRowError(f"the id {published[:80]!r} is not of letters, digits, _ and -, or longer than 64")
-    url = row.get("url") or known.get(photo_id or "") or _made_url(published, template)
+    url = local or row.get("url") or known.get(photo_id or "") or _made_url(published, template)
     if not url:
         raise _BadRowError("it has no URL")
-    if len(url) > MAX_URL or split_url(url) is None or any(character <= " " for character in url):
-        raise _BadRowError(f"{url[:80]!r} is no http(s) URL")
+    if local is None:
+        _check_url(url)
     lat_deg, lng_deg = _position(row, need_position)
     captured_on, precision = _date(row.get("date", ""))
     return Photo(
@@ -187,6 +189,11 @@ def _photo(
         _heading(row.get("heading", "")),
         **scene,
     )
+
+
+def _check_url(url: str) -> None:
+    if len(url) > MAX_URL or split_url(url) is None or any(character <= " " for character in url):
+        raise _BadRowError(f"{url[:80]!r} is no http(s) URL")
 
 
 def _made_url(published: str, template: str | None) -> str | None:

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from geoloc_dagster.errors import PhotoListError
 from geoloc_dagster.imagery.licences import spdx_of
-from geoloc_dagster.imagery.photo_table import PhotoTable, id_of_url, read_photo_lists, safe_id
+from geoloc_dagster.imagery.photo_ids import id_of_url, safe_id
+from geoloc_dagster.imagery.photo_table import PhotoTable, read_photo_lists
 
 ODD = sorted((Path(__file__).parent / "odd" / "photo_list").glob("*.json"))
 GOOD = "id,url,lat,lng\n1,https://a.example/1.jpg,59.3,18.1\n"
