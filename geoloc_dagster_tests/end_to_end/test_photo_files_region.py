@@ -32,7 +32,8 @@ def region(folder: Path) -> Path:
     """Forty photos over half the Earth by five people, two without a position, and a list that places one of these."""
     for i in range(COUNT):
         taken = {BASE.DateTimeOriginal: f"2015:06:{i % 28 + 1:02d} 08:09:10"}
-        content = photo(at(i + 10.5, 3.0 * i - 60), camera=taken, base={BASE.Artist: f"{ARTIST} {i % 5}"}, seed=i)
+        size = (64, 64) if i == 7 else (96, 72)  # one is a crop already, and is not encoded again
+        content = photo(at(i + 10.5, 3.0 * i - 60), camera=taken, base={BASE.Artist: f"{ARTIST} {i % 5}"}, seed=i, size=size)
         write(folder / "album" / f"{i // 10}" / f"{i}.jpg", content)
     for name in ("unknown", "listed"):
         write(folder / "album" / f"{name}.jpg", photo({GPS.GPSAltitude: 4}, base={BASE.Artist: ARTIST}, seed=900 + len(name)))

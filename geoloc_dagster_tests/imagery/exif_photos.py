@@ -40,6 +40,7 @@ def photo(
     big_endian: bool = False,
     encoding: str = "JPEG",
     seed: int = 0,
+    size: tuple[int, int] = (96, 72),
 ) -> bytes:
     """A picture with these tags; none of a kind that is empty."""
     exif = Image.Exif()
@@ -49,7 +50,7 @@ def photo(
         if tags:
             exif.get_ifd(ifd).update(tags)
     stream = io.BytesIO()
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize((96, 72)).save(
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize(size).save(
         stream, encoding, exif=exif.tobytes()
     )
     return stream.getvalue()
