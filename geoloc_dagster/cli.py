@@ -31,6 +31,9 @@ USER_ERROR = 2
 CHECK_FAILED = 1
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+photos_app = typer.Typer(no_args_is_help=True, help="Photos of one's own.")
+app.add_typer(photos_app, name="photos")
+_SHOWN_PROBLEMS = 20
 
 Config = Annotated[
     Path | None, typer.Option("--config", "-c", help="The region's geoloc.yaml. Default: GEOLOC_CONFIG, else ./geoloc.yaml.")
@@ -235,6 +238,27 @@ def download(
         typer.echo(f"which, and why: {output / 'failures.csv'}")
     if result.stopped:
         typer.echo(f"stopped: {result.stopped}", err=True)
+
+
+@photos_app.command("list")
+def photos_list(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders or uncompressed tar files of photos.")],
+    output: Annotated[Path, typer.Option("--output", help="The CSV: IMG_ID, AUTHOR, LAT, LON, date, heading.")],
+) -> None:
+    """Write where the photos of a folder were taken, as their EXIF says; those without a position are named."""
+    from geoloc_dagster.imagery.photo_files import is_files
+    from geoloc_dagster.imagery.photo_sources import read_photos, write_list
+
+    for folder in folders:
+        if not is_files(folder):
+            raise typer.BadParameter(f"{folder} is no folder and no tar file", param_hint="DIR")
+    table = read_photos(folders)
+    write_list(table, output)
+    for problem in table.problems[:_SHOWN_PROBLEMS]:
+        typer.echo(f"left out: {problem}", err=True)
+    if table.bad_rows > _SHOWN_PROBLEMS:
+        typer.echo(f"and {table.bad_rows - _SHOWN_PROBLEMS:,} more", err=True)
+    typer.echo(f"{len(table.photos):,} photos in {output}; {table.bad_rows:,} left out")
 
 
 @app.command()

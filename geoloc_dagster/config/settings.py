@@ -93,11 +93,14 @@ class PhotoSettings(Section):
     """`photo_list`: which lists, and how their pictures are kept."""
 
     files: list[Path] = Field(
-        default_factory=list, description="CSV or Parquet with a URL, a position and whatever else, relative to this file."
+        default_factory=list,
+        description="CSV or Parquet with a URL, a position and whatever else, relative to this file; also folders and "
+        "uncompressed tar files of photos, which are where a list without URLs says by their names, or their EXIF does.",
     )
     urls: list[Path] = Field(default_factory=list, description="Lists of `id,url` for `files` without URLs, such as MP-16's.")
     columns: dict[
-        Literal["url", "id", "lat", "lng", "date", "author", "licence", "attribution", "heading"],
+        Literal["url", "id", "lat", "lng", "date", "author", "licence", "attribution", "heading"]
+        | Literal["scene_3", "scene_16", "scene_365", "prob_indoor", "prob_natural", "prob_urban"],
         Annotated[str, Field(min_length=1)],
     ] = Field(default_factory=dict, description="Names of columns where they are not the usual ones, e.g. {url: link}.")
     url_template: str | None = Field(
@@ -278,10 +281,32 @@ class CellSettings(Section):
         return self
 
 
+class SceneSettings(Section):
+    """Which scene each picture shows: indoor, natural or urban."""
+
+    source: Literal["list", "model"] = Field(
+        default="list", description="`list`: the scene columns of a photo list, and `model` for photos without; or `model` alone."
+    )
+    model: Path | None = Field(default=None, description="A scene classifier, relative to this file.")
+    classes: list[Literal["indoor", "natural", "urban"]] = Field(
+        default=["indoor", "natural", "urban"], description="What the model's three answers stand for, in their order."
+    )
+
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        if self.source == "model" and self.model is None:
+            raise ValueError("`source: model` needs a `model`")
+        if sorted(self.classes) != ["indoor", "natural", "urban"]:
+            raise ValueError("classes names indoor, natural and urban once each")
+        return self
+
+
 class SplitSettings(Section):
     """How places are divided into train, dev and test."""
 
-    by: Literal["blocks", "series", "source", "creator"] = "blocks"
+    by: Literal["blocks", "series", "source", "creator"] = Field(
+        default="blocks", description="`creator`: whole photographers, wherever their photos are."
+    )
     block_m: float = Field(default=500, gt=0, description="Side of a geographic block, metres.")
     guard_m: float = Field(default=50, ge=0, description="Places of train this near to dev or test are left out (`blocks` only).")
     test_share: float = Field(default=0.2, ge=0, lt=1)
@@ -319,6 +344,7 @@ class Settings(Section):
     crops: CropSettings = CropSettings()
     catalog: CatalogSettings = CatalogSettings()
     cells: CellSettings | None = Field(default=None, description="Needed by recipes of kind `cells`.")
+    scenes: SceneSettings | None = Field(default=None, description="Adds the asset `scene_labels`; without it there is none.")
     splits: SplitSettings = SplitSettings()
     automation: AutomationSettings = AutomationSettings()
     recipes: list[str] = Field(
@@ -331,6 +357,13 @@ class Settings(Section):
         rate = self.service.requests_per_second
         if rate is not None and rate > 500 and self.capture.provider != "photo_list":
             raise ValueError("service.requests_per_second: more than 500 is for a `photo_list` of hosts of your own")
+        return self
+
+    @model_validator(mode="after")
+    def _scenes_come_from_somewhere(self) -> Self:
+        scenes = self.scenes
+        if scenes is not None and scenes.model is None and self.capture.provider != "photo_list":
+            raise ValueError("scenes: only the lists of `photo_list` say scenes; name a `model`")
         return self
 
     def config_hash(self) -> str:

@@ -14,7 +14,7 @@ from geoloc_dagster.dataset.catalog import build_catalog, summarise_catalog
 from geoloc_dagster.dataset.leakage import find_leaks
 from geoloc_dagster.errors import LeakageError
 from geoloc_dagster.geo.boundary import Boundary, read_boundary
-from geoloc_dagster.storage import read_geoparquet, table_version, verify_table, write_parquet
+from geoloc_dagster.storage import open_table, read_geoparquet, table_version, verify_table, write_parquet
 
 EXAMPLES = 10
 
@@ -62,6 +62,18 @@ def assemble_catalog(settings: Settings, layout: Layout, progress: Callable[[int
     version = table_version(layout.crops)
     boundary = read_boundary(layout.boundary)
     locations = pd.DataFrame(read_geoparquet(layout.locations).drop(columns="geometry"))
-    catalog = build_catalog(layout.crops, locations, settings, progress, metric_crs=boundary.metric_crs)
+    catalog = build_catalog(
+        layout.crops, locations, settings, progress, metric_crs=boundary.metric_crs, creators=read_creators(layout)
+    )
     write_parquet(layout.catalog, catalog)
-    return Assembly(catalog, boundary, summarise_catalog(catalog), find_leaks(catalog), version)
+    leaks = find_leaks(catalog, creators=settings.splits.by == "creator")
+    return Assembly(catalog, boundary, summarise_catalog(catalog), leaks, version)
+
+
+def read_creators(layout: Layout) -> dict[str, str]:
+    """Who took the pictures that say so, by capture id."""
+    captures = open_table(layout.panoramas)
+    if captures is None:
+        return {}
+    rows = captures.to_table(columns=["capture_id", "creator"], filter="creator IS NOT NULL")
+    return dict(zip(rows["capture_id"].to_pylist(), rows["creator"].to_pylist(), strict=True))

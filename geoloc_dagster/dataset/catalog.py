@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ def build_catalog(
     progress: Progress | None = None,
     *,
     metric_crs: str | None = None,
+    creators: Mapping[str, str] | None = None,
 ) -> pa.Table:
     """Build the catalog of all crops collected so far.
 
@@ -55,6 +56,7 @@ def build_catalog(
         settings: of the region: its sections region, catalog and splits.
         progress: called with (pictures compared, pictures to compare).
         metric_crs: of the blocks; that of the settings, or the UTM zone of the start point by default.
+        creators: who took the pictures, by capture id.
 
     Returns:
         Table of schema CATALOG, sorted by batch, location, view and date: the order of the crops does not matter.
@@ -62,9 +64,10 @@ def build_catalog(
     Raises:
         NotEnoughDataError: there are no crops, or the split patterns match none.
         IntegrityError: crops of locations that are not registered.
-        ConfigError: the split settings contradict each other.
+        ConfigError: the split settings contradict each other, or ask for creators and there are none.
     """
     frame, dataset = _read_crops(crops_path)
+    frame["creator"] = frame["capture_id"].map(dict(creators or {})).astype(object)
     frame["series"] = _series_of(frame, locations)
     frame["view"] = view_names(frame["heading_deg"], frame["rotation"])
     frame["picture"] = _number_pictures(frame, dataset, progress)
@@ -76,7 +79,7 @@ def build_catalog(
     excluded = {*settings.catalog.exclude_flags, *_ALWAYS_EXCLUDED}
     frame["usable"] = [excluded.isdisjoint(row) for row in frame["flags"]]
     if settings.splits.drop_leaking:
-        _drop_leaking(frame)
+        _drop_leaking(frame, creators=settings.splits.by == "creator")
     frame["is_query"] = newest_of_view(frame, settings.catalog.min_dates)
     _add_places(frame, settings)
     return pa.Table.from_pandas(frame.sort_values(_ORDER), schema=CATALOG, preserve_index=False)
@@ -204,10 +207,10 @@ def _missing_heading(frame: Any) -> set[str]:
     return set(frame.loc[views < complete, "capture_id"])
 
 
-def _drop_leaking(frame: Any) -> None:
+def _drop_leaking(frame: Any, *, creators: bool) -> None:
     """Take rows that leak into a split of higher rank out of use, with the flag that says why."""
-    columns = ["capture_id", "split", "usable", "location_id", "pano_id", "duplicate_group"]
-    leaks = leakage.find_leaks(pa.Table.from_pandas(frame[columns], preserve_index=False))
+    columns = ["capture_id", "split", "usable", "location_id", "pano_id", "duplicate_group", "creator"]
+    leaks = leakage.find_leaks(pa.Table.from_pandas(frame[columns], preserve_index=False), creators=creators)
     leaking = frame["capture_id"].isin(leakage.leaking_captures(leaks)).to_numpy()
     frame["flags"] = [[*row, "leaking"] if hit else row for row, hit in zip(frame["flags"], leaking, strict=True)]
     frame["usable"] &= ~leaking

@@ -11,7 +11,7 @@ import hashlib
 import io
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ import pyarrow as pa
 from PIL import Image
 
 from geoloc_dagster.config.settings import CropSettings
+from geoloc_dagster.dataset.receipts import fingerprint, read_receipt, receipt_path
 from geoloc_dagster.dataset.remarks import without_remarks
 from geoloc_dagster.dataset.schema import CROPS
 from geoloc_dagster.errors import GateError, ImageError, IntegrityError
@@ -37,7 +38,7 @@ from geoloc_dagster.imagery.quality import (
     thumbnail,
     to_grey,
 )
-from geoloc_dagster.storage import open_table, read_json, replace_batch, table_version, write_json
+from geoloc_dagster.storage import open_table, replace_batch, table_version, write_json
 
 if TYPE_CHECKING:
     import lance
@@ -199,9 +200,9 @@ def write_crops(
     inputs = _input_digest(
         captures.to_table(columns=["capture_id", "sha256"], filter=f"{of_batch} AND sha256 IS NOT NULL"), settings
     )
-    receipt = crops_path.with_name(crops_path.name + ".receipts") / f"{batch}.json"
+    receipt = receipt_path(crops_path, batch)
     held = _held(crops_path, of_batch)
-    if held is not None and _read_receipt(receipt) == {"inputs": inputs, "crops": _digest(held)}:
+    if held is not None and read_receipt(receipt) == {"inputs": inputs, "crops": _digest(held)}:
         _refuse_undecodable(held, batch, settings)
         return _result(held, table_version(crops_path), changed=False)
     crops = _crop_all(captures, of_batch, settings, progress)
@@ -238,14 +239,6 @@ def _crop_all(
     return pa.concat_tables(parts)
 
 
-def _read_receipt(path: Path) -> Any:
-    """What the last run that finished this batch noted; a missing or damaged note only costs making the crops again."""
-    try:
-        return read_json(path)
-    except IntegrityError:
-        return None
-
-
 def _held(crops_path: Path, of_batch: str) -> pa.Table | None:
     table = open_table(crops_path)
     return None if table is None else table.to_table(columns=["capture_id", "capture_sha256", "sha256", "flags"], filter=of_batch)
@@ -254,18 +247,13 @@ def _held(crops_path: Path, of_batch: str) -> pa.Table | None:
 def _input_digest(captures: pa.Table, settings: CropSettings) -> str:
     """Fingerprint of everything that decides what the crops of a batch are."""
     recipe = f"{_RECIPE_VERSION} {settings.size} {settings.box} {settings.jpeg_quality}"
-    return _fingerprint([recipe], captures["capture_id"].to_pylist(), captures["sha256"].to_pylist())
+    return fingerprint([recipe], captures["capture_id"].to_pylist(), captures["sha256"].to_pylist())
 
 
 def _digest(crops: pa.Table) -> str:
     """Fingerprint of the crops of a batch, whatever their order."""
     columns = (crops[name].to_pylist() for name in ("capture_id", "capture_sha256", "sha256"))
-    return _fingerprint([], *columns)
-
-
-def _fingerprint(head: list[str], *columns: Iterable[str | None]) -> str:
-    lines = head + sorted(" ".join(map(str, row)) for row in zip(*columns, strict=True))
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return fingerprint([], *columns)
 
 
 def _result(crops: pa.Table, version: int, *, changed: bool) -> CropResult:

@@ -116,15 +116,20 @@ def near_duplicates(phash: UInt64Array, thumbnails: ReadThumbnails, threshold: i
 
     Args:
         phash: shape (n,), 64-bit perceptual hashes.
-        thumbnails: grey thumbnails of the rows at these positions, shape (k, side, side); asked for candidates only.
+        thumbnails: grey thumbnails of the rows at these positions, shape (k, side, side); asked once, for candidates only.
         threshold: bits in which the hashes may differ.
 
     Returns:
         Shape (m, 2), positions i < j.
     """
     pairs = hamming_pairs(phash, threshold)
-    confirmed = [chunk[_confirm(chunk, thumbnails)] for chunk in _chunks(pairs, _CONFIRM_ROWS)]
-    return np.concatenate(confirmed) if confirmed else pairs
+    if len(pairs) == 0:
+        return pairs
+    rows, inverse = np.unique(pairs, return_inverse=True)
+    pictures = thumbnails(rows)  # each once: among pictures that are much alike, such as skies, a row is in very many pairs
+    places = inverse.reshape(pairs.shape)
+    same = [same_picture(pictures[chunk[:, 0]], pictures[chunk[:, 1]]) for chunk in _chunks(places, _CONFIRM_ROWS)]
+    return pairs[np.concatenate(same)]
 
 
 def hamming_pairs(phash: UInt64Array, threshold: int) -> IntArray:
@@ -161,12 +166,6 @@ def same_picture(left: UInt8Array, right: UInt8Array) -> BoolArray:
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     correlation = np.einsum("ij,ij->i", a, b) / np.maximum(norms, 1e-9)
     return (difference <= MAX_GREY_DIFFERENCE) & (correlation >= MIN_CORRELATION)
-
-
-def _confirm(pairs: IntArray, thumbnails: ReadThumbnails) -> BoolArray:
-    rows, inverse = np.unique(pairs, return_inverse=True)
-    pictures = thumbnails(rows)[inverse.reshape(pairs.shape)]
-    return same_picture(pictures[:, 0], pictures[:, 1])
 
 
 def _chunks(pairs: IntArray, size: int) -> Iterator[IntArray]:

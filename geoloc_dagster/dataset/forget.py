@@ -101,7 +101,10 @@ def forget(layout: Layout, request: Request, *, now: dt.datetime) -> Forgotten:
     failpoint("forget.buried")
     buried = _buried(layout, request)
     deleted: dict[str, int] = {}
-    for name, path in (("embeddings", layout.embeddings), ("crops", layout.crops), ("panoramas", layout.panoramas)):
+    derived = {"embeddings": layout.embeddings, "scene_labels": layout.scene_labels, "crops": layout.crops}
+    for name, path in {**derived, "panoramas": layout.panoramas}.items():
+        if name == "scene_labels" and open_table(path) is None:
+            continue  # most regions have none
         deleted[name] = _delete(path, sorted(buried))
     marked = _mark(layout, request, buried, now)
     return Forgotten(len(buried), tuple(sorted({str(one) for one in found["batch"].to_pylist()})), deleted, marked)

@@ -1,4 +1,4 @@
-"""What two splits have in common: places, panoramas and pictures, named row by row."""
+"""What two splits have in common: places, panoramas, pictures and, where that matters, creators, named row by row."""
 
 from __future__ import annotations
 
@@ -13,23 +13,26 @@ _KINDS = {"location": "location_id", "panorama": "pano_id", "near_duplicate": "d
 _RANK = {"train": 0, "dev": 1, "test": 2}
 
 
-def find_leaks(catalog: pa.Table) -> pd.DataFrame:
-    """Usable rows of different splits that share a location, a panorama or a picture.
+def find_leaks(catalog: pa.Table, *, creators: bool = False) -> pd.DataFrame:
+    """Usable rows of different splits that share a location, a panorama, a picture or a creator.
 
     Every leaking row occurs in at least one pair: with the first row of each other split that shares the same thing. So the
     table stays in proportion to the number of leaking rows, even if one error picture is filed a thousand times.
 
     Args:
         catalog: of schema CATALOG; rows that are not usable, or in no split, are seen by nobody and cannot leak.
+        creators: whether a creator in two splits is a leak: so where it is divided by them.
 
     Returns:
-        Columns kind (location, panorama, near_duplicate), left and right (capture ids, left in the split that should give way:
-        train before dev before test), their splits and locations, and shared (the location, panorama or duplicate group).
+        Columns kind (location, panorama, near_duplicate, creator), left and right (capture ids, left in the split that should
+        give way: train before dev before test), their splits and locations, and shared (the location, panorama, duplicate group
+        or creator).
     """
-    wanted = ["capture_id", "split", "usable", *_KINDS.values()]
+    kinds = _KINDS | ({"creator": "creator"} if creators else {})
+    wanted = ["capture_id", "split", "usable", *kinds.values()]
     frame = catalog.filter(pc.field("usable")).select(wanted).to_pandas()
     frame = frame[frame["split"].isin(_RANK)].sort_values("capture_id")
-    found = [_shared(frame, kind, column) for kind, column in _KINDS.items()]
+    found = [_shared(frame, kind, column) for kind, column in kinds.items()]
     return pd.concat(found, ignore_index=True)
 
 

@@ -19,7 +19,8 @@ from geoloc_dagster.errors import PhotoListError
 from geoloc_dagster.failpoints import failpoint
 from geoloc_dagster.geo.boundary import contains, read_boundary
 from geoloc_dagster.geo.buffers import assign_batches
-from geoloc_dagster.imagery.photo_table import Photo, PhotoTable, read_photo_lists
+from geoloc_dagster.imagery.photo_sources import read_photos
+from geoloc_dagster.imagery.photo_table import Photo, PhotoTable
 from geoloc_dagster.storage import read_geoparquet, read_parquet, write_bytes, write_geoparquet, write_parquet
 
 SERIES = "photos"
@@ -33,6 +34,7 @@ def register_photos(settings: Settings, layout: Layout) -> Registration:
 
     Raises:
         PhotoListError: a list is missing or is none, or none is named; nothing is written then.
+        CollectionSourceError, UnsafeArchiveError: a folder or tar file cannot be used; nothing is written then.
     """
     boundary = read_boundary(layout.boundary)
     table = read_photo_table(settings)
@@ -58,15 +60,16 @@ def register_photos(settings: Settings, layout: Layout) -> Registration:
         close_pairs={},
         outside=int(np.count_nonzero(~inside)),
         bad_rows=table.bad_rows,
+        bad_scenes=table.bad_scenes,
     )
 
 
 def read_photo_table(settings: Settings) -> PhotoTable:
-    """What the lists of the configuration hold; raises as `read_photo_lists`."""
+    """What the lists, folders and tar files of the configuration hold; raises as `read_photos`."""
     photos = settings.capture.photos
     if not photos.files:
         raise PhotoListError("capture.photos.files names no list")
-    return read_photo_lists(
+    return read_photos(
         [settings.resolve(path) for path in photos.files],
         urls=[settings.resolve(path) for path in photos.urls],
         columns={str(what): name for what, name in photos.columns.items()},
@@ -108,5 +111,5 @@ def _write_problems(layout: Layout, table: PhotoTable) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["file", "line", "reason"])
-    writer.writerows([problem.file, problem.line, problem.reason] for problem in table.problems)
+    writer.writerows([problem.file, problem.line or "", problem.reason] for problem in table.problems)
     write_bytes(layout.photo_problems, text.getvalue().encode())

@@ -35,6 +35,7 @@ class Registration:
         close_pairs: per series, pairs nearer to each other than its spacing.
         outside: locations outside the polygon; of photo lists, photos that were left out for it.
         bad_rows: rows of photo lists that could not be used.
+        bad_scenes: photos that are without a scene because their list says one that cannot be.
     """
 
     boundary: Boundary
@@ -44,6 +45,7 @@ class Registration:
     close_pairs: Mapping[str, int]
     outside: int
     bad_rows: int = 0
+    bad_scenes: int = 0
 
     @property
     def batch_keys(self) -> list[str]:

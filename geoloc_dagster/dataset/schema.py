@@ -45,6 +45,12 @@ PHOTOS = pa.schema(
         pa.field("licence", pa.string()),
         pa.field("attribution", pa.string()),
         pa.field("heading_deg", pa.float64()),
+        pa.field("scene_3", pa.int16()),  # 0 indoor | 1 natural | 2 urban
+        pa.field("scene_16", pa.int16()),
+        pa.field("scene_365", pa.int16()),
+        pa.field("prob_indoor", pa.float32()),
+        pa.field("prob_natural", pa.float32()),
+        pa.field("prob_urban", pa.float32()),
     ],
     metadata=_METADATA,
 )
@@ -138,6 +144,22 @@ CROPS = pa.schema(
     metadata=_METADATA,
 )
 
+# One row per crop: the scene that the list of its photo or a model says.
+SCENE_LABELS = pa.schema(
+    [
+        pa.field("capture_id", pa.string(), nullable=False),
+        pa.field("batch", pa.string(), nullable=False),
+        pa.field("prob_indoor", pa.float32()),
+        pa.field("prob_natural", pa.float32()),
+        pa.field("prob_urban", pa.float32()),
+        pa.field("scene", pa.int16()),  # 0 indoor | 1 natural | 2 urban; null where nobody says
+        pa.field("scene_16", pa.int16()),
+        pa.field("scene_365", pa.int16()),
+        pa.field("source", pa.string()),  # of `scene`: list, or the version of the model; null where there is none
+    ],
+    metadata=_METADATA,
+)
+
 # One row per crop: the feature table. `view` is `r0`..`r3` for rotations and `h000`..`h359` for headings.
 CATALOG = pa.schema(
     [
@@ -165,6 +187,7 @@ CATALOG = pa.schema(
         pa.field("near_train_m", pa.float32()),  # to the nearest train location for dev rows, train or dev for test rows
         pa.field("licence", pa.string(), nullable=False),
         pa.field("attribution", pa.string(), nullable=False),
+        pa.field("creator", pa.string()),  # who took it, where the provider says so
     ],
     metadata=_METADATA,
 )

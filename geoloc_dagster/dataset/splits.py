@@ -1,12 +1,18 @@
 """Dividing places into train, dev and test, so that nothing is tested that was trained on.
 
-A *place* (a location id) is the unit: all its rows are in one split. Three ways of dividing:
+A *place* (a location id) is the unit: all its rows are in one split. Four ways of dividing:
 
 - `blocks`: square blocks in the region's metric CRS, whole blocks dealt out by a seeded hash. Because a block's split depends
   on nothing but its position and the seed, it never changes when the collection grows. Places of train within `guard_m` of a
   place of dev or test are in no split (`none`).
 - `series` and `source`: by shell patterns on the names, e.g. to repeat a published division, which is taken as it is, without a
   guard band; part of train is put aside as dev, by blocks.
+- `creator`: by who took the photos, wherever in the world: whole creators are dealt out by a seeded hash of their names, and a
+  place whose photos name none stands for itself. So a photo's split never changes when the collection grows. A place that
+  creators of different splits have photographed (street views, not photos of lists) is in no split (`none`). The shares are
+  met over creators, and over photos as far as no creator is heavy: the share p of test deviates by about
+  sqrt(p (1 - p) sum w^2), w being each creator's share of all photos. Of the 13,018 creators of YFCC25600, the busiest of whom
+  took 0.4 %, that is 0.6 percentage points; one who took a quarter of all photos moves a quarter, and another seed draws again.
 
 A place that is seen in several series or sources is test if any of them is, else train if any of them is, so that it is never
 in two splits.
@@ -44,21 +50,25 @@ def assign_splits(locations: pd.DataFrame, settings: SplitSettings, metric_crs: 
     """The split of every place: train, dev, test or none.
 
     Args:
-        locations: columns location_id, lat_deg, lng_deg, series, source; a place may have several rows, in any order.
+        locations: columns location_id, lat_deg, lng_deg, series, source, and creator where it is divided by that; a place may
+            have several rows, in any order.
         settings: the `splits:` section.
-        metric_crs: of the region, metres, e.g. EPSG:3006.
+        metric_crs: of the region, metres, e.g. EPSG:3006; not looked at by `creator`.
 
     Returns:
         Series named `split`, indexed by location_id in sorted order.
 
     Raises:
-        ConfigError: shares leave nothing for train, or the patterns contradict each other.
+        ConfigError: shares leave nothing for train, the patterns contradict each other, or it is divided by creator and no row
+            has one.
         NotEnoughDataError: the patterns match no place at all.
     """
+    if settings.by == "creator":
+        return _by_creator(locations, settings)
     places = locations.sort_values(["location_id", "lat_deg", "lng_deg"]).drop_duplicates("location_id")
     blocks = _blocks(places, settings.block_m, metric_crs)
     if settings.by == "blocks":
-        split = _deal(blocks, settings)
+        split = _deal(_draws(blocks, str(settings.seed)), settings)
         split[_guarded(places, split, settings.guard_m)] = "none"
     else:
         split = _by_pattern(locations, settings).reindex(places["location_id"]).to_numpy(dtype=np.str_)
@@ -99,13 +109,12 @@ def _to_metric(metric_crs: str) -> Transformer:
     return Transformer.from_crs("EPSG:4326", crs, always_xy=True)
 
 
-def _deal(blocks: IntArray, settings: SplitSettings) -> TextArray:
+def _deal(draws: FloatArray, settings: SplitSettings) -> TextArray:
     if settings.test_share + settings.dev_share >= 1:
         raise ConfigError(
             f"splits.test_share {settings.test_share:g} and dev_share {settings.dev_share:g} leave nothing for train",
             "Lower them until they add up to less than 1.",
         )
-    draws = _draws(blocks, str(settings.seed))
     held_out = np.where(draws < settings.test_share, "test", "dev")
     return np.where(draws < settings.test_share + settings.dev_share, held_out, "train").astype("<U5")
 
@@ -148,6 +157,25 @@ def _guarded(places: pd.DataFrame, split: TextArray, guard_m: float) -> npt.NDAr
         margin_m = 1e-3 + 1e-6 * guard_m
         guarded[~held_out] = nearest_m(lat[~held_out], lng[~held_out], lat[held_out], lng[held_out]) <= guard_m + margin_m
     return guarded
+
+
+def _by_creator(locations: pd.DataFrame, settings: SplitSettings) -> pd.Series:
+    """Split of every place by who photographed it; `none` where those people are in different splits."""
+    rows = locations[["location_id", "creator"]].drop_duplicates()
+    named = rows[rows["creator"].fillna("") != ""]
+    if named.empty:
+        raise ConfigError(
+            "splits.by is creator, but no picture says who took it",
+            "Name the column of the authors in `capture.photos.columns`, or divide by blocks.",
+        )
+    unnamed = rows[~rows["location_id"].isin(named["location_id"])]
+    keys = "creator:" + named["creator"].astype(str), "place:" + unnamed["location_id"].astype(str)
+    groups = pd.concat([named.assign(group=keys[0]), unnamed.assign(group=keys[1])])
+    names, back = np.unique(groups["group"].to_numpy(dtype=np.str_), return_inverse=True)
+    draws = np.array([_hash01(f"{settings.seed}:{name}") for name in names.tolist()])
+    dealt: Any = groups.assign(split=_deal(draws, settings)[back]).groupby("location_id")["split"]
+    split = dealt.first().where(dealt.nunique() == 1, "none")
+    return split.sort_index().rename("split").astype(object)
 
 
 def _by_pattern(locations: pd.DataFrame, settings: SplitSettings) -> pd.Series:

@@ -16,7 +16,7 @@ from shapely.geometry.polygon import orient
 
 from geoloc_dagster.errors import BoundaryError, IntegrityError
 from geoloc_dagster.geo.distance import WGS84
-from geoloc_dagster.geo.features import PolygonFeature, read_polygons
+from geoloc_dagster.geo.features import PolygonFeature, goes_round, read_polygons
 from geoloc_dagster.storage import read_geoparquet, write_geoparquet
 
 _START_MARGIN_DEG = 0.5  # a start point this near the boundary's box is a start point of this boundary
@@ -106,7 +106,7 @@ def _choose(path: Path, features: list[PolygonFeature], number: int | None) -> P
         return features[0].geometry
     united = shapely.union_all([feature.geometry for feature in features])
     west, _, east, _ = united.bounds
-    if not isinstance(united, Polygon | MultiPolygon) or east - west > 180:
+    if not isinstance(united, Polygon | MultiPolygon) or (east - west > 180 and not goes_round(united)):
         remedy = "Keep the features of one side, or name one with region.boundary_feature."
         raise BoundaryError(f"the features of {path} together span more than 180° of longitude", remedy)
     return united
@@ -127,8 +127,16 @@ def _check_axes(path: Path, geometry: Polygon | MultiPolygon, start_point: tuple
 
 
 def _area_km2(geometry: Polygon | MultiPolygon) -> float:
-    """Area on the ellipsoid; rings are turned first because their direction gives the sign."""
-    parts = geometry.geoms if isinstance(geometry, MultiPolygon) else [geometry]
+    """Area on the ellipsoid; rings are turned first because their direction gives the sign.
+
+    What goes round the Earth is measured in quarters whose sides follow their parallels: the shortest way from longitude -180 to
+    180 is none at all, and the whole Earth has no outside.
+    """
+    measured = [geometry]
+    if goes_round(geometry):
+        quarters = [shapely.intersection(geometry, shapely.box(west, -90, west + 90, 90)) for west in (-180, -90, 0, 90)]
+        measured = [shapely.segmentize(quarter, 1.0) for quarter in quarters]
+    parts = [part for one in measured for part in shapely.get_parts(one).tolist() if isinstance(part, Polygon)]
     return sum(abs(WGS84.geometry_area_perimeter(orient(part))[0]) for part in parts) / 1e6
 
 

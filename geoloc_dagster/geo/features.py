@@ -170,7 +170,7 @@ def _check_polygon(path: Path, number: int, geometry: Polygon | MultiPolygon) ->
     if not (np.isfinite(lng).all() and np.isfinite(lat).all()):
         raise BoundaryError(f"{name} has a coordinate that is not a finite number")
     _check_range(name, lng, lat)
-    if lng.max() - lng.min() > 180:
+    if lng.max() - lng.min() > 180 and not goes_round(geometry):
         remedy = "Cut it at longitude ±180 and keep one side, or use one region per side."
         raise BoundaryError(f"{name} spans {lng.max() - lng.min():.0f}° of longitude: it crosses the antimeridian", remedy)
     if not geometry.is_valid:
@@ -180,6 +180,12 @@ def _check_polygon(path: Path, number: int, geometry: Polygon | MultiPolygon) ->
         raise BoundaryError(
             f"{name} is not a valid polygon: {reason}{place}", "Repair the polygon at that place, then try again."
         )
+
+
+def goes_round(geometry: Polygon | MultiPolygon) -> bool:
+    """Whether a polygon goes round the Earth, from longitude -180 to 180 without a gap; what crosses 180 only seems to."""
+    parts = geometry.geoms if isinstance(geometry, MultiPolygon) else [geometry]
+    return any(part.bounds[0] == -180 and part.bounds[2] == 180 for part in parts)
 
 
 def _check_range(name: str, lng: Any, lat: Any) -> None:

@@ -66,6 +66,11 @@ def grid_points(boundary: Boundary, spacing_m: float, *, max_points: int) -> pd.
     return pd.DataFrame({"point_id": ids.astype(np.int64), "lat_deg": lats[ids % rows], "lng_deg": lngs[ids // rows]})
 
 
+def no_grid() -> pd.DataFrame:
+    """A grid without points, for a region where nothing is looked up."""
+    return pd.DataFrame({"point_id": np.zeros(0, np.int64), "lat_deg": np.zeros(0), "lng_deg": np.zeros(0)})
+
+
 def write_grid(path: Path, points: pd.DataFrame) -> Path:
     """Write grid points as GeoParquet, atomically."""
     import geopandas as gpd

@@ -89,7 +89,8 @@ def _stamp(path: Path) -> tuple[str, int, int]:
     return str(path), status.st_mtime_ns, 0 if stat.S_ISDIR(status.st_mode) else status.st_size
 
 
-def _is_picture(name: str) -> bool:
+def is_picture(name: str) -> bool:
+    """Whether a file is one by its suffix; hidden ones are none."""
     pure = PurePosixPath(name)
     return pure.suffix.lower() in _PICTURES and not any(part.startswith((".", "__MACOSX")) for part in pure.parts)
 
@@ -103,7 +104,7 @@ def _list_folder(path: Path) -> Listing:
         for name in names:
             file = Path(folder) / name
             relative = file.relative_to(path).as_posix()
-            status = file.stat() if _is_picture(relative) else None
+            status = file.stat() if is_picture(relative) else None
             if status is not None and stat.S_ISREG(status.st_mode):
                 members.append(Member(relative, file, (status.st_mtime_ns, status.st_size), 0, status.st_size))
             else:
@@ -128,7 +129,7 @@ def _list_tar(path: Path) -> Listing:
     for entry in entries:
         _refuse_unsafe(path, entry)
     files = [entry for entry in entries if entry.isreg()]
-    pictures = [Member(entry.name, path, before[1:], entry.offset_data, entry.size) for entry in files if _is_picture(entry.name)]
+    pictures = [Member(entry.name, path, before[1:], entry.offset_data, entry.size) for entry in files if is_picture(entry.name)]
     if any(member.offset < 0 or member.offset + member.size > before[2] for member in pictures):
         raise CollectionSourceError(f"{path} is cut short: members reach past its end", "Copy the archive again.")
     pictures.sort(key=lambda member: member.name)

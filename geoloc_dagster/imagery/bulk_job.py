@@ -17,6 +17,7 @@ from geoloc_dagster.imagery.egress import Egress
 from geoloc_dagster.imagery.hosts import PictureHosts, quick
 from geoloc_dagster.imagery.ingest import Ingest, Side
 from geoloc_dagster.imagery.ledger import Ledger
+from geoloc_dagster.imagery.photo_files import PhotoFiles
 from geoloc_dagster.imagery.photo_list import PhotoList, PhotosOf
 from geoloc_dagster.imagery.photo_table import Photo
 from geoloc_dagster.imagery.provider import Terms
@@ -45,6 +46,7 @@ class Job(BaseModel):
         rate: requests a second to one host, of all processes together.
         concurrency: in flight to one host at once, of each process.
         connections: to all hosts at once, of each process.
+        files: folders and tar files of the region's own photos.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -77,6 +79,7 @@ class Job(BaseModel):
     quality: int = 95
     fov_deg: float = 90.0
     size_suffix: str = ""
+    files: tuple[Path, ...] = ()
     commit_rows: int = 256
     blur: tuple[Path, Literal["relative", "pixels"]] | None = None
 
@@ -127,6 +130,8 @@ class Job(BaseModel):
             self.ingest,
             fov_deg=self.fov_deg,
             size_suffix=self.size_suffix,
+            files=lambda: PhotoFiles(self.files),
+            max_bytes=self.max_bytes,
         )
 
     def _channel(self, addresses: Addresses) -> Any:

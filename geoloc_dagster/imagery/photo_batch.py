@@ -11,7 +11,7 @@ from typing import Any
 from geoloc_dagster.config import Layout, Settings
 from geoloc_dagster.cores import processes_by_default
 from geoloc_dagster.dataset.schema import CAPTURES, VISITS
-from geoloc_dagster.errors import IntegrityError, ServiceBlockedError
+from geoloc_dagster.errors import CollectionSourceError, IntegrityError, ServiceBlockedError
 from geoloc_dagster.failpoints import failpoint
 from geoloc_dagster.geo.batches import BatchKey
 from geoloc_dagster.imagery.boxes import boxes_to_blur, build_redactor
@@ -19,6 +19,7 @@ from geoloc_dagster.imagery.bulk import BulkRun, fetch_all, in_rounds
 from geoloc_dagster.imagery.bulk_job import BudgetJob, Job
 from geoloc_dagster.imagery.bulk_processes import Crew
 from geoloc_dagster.imagery.hosts import host_key
+from geoloc_dagster.imagery.photo_files import is_files, name_of
 from geoloc_dagster.imagery.photo_table import Photo
 from geoloc_dagster.imagery.provider import Location, View
 from geoloc_dagster.imagery.tombstones import Tombstones, read_tombstones
@@ -44,6 +45,7 @@ async def collect_photo_batch(
         IntegrityError: the batch is not registered.
         ConfigError: the boxes to blur cannot be used; nothing was fetched.
         PermissionMissingError: the licence of the list forbids storing or training and no permission is on record.
+        CollectionSourceError: a folder of photos is missing.
         ServiceBlockedError: nothing came at all, and a host answered with a page for people.
         WorkerLostError, DiskFullError, DataRootError: everything committed before is kept.
     """
@@ -55,6 +57,7 @@ async def collect_photo_batch(
     async with Crew.called_up(job.sink) as crew:  # they load while what is missing is found
         photos = photos_of_batch(layout, batch)
         missing = missing_photos(photos, layout.panoramas, job, read_tombstones(layout.tombstones))
+        _require_files(settings, missing)
         for path, schema in ((layout.panoramas, CAPTURES), (layout.visits, VISITS)):
             if open_table(path) is None:
                 append_rows(path, schema.empty_table())
@@ -117,9 +120,17 @@ def job_of(settings: Settings, layout: Layout, *, batch: str, run_id: str, now: 
         quality=photos.quality,
         fov_deg=capture.fov_deg,
         size_suffix=photos.size_suffix,
+        files=tuple(path for path in map(settings.resolve, photos.files) if is_files(path)),
         commit_rows=capture.commit_rows,
         blur=boxes_to_blur(settings),
     )
+
+
+def _require_files(settings: Settings, missing: Sequence[Photo]) -> None:
+    """A folder that is not there now says nothing of its photos."""
+    absent = [path for path in map(settings.resolve, settings.capture.photos.files) if not path.exists()]
+    if absent and any(name_of(photo.url) is not None for photo in missing):
+        raise CollectionSourceError(f"{absent[0]} is missing", "Mount or restore it; what was collected of it stays.")
 
 
 def registered_photos(layout: Layout, photo_ids: Sequence[str]) -> dict[str, Photo]:

@@ -20,7 +20,8 @@ from geoloc_dagster.imagery.bulk import BulkRun, fetch_all, in_rounds
 from geoloc_dagster.imagery.bulk_job import Job
 from geoloc_dagster.imagery.bulk_processes import Crew
 from geoloc_dagster.imagery.hosts import host_key
-from geoloc_dagster.imagery.photo_table import Photo, PhotoTable, read_photo_lists, safe_id
+from geoloc_dagster.imagery.photo_ids import safe_id
+from geoloc_dagster.imagery.photo_table import Photo, PhotoTable, read_photo_lists
 from geoloc_dagster.storage import translated_errors, write_bytes
 
 REPORT, FAILURES, PROBLEMS = "downloads.csv", "failures.csv", "bad_rows.csv"

@@ -1,4 +1,7 @@
-"""Pictures of a list of URLs: each photo is a location of its own, seen once, in the direction that the list says or none."""
+"""Pictures of a list: each photo is a location of its own, seen once, in the direction that the list says or none.
+
+Most are URLs, and asked for; those of the region's own folders are read.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,14 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import cache
 from urllib.parse import urlsplit
 
 from geoloc_dagster.imagery.client import Answer
 from geoloc_dagster.imagery.hosts import PictureHosts
 from geoloc_dagster.imagery.ingest import Ingest, Prepared
 from geoloc_dagster.imagery.licences import is_reserved
+from geoloc_dagster.imagery.photo_files import PhotoFiles, name_of
 from geoloc_dagster.imagery.photo_table import Photo
 from geoloc_dagster.imagery.provider import (
     Capture,
@@ -39,6 +44,8 @@ class PhotoList:
         ingest: how they are kept.
         fov_deg: of the pictures, degrees; a list does not say.
         size_suffix: goes before the suffix of each URL, after `_`: photo hosts name their sizes so.
+        files: gives the region's own photos; called where there is one to read.
+        max_bytes: a larger one of them is not taken.
     """
 
     def __init__(
@@ -50,6 +57,8 @@ class PhotoList:
         *,
         fov_deg: float = 90.0,
         size_suffix: str = "",
+        files: Callable[[], PhotoFiles] = lambda: PhotoFiles([]),
+        max_bytes: int = 20 << 20,
     ) -> None:
         self.hosts = hosts
         self._photos_of = photos_of
@@ -57,6 +66,8 @@ class PhotoList:
         self._ingest = ingest or Ingest()
         self._fov_deg = fov_deg
         self._size_suffix = size_suffix
+        self._files = cache(files)
+        self._max_bytes = max_bytes
         self._photos: dict[str, Photo] = {}
         self._threads: ThreadPoolExecutor | None = None
 
@@ -114,12 +125,9 @@ class PhotoList:
         photo = self._photos[panorama.location.location_id]
         if is_reserved(photo.licence or "") and not self._terms.permission:
             return Failure("disallowed", "its licence reserves all rights, and no permission is on record", panorama, view)
-        url = sized(photo.url, self._size_suffix)
         try:
-            answer = await self.hosts.get(url, _check)
-            if any(word in answer.url.lower() for word in _UNAVAILABLE):
-                raise RequestFailedError("gone", "the picture is the one that says so", retryable=False)
-            prepared = await self._prepare(answer.body)
+            url, content = await self._bytes(photo.url)
+            prepared = await self._prepare(content)
         except RequestFailedError as failure:
             return failure_of(failure, panorama, view)
         return Capture(
@@ -132,6 +140,27 @@ class PhotoList:
             photo.attribution,
             size=(prepared.width, prepared.height),
         )
+
+    async def _bytes(self, url: str) -> tuple[str, bytes]:
+        """Where a photo came from, and what came."""
+        name = name_of(url)
+        if name is not None:
+            return url, await asyncio.to_thread(self._read, name)
+        url = sized(url, self._size_suffix)
+        answer = await self.hosts.get(url, _check)
+        if any(word in answer.url.lower() for word in _UNAVAILABLE):
+            raise RequestFailedError("gone", "the picture is the one that says so", retryable=False)
+        return url, answer.body
+
+    def _read(self, name: str) -> bytes:
+        """One of the region's own photos; one that cannot be read is tried again another time, when its disk may be back."""
+        try:
+            content = self._files().read(name, self._max_bytes + 1)
+        except OSError as error:
+            raise RequestFailedError("unreadable", f"{name}: {error.strerror or error}", retryable=True) from None
+        if len(content) > self._max_bytes:
+            raise RequestFailedError("too_large", f"{name} has more than {self._max_bytes:,} bytes", retryable=False)
+        return content
 
     async def _prepare(self, content: bytes) -> Prepared:
         if self._ingest.keeps_bytes:  # only its header is read

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -107,4 +108,38 @@ def batch_sheet(table_path: Path, batch: str) -> bytes | None:
     credit = " · ".join(sorted({row["attribution"] for row in rows})[:3])
     return contact_sheet(
         grid, title=f"{batch}: {len(names):,} pictures", attribution=f"Street views: {credit}", first_is_query=False
+    )
+
+
+def scene_sheet(crops_path: Path, labels_path: Path, batch: str, names: Sequence[str]) -> bytes | None:
+    """JPEG of the surest pictures of each scene in one batch, one scene a row; None where no picture of it has a scene.
+
+    Args:
+        crops_path: the crops table.
+        labels_path: the scene labels table.
+        batch: key of the batch.
+        names: of the scenes, by number.
+    """
+    crops, labels = open_table(crops_path), open_table(labels_path)
+    if crops is None or labels is None:
+        return None
+    frame = labels.to_table(filter=f"batch = '{batch}' AND scene IS NOT NULL").to_pandas()
+    frame["sure"] = frame[["prob_indoor", "prob_natural", "prob_urban"]].max(axis=1)
+    order = frame.sort_values(["scene", "sure", "capture_id"], ascending=[True, False, True])
+    chosen = order.groupby("scene").head(_SHEET_COLUMNS)
+    quoted = ", ".join(f"'{name}'" for name in chosen["capture_id"])
+    if not quoted:
+        return None
+    columns = ["capture_id", "image", "location_id", "attribution"]
+    found = crops.to_table(columns=columns, filter=f"capture_id IN ({quoted})").to_pandas()
+    counts, rows = frame["scene"].value_counts(), list[list[Tile]]()
+    for scene, members in chosen.merge(found, on="capture_id").groupby("scene"):
+        kind = f"{names[int(str(scene))]} ({counts[scene]:,})"
+        said = ["by its label" if np.isnan(sure) else f"{sure:.0%}" for sure in members["sure"]]
+        parts = zip(members["image"], members["location_id"], said, strict=True)
+        rows.append([Tile(image, (kind, f"{location_id}, {text}")) for image, location_id, text in parts])
+    credit = " · ".join(sorted(set(found["attribution"]))[:3])
+    title = f"{batch}: scenes of {len(frame):,} pictures"
+    return contact_sheet(
+        rows, title=title, subtitle="the surest of each", attribution=f"Pictures: {credit}", first_is_query=False
     )

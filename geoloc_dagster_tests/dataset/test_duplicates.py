@@ -161,3 +161,19 @@ def test_one_panorama_id_under_two_locations_is_shared_though_the_pictures_diffe
 def test_groups_of_equal_bytes_name_their_captures():
     frame = pd.DataFrame({"capture_id": ["c", "b", "a", "d", "e"], "sha256": ["x", "x", "y", None, None]})
     assert byte_identical_groups(frame) == [["b", "c"]]
+
+
+def test_each_of_many_pictures_that_are_alike_is_looked_at_once():
+    """Skies and seas have equal hashes; a collection from all over the world has thousands of them."""
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (400, 16, 16), dtype=np.uint8)
+    pictures[7] = pictures[399]
+    seen: list[int] = []
+
+    def thumbnails(rows: np.ndarray) -> np.ndarray:
+        seen.extend(rows.tolist())
+        return pictures[rows]
+
+    pairs = near_duplicates(np.full(400, 12_345, np.uint64), thumbnails)
+    assert pairs.tolist() == [[7, 399]]
+    assert sorted(seen) == list(range(400))

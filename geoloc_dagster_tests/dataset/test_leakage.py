@@ -98,3 +98,10 @@ def test_the_share_of_test_places_near_train_counts_places_not_pictures():
     assert near_train_share(catalog(*rows), 50) == 0.5
     assert near_train_share(catalog(*rows), 51) == 1.0
     assert near_train_share(catalog(*rows), 50, split="dev") == 1.0
+
+
+def test_a_creator_in_two_splits_is_a_leak_only_where_it_is_divided_by_creators():
+    table = catalog(row("a", "train", "1", creator="ann"), row("b", "test", "2", creator="ann"), row("c", "dev", "3"))
+    assert find_leaks(table).empty
+    (leak,) = find_leaks(table, creators=True).to_dict("records")
+    assert (leak["kind"], leak["left"], leak["right"], leak["shared"]) == ("creator", "a", "b", "ann")

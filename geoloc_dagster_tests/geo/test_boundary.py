@@ -258,3 +258,29 @@ def test_the_nation_that_crosses_the_antimeridian_is_refused_with_a_way_out(shar
     path = shared_data / "usa" / "boundary" / "cb_2018_us_nation_5m.shp"
     with pytest.raises(BoundaryError, match=r"crosses the antimeridian\. Cut it at longitude ±180"):
         load(path, max_area_km2=2e7)
+
+
+WORLD = [[-180, -90], [180, -90], [180, 90], [-180, 90], [-180, -90]]
+HALVES = [[[w, -90], [w + 180, -90], [w + 180, 90], [w, 90], [w, -90]] for w in (-180, 0)]
+BELT = [[-180, -60], [180, -60], [180, 60], [-180, 60], [-180, -60]]
+
+
+@pytest.mark.parametrize("document", [polygon(WORLD), collection(*(feature(polygon(half)) for half in HALVES))])
+def test_the_whole_earth_is_a_region(tmp_path: Path, document: dict[str, Any]):
+    boundary = load(saved(tmp_path, document), max_area_km2=6e8)
+    assert boundary.area_km2 == pytest.approx(510_065_621.7, abs=1)
+    assert contains(boundary, [89.9, -89.9, 0, 12], [179.9, -179.9, 0.1, -77]).all()
+
+
+def test_a_belt_round_the_earth_is_measured_along_its_parallels(tmp_path: Path):
+    belt = load(saved(tmp_path, polygon(BELT)), max_area_km2=6e8)
+    assert belt.area_km2 == pytest.approx(510_065_621.7 * np.sin(np.radians(60)), rel=0.005)
+    assert contains(belt, [61, 59], [180 - 1e-9, 180 - 1e-9]).tolist() == [False, True]
+
+
+def test_islands_on_both_sides_of_the_antimeridian_do_not_go_round(tmp_path: Path):
+    sides = [[[w, -19], [w + 2, -19], [w + 2, -16], [w, -16], [w, -19]] for w in (-180, 178)]
+    with pytest.raises(BoundaryError, match="180°"):
+        load(saved(tmp_path, collection(*(feature(polygon(side)) for side in sides))), max_area_km2=6e8)
+    with pytest.raises(BoundaryError, match="antimeridian"):
+        load(saved(tmp_path, {"type": "MultiPolygon", "coordinates": [[side] for side in sides]}), max_area_km2=6e8)

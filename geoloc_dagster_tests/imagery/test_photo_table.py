@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from geoloc_dagster.errors import PhotoListError
 from geoloc_dagster.imagery.licences import spdx_of
-from geoloc_dagster.imagery.photo_table import PhotoTable, id_of_url, read_photo_lists, safe_id
+from geoloc_dagster.imagery.photo_ids import id_of_url, safe_id
+from geoloc_dagster.imagery.photo_table import PhotoTable, read_photo_lists
 
 ODD = sorted((Path(__file__).parent / "odd" / "photo_list").glob("*.json"))
 GOOD = "id,url,lat,lng\n1,https://a.example/1.jpg,59.3,18.1\n"
@@ -47,6 +48,8 @@ def test_an_odd_row_becomes_a_photo_or_is_refused_with_its_reason(case: Path, tm
         assert str(table.problems[0]).startswith("list.csv, line 2: ")
         return
     (photo,) = table.photos
+    assert [problem.reason for problem in table.problems if said.get("doubt", "") not in problem.reason] == []
+    assert (table.bad_rows, table.bad_scenes) == (0, int("doubt" in said))
     for name, value in said["photo"].items():
         found = getattr(photo, name)
         assert (found.isoformat() if isinstance(found, dt.date) else found) == value
@@ -176,6 +179,35 @@ def test_the_benchmark_lists_are_read_as_they_are(shared_data: Path, name: str):
     with (shared_data / "photos" / name).open() as stream:
         first = next(csv.DictReader(stream))
     assert (table.photos[0].lat_deg, table.photos[0].creator) == (float(first["LAT"]), first["AUTHOR"])
+
+
+SCENES = {"im2gps_places365.csv": [19, 80, 138], "im2gps3k_places365.csv": [545, 845, 1_607]} | {
+    "yfcc25600_places365.csv": [9_307, 5_390, 10_903]
+}
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_the_benchmark_lists_say_of_every_photo_which_scene_it_is(shared_data: Path, name: str):
+    template = "https://photos.example/{photo}.jpg" if name.startswith("im2gps") else "https://photos.example/{id}"
+    table = read_photo_lists([shared_data / "photos" / name], url_template=template)
+    assert table.bad_scenes == 0
+    assert [sum(photo.scene_3 == scene for photo in table.photos) for scene in range(3)] == SCENES[name]
+    for photo in table.photos:
+        likely = [photo.prob_indoor, photo.prob_natural, photo.prob_urban]
+        assert likely[photo.scene_3 or 0] == max(one or 0.0 for one in likely)
+    assert {photo.scene_16 for photo in table.photos} == set(range(16))
+
+
+def test_scenes_are_read_under_names_of_ones_own_and_from_parquet(tmp_path: Path):
+    columns = {"url": ["https://a.example/1.jpg", "https://a.example/2.jpg"], "lat": [1.0, 2.0], "lng": [3.0, 4.0]}
+    columns |= {"kind": pa.array([2, None], pa.int8()), "inside": [0.25, 0.5], "green": [0.25, 0.25], "town": [0.5, 0.3]}
+    path = tmp_path / "list.parquet"
+    pq.write_table(pa.table(columns), path)
+    names = {"scene_3": "kind", "prob_indoor": "inside", "prob_natural": "green", "prob_urban": "town"}
+    table = read_photo_lists([path], columns=names)
+    assert [(photo.scene_3, photo.prob_urban) for photo in table.photos] == [(2, 0.5), (None, None)]
+    assert [problem.line for problem in table.problems] == [2]
+    assert len(table.photos) == 2
 
 
 def test_without_urls_the_benchmark_lists_say_what_they_lack(shared_data: Path):

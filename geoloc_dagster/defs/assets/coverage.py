@@ -86,6 +86,7 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
                 batches=len(keys),
                 locations_new=registration.new,
                 bad_rows=registration.bad_rows or None,
+                bad_scenes=registration.bad_scenes or None,
                 **{f"locations_{series}": count for series, count in registration.per_series.items()},
             ),
             check_results=spacing_check(region, registration),

@@ -15,7 +15,7 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
         "leakage",
         asset=region.key("catalog"),
         blocking=True,
-        description="No location, panorama or near-duplicate picture is in two splits.",
+        description="No location, panorama, near-duplicate picture or, divided by them, creator is in two splits.",
     )
 
     @region.asset(

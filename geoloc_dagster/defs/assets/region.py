@@ -36,14 +36,17 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
 
     @region.asset("region", deps=["region_boundary"], kinds={"geoparquet"})
     def grid_points(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        """Every point `grid.spacing_m` apart inside the boundary: where street views are looked up; GeoParquet."""
+        """Points `grid.spacing_m` apart inside the boundary, where street views are looked up; none for lists of photos."""
         from geoloc_dagster.geo.boundary import read_boundary
         from geoloc_dagster.geo.grid import grid_points as lay_grid
-        from geoloc_dagster.geo.grid import write_grid
+        from geoloc_dagster.geo.grid import no_grid, write_grid
         from geoloc_dagster.viz.overview import grid_map
 
         boundary = read_boundary(region.layout.boundary)
-        points = lay_grid(boundary, settings.grid.spacing_m, max_points=settings.grid.max_points)
+        if region.pictures == "photos":  # which may be all over the Earth
+            points = no_grid()
+        else:
+            points = lay_grid(boundary, settings.grid.spacing_m, max_points=settings.grid.max_points)
         write_grid(region.layout.grid_points, points)
         return dg.MaterializeResult(
             metadata=facts(
