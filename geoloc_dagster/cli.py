@@ -389,7 +389,7 @@ def backfill(
 
 
 app.command()(photo_cli.predict)
-app.command()(photo_cli.test)
+app.command("test")(photo_cli.measure)
 
 
 @app.command()

@@ -17,6 +17,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from geoloc_dagster.dataset.holdings import Holdings
+    from geoloc_dagster.evaluation.tables import TextTable
     from geoloc_dagster.prediction.protocol import Prediction
 
 PLAIN_INTERVAL_S = 10.0

@@ -1,4 +1,4 @@
-"""`geoloc predict` and `geoloc test`: where photos were taken, one by one or by the folder, and how far that is from the truth."""
+"""`geoloc predict` and `geoloc test`: where photos were taken, one or a folder of them, and how far that is from the truth."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def predict(
     _predict_photos(photos, as_json, map_file, top, config, data_root)
 
 
-def test(
+def measure(
     image_dirs: Annotated[list[Path], typer.Option("--image-dirs", help="A folder of photos; can be repeated.")],
     meta_files: Annotated[
         list[Path], typer.Option("--meta-files", help="CSV of their true positions (IMG_ID, LAT, LON, …); one for each folder.")
@@ -90,7 +90,7 @@ def test(
     from tempfile import TemporaryDirectory
 
     from geoloc_dagster.console import text_table
-    from geoloc_dagster.evaluation.benchmark_sets import test_set, write_test_set
+    from geoloc_dagster.evaluation.benchmark_sets import measure_files, write_measured_set
 
     model = open_model(checkpoint, hparams, gpu, precision, config, data_root)
     console = Console()
@@ -101,13 +101,13 @@ def test(
             place.mkdir(parents=True, exist_ok=True)
             predicted = _predict_folders(model, [folder], place / "predictions.csv", batch_size, num_workers, quiet=True)
             skipped += predicted.unreadable
-            tested = test_set(place / "predictions.csv", meta, model.partitioning, bootstrap=bootstrap)
-            for table in tested.tables:
+            measured = measure_files(place / "predictions.csv", meta, model.partitioning, bootstrap=bootstrap)
+            for table in measured.tables:
                 console.print(text_table(table))
-            for remark in tested.remarks:
+            for remark in measured.remarks:
                 typer.echo(remark, err=True)
             if out is not None:
-                write_test_set(tested, place)
+                write_measured_set(measured, place)
                 typer.echo(f"wrote {place}", err=True)
     _name_skipped(skipped)
 

@@ -29,7 +29,7 @@ LAYERS = {
     "imagery": BASE | {"geo", "dataset"},
     "emulator": BASE | {"geo", "imagery"},
     "dataset": BASE | {"geo", "imagery"},
-    "learning": BASE | {"dataset"},
+    "learning": BASE | {"geo", "dataset"},
     "retrieval": BASE | {"geo", "dataset", "learning"},
     "evaluation": BASE | {"geo", "dataset", "learning", "retrieval", "prediction", "viz"},
     "prediction": BASE | {"geo", "imagery", "dataset", "learning", "retrieval", "evaluation", "viz"},

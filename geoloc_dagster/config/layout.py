@@ -119,8 +119,13 @@ class Layout:
 
     @property
     def champion(self) -> Path:
-        """JSON pointer to the promoted checkpoint."""
+        """JSON pointer to the promoted checkpoint of retrieval."""
         return self.root / "checkpoints" / "champion.json"
+
+    @property
+    def cells_champion(self) -> Path:
+        """JSON pointer to the promoted classifier of cells."""
+        return self.root / "checkpoints" / "champion-cells.json"
 
     @property
     def embeddings(self) -> Path:

@@ -15,8 +15,27 @@ from geoloc_dagster.errors import NotEnoughDataError
 from geoloc_dagster.geo import s2
 from geoloc_dagster.geo.partitioning import DROPPED, LevelRule, Partitioning, partition
 from geoloc_dagster.geo.partitioning_folder import read_partitioning, write_partitioning
-from geoloc_dagster.learning.photo_rows import FINGERPRINT, Labels
 from geoloc_dagster.storage import open_table, read_parquet, sha256_file, write_parquet
+
+FINGERPRINT = b"geoloc_cells_fingerprint"
+"""Metadata of the table of cell labels: the partitioning that they are of."""
+
+_PROBABILITIES = ("prob_indoor", "prob_natural", "prob_urban")
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What photos are labelled with.
+
+    Attributes:
+        partitioning: the cells.
+        cells: capture_id and a class per level; None where photos have none yet.
+        scenes: capture_id and probabilities; None where no photo has any.
+    """
+
+    partitioning: Partitioning
+    cells: pa.Table | None
+    scenes: pa.Table | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +115,18 @@ def read_labels(layout: Layout) -> Labels:
         IntegrityError: they are damaged.
     """
     cells: Partitioning = read_partitioning(layout.s2_partitions)
-    scenes = open_table(layout.scene_labels)
-    names = ["capture_id", "prob_indoor", "prob_natural", "prob_urban"]
-    return Labels(
-        cells,
-        read_parquet(layout.cell_labels) if layout.cell_labels.is_file() else None,
-        None if scenes is None else scenes.to_table(columns=names),
-    )
+    cell_labels = read_parquet(layout.cell_labels) if layout.cell_labels.is_file() else None
+    return Labels(cells, cell_labels, _read_scenes(layout))
+
+
+def _read_scenes(layout: Layout) -> pa.Table | None:
+    """Probabilities of scenes by capture; where only the likeliest is known, that one is certain."""
+    table = open_table(layout.scene_labels)
+    if table is None:
+        return None
+    rows = table.to_table(columns=["capture_id", "scene", *_PROBABILITIES])
+    columns: dict[str, Any] = {"capture_id": rows["capture_id"]}
+    for number, name in enumerate(_PROBABILITIES):
+        certain = pc.cast(pc.equal(rows["scene"], number), pa.float32())
+        columns[name] = pc.coalesce(rows[name], certain)
+    return pa.table(columns)

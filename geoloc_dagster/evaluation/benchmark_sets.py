@@ -21,14 +21,14 @@ from geoloc_dagster.evaluation.geolocation_reports import (
 from geoloc_dagster.evaluation.oracle import decompose, oracle
 from geoloc_dagster.evaluation.photo_matching import Matched, match
 from geoloc_dagster.evaluation.photo_tables import read_photos, read_predictions
-from geoloc_dagster.evaluation.published import published_table
+from geoloc_dagster.evaluation.published import published_table, set_called
 from geoloc_dagster.evaluation.tables import TextTable
 from geoloc_dagster.geo.partitioning import Partitioning
 from geoloc_dagster.storage import write_bytes, write_json
 
 
 @dataclass(frozen=True, slots=True)
-class TestedSet:
+class MeasuredSet:
     """What was found on one set.
 
     Attributes:
@@ -46,9 +46,9 @@ class TestedSet:
     summary: dict[str, Any]
 
 
-def test_set(
+def measure_files(
     predictions: Path, meta: Path, partitioning: Partitioning, *, scale: Scale = WORLD, bootstrap: int = 1000, seed: int = 0
-) -> TestedSet:
+) -> MeasuredSet:
     """Measure the predictions of one CSV against the positions of another.
 
     Raises:
@@ -56,12 +56,12 @@ def test_set(
         NotEnoughDataError: no photo has a position.
     """
     matched = match(read_photos(meta), read_predictions(predictions))
-    return measured_set(meta.stem, matched, partitioning, scale=scale, bootstrap=bootstrap, seed=seed)
+    return measure_matched(meta.stem, matched, partitioning, scale=scale, bootstrap=bootstrap, seed=seed)
 
 
-def measured_set(
+def measure_matched(
     name: str, matched: Matched, partitioning: Partitioning, *, scale: Scale = WORLD, bootstrap: int = 1000, seed: int = 0
-) -> TestedSet:
+) -> MeasuredSet:
     """All tables of one set of photos.
 
     Args:
@@ -83,17 +83,16 @@ def measured_set(
     by_scene = _by_scene(matched, scale, bootstrap, seed)
     if by_scene:
         tables.append(figures_table(by_scene, "By scene", "scene, answer"))
-    published = published_table(name, report)
-    if published is not None:
-        tables.append(published)
+    if set_called(name) is not None:
+        tables.append(published_table(name, report.figures))
     summary = summarise_report(report) | {"set": name, "oracle": summarise_oracle(bounds), "remarks": matched.remarks()}
-    return TestedSet(name, report, tables, matched.remarks(), summary)
+    return MeasuredSet(name, report, tables, matched.remarks(), summary)
 
 
-def write_test_set(tested: TestedSet, folder: Path) -> None:
+def write_measured_set(measured: MeasuredSet, folder: Path) -> None:
     """Write `report.json` and `table.md` beside the predictions."""
-    write_json(folder / "report.json", tested.summary)
-    page = geolocation_markdown(tested.report, tested.name, tested.tables[1:], tested.remarks)
+    write_json(folder / "report.json", measured.summary)
+    page = geolocation_markdown(measured.report, measured.name, measured.tables[1:], measured.remarks)
     write_bytes(folder / "table.md", page.encode())
 
 

@@ -57,16 +57,17 @@ def evaluate_recipe(settings: Settings, layout: Layout, recipe: str, progress: P
     """
     training = require_training(layout.checkpoints / recipe)
     catalog = read_parquet(layout.catalog)
-    champion = _older_champion(layout, recipe, training)
+    champion = older_champion(layout, recipe, training)
     if champion is not None:
         _evaluate_model(settings, layout, recipe, champion, catalog, progress)
     return _evaluate_model(settings, layout, recipe, training.folder, catalog, progress)
 
 
-def _older_champion(layout: Layout, recipe: str, newest: Training) -> Path | None:
-    if not layout.champion.is_file():
+def older_champion(layout: Layout, recipe: str, newest: Training, pointer: Path | None = None) -> Path | None:
+    """The champion's folder where it is an older model of this recipe; of the kind whose pointer is given."""
+    if not (pointer or layout.champion).is_file():
         return None
-    champion = read_champion(layout)
+    champion = read_champion(layout, pointer)
     return champion.folder if champion.recipe == recipe and champion.model_version != newest.model_version else None
 
 

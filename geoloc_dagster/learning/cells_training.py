@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch.utils.data import DataLoader, Sampler
 
+from geoloc_dagster.dataset.cells import Labels
 from geoloc_dagster.errors import ModelMismatchError, NotEnoughDataError, RecipeError
 from geoloc_dagster.geo.partitioning import fingerprint_of_levels, parent_table
 from geoloc_dagster.geo.partitioning_folder import write_partitioning
@@ -29,7 +30,7 @@ from geoloc_dagster.learning.encoder import WEIGHTS_FILE
 from geoloc_dagster.learning.hierarchy import fit_weights
 from geoloc_dagster.learning.loop import LAST_CHECKPOINT, TrainedModel, build_trainer, fit, training_facts, write_model
 from geoloc_dagster.learning.memory import keep_freed_memory
-from geoloc_dagster.learning.photo_rows import Labels, PhotoRows, levels_of, require_photos, select_photos
+from geoloc_dagster.learning.photo_rows import PhotoRows, levels_of, require_photos, select_photos
 from geoloc_dagster.learning.pictures import MemoryPictures, StreamedPictures, keep_batch, read_pictures
 from geoloc_dagster.learning.tracking import MlflowTarget
 from geoloc_dagster.storage import translated_errors, write_bytes, write_json

@@ -11,12 +11,10 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
+from geoloc_dagster.dataset.cells import FINGERPRINT, Labels
 from geoloc_dagster.errors import ModelMismatchError, NotEnoughDataError
 from geoloc_dagster.geo.partitioning import DROPPED, I32, Partitioning
 from geoloc_dagster.learning.cells_recipe import SCENES, CellsRecipe
-
-FINGERPRINT = b"geoloc_cells_fingerprint"
-"""Metadata of the table of cell labels: the partitioning that they are of."""
 
 _PROBABILITIES = [f"prob_{scene}" for scene in SCENES]
 
@@ -64,21 +62,6 @@ class PhotoRows:
             self.classes[which],
             self.scenes[which],
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Labels:
-    """What photos are labelled with.
-
-    Attributes:
-        partitioning: the cells.
-        cells: capture_id and a class per level; None where the recipe has no levels.
-        scenes: capture_id and probabilities; None where no photo has any.
-    """
-
-    partitioning: Partitioning
-    cells: pa.Table | None
-    scenes: pa.Table | None = None
 
 
 def levels_of(recipe: CellsRecipe, partitioning: Partitioning) -> list[str]:

@@ -33,7 +33,14 @@ class Champion:
     evaluation: dict[str, Any]
 
 
-def promote(layout: Layout, model_version: str, evaluation: dict[str, Any], now: datetime, reason: str) -> Champion:
+def promote(
+    layout: Layout,
+    model_version: str,
+    evaluation: dict[str, Any],
+    now: datetime,
+    reason: str,
+    pointer: Path | None = None,
+) -> Champion:
     """Make a trained model the champion, after checking its files.
 
     Args:
@@ -42,6 +49,7 @@ def promote(layout: Layout, model_version: str, evaluation: dict[str, Any], now:
         evaluation: Plain numbers to keep beside it, e.g. its recall.
         now: Time of the promotion.
         reason: Why, in words.
+        pointer: Of its kind; that of retrieval without it.
 
     Raises:
         IntegrityError: the model is not there, or one of its files has changed.
@@ -61,20 +69,21 @@ def promote(layout: Layout, model_version: str, evaluation: dict[str, Any], now:
         "reason": reason,
         "evaluation": evaluation,
     }
-    write_pointer(layout.champion, fields)
+    write_pointer(pointer or layout.champion, fields)
     return _champion(layout, fields)
 
 
-def read_champion(layout: Layout) -> Champion:
-    """The promoted model, every byte of it checked.
+def read_champion(layout: Layout, pointer: Path | None = None) -> Champion:
+    """The promoted model, every byte of it checked; of retrieval, or of the kind whose pointer is given.
 
     Raises:
         NoReleaseError: nothing has been promoted yet.
         IntegrityError: the pointer or a file of the model has changed.
     """
-    if not layout.champion.exists():
-        raise NoReleaseError(f"{layout.champion} does not exist: no model has been promoted")
-    fields = read_pointer(layout.champion, _PROMOTE_AGAIN)
+    pointer = pointer or layout.champion
+    if not pointer.exists():
+        raise NoReleaseError(f"{pointer} does not exist: no model has been promoted")
+    fields = read_pointer(pointer, _PROMOTE_AGAIN)
     verify_folder(layout.root / fields["folder"], fields["manifest_sha256"], _RETRAIN)
     return _champion(layout, fields)
 

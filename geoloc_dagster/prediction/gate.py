@@ -15,13 +15,15 @@ from geoloc_dagster.evaluation.bootstrap import paired_bootstrap
 class ModelEvaluation:
     """How one model did, query by query: the per-query table of its evaluation.
 
-    `queries` needs the columns `capture_id`, `location_id` and `first_hit_rank` (1 = found at once, 0 = not found).
+    `queries` needs the columns `capture_id`, `location_id` and either `first_hit_rank` (1 = found at once, 0 = not found) or
+    `merit` (0 to 1, such as GeoScore over 5000); `measure` is the name of that which is averaged.
     `n_gallery` is the size of the gallery that was searched, where known.
     """
 
     model_version: str
     queries: pa.Table
     n_gallery: int | None = None
+    measure: str = "R@1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class GateResult:
 
 
 def gate(candidate: ModelEvaluation, champion: ModelEvaluation | None, settings: GateSettings | None = None) -> GateResult:
-    """Decide whether a candidate replaces the champion, by recall@1 on the queries that both were asked.
+    """Decide whether a candidate replaces the champion, by what it is measured by on the queries that both were asked.
 
     The first model passes. A later one passes when it found more, and when the 95 % interval of the gain (paired bootstrap
     over places) excludes a loss of more than the margin.
@@ -63,7 +65,7 @@ def gate(candidate: ModelEvaluation, champion: ModelEvaluation | None, settings:
     hits = _hits(candidate)
     recall = float(np.mean([found for found, _ in hits.values()]))
     if champion is None:
-        reason = f"{candidate.model_version} is the first model: recall@1 {recall:.1%} on {len(hits)} queries"
+        reason = f"{candidate.model_version} is the first model: {candidate.measure} {recall:.1%} on {len(hits)} queries"
         return GateResult(True, reason, {"recall_at_1": recall})
     if champion.model_version == candidate.model_version:
         return GateResult(False, f"{candidate.model_version} is the champion already", {"recall_at_1": recall})
@@ -80,7 +82,8 @@ def gate(candidate: ModelEvaluation, champion: ModelEvaluation | None, settings:
     change = paired_bootstrap(ours, theirs, places, settings.bootstrap, settings.seed)
     passed, verdict = _verdict(change.difference, change.low, change.high, settings.margin)
     reason = (
-        f"{candidate.model_version} {verdict}: R@1 {ours.mean():.1%} against {theirs.mean():.1%} of {champion.model_version} "
+        f"{candidate.model_version} {verdict}: {candidate.measure} {ours.mean():.1%} "
+        f"against {theirs.mean():.1%} of {champion.model_version} "
         f"on {len(shared)} shared queries of {change.n_places} places, {_points(change.difference)} points "
         f"(95 % interval {_points(change.low)} to {_points(change.high)}){_galleries(candidate, champion)}"
     )
@@ -112,10 +115,13 @@ def _galleries(candidate: ModelEvaluation, champion: ModelEvaluation) -> str:
     return f"; the galleries differ ({candidate.n_gallery} and {champion.n_gallery} pictures), which favours the smaller"
 
 
-def _hits(evaluation: ModelEvaluation) -> dict[str, tuple[bool, str]]:
-    """Query -> whether its place was found at once, and the place."""
-    names = ("capture_id", "location_id", "first_hit_rank")
+def _hits(evaluation: ModelEvaluation) -> dict[str, tuple[float, str]]:
+    """Query -> what it earned, 0 to 1, and the place."""
+    merits = "merit" in evaluation.queries.column_names
+    names = ("capture_id", "location_id", "merit" if merits else "first_hit_rank")
     columns = [evaluation.queries[name].to_pylist() for name in names]
     if not columns[0]:
         raise NotEnoughDataError(f"the evaluation of {evaluation.model_version} has no queries")
-    return {capture: (rank == 1, place) for capture, place, rank in zip(*columns, strict=True)}
+    return {
+        capture: (float(value) if merits else float(value == 1), place) for capture, place, value in zip(*columns, strict=True)
+    }

@@ -51,7 +51,9 @@ def find_photos(folders: Sequence[Path]) -> list[tuple[str, Path]]:
         files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
         found += [(path.relative_to(folder).as_posix(), path) for path in files if not path.name.startswith(".")]
     if not found:
-        raise NotEnoughDataError(f"there are no photos in {', '.join(map(str, folders))}", "It looks for JPEG, PNG and WebP files.")
+        raise NotEnoughDataError(
+            f"there are no photos in {', '.join(map(str, folders))}", "It looks for JPEG, PNG and WebP files."
+        )
     return found
 
 

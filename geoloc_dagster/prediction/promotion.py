@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from geoloc_dagster import storage
@@ -29,9 +30,14 @@ class PromotionOutcome:
 
 
 def promote_best(
-    layout: Layout, recipes: Sequence[str], *, now: datetime, settings: GateSettings | None = None
+    layout: Layout,
+    recipes: Sequence[str],
+    *,
+    now: datetime,
+    settings: GateSettings | None = None,
+    pointer: Path | None = None,
 ) -> PromotionOutcome:
-    """Put the newest evaluated model of every recipe to the gate, best recall@1 first; the first to pass becomes champion.
+    """Put the newest evaluated model of every recipe of one kind to the gate, best first; the first to pass becomes champion.
 
     Where none passes, nothing is written. A champion whose files are damaged can neither be embedded nor served, so the best
     model that is intact takes its place.
@@ -40,57 +46,66 @@ def promote_best(
         NotEnoughDataError: there is no champion yet and no recipe has been evaluated.
         IntegrityError: a file of an evaluation has changed, or the champion is damaged and nothing can take its place.
     """
+    pointer = pointer or layout.champion
     found = [candidate for recipe in recipes if (candidate := _newest(layout, recipe)) is not None]
-    candidates = sorted(found, key=lambda each: (-each.recall, each.evaluation.model_version))
-    if not layout.champion.exists():
-        return _promote_first(layout, candidates, recipes, now)
+    candidates = sorted(found, key=lambda each: (-each.merit, each.evaluation.model_version))
+    if not pointer.exists():
+        return _promote_first(layout, pointer, candidates, recipes, now)
     try:
-        champion = read_champion(layout)
+        champion = read_champion(layout, pointer)
     except IntegrityError as damage:
-        return _replace_damaged(layout, candidates, damage, now)
+        return _replace_damaged(layout, pointer, candidates, damage, now)
     reasons = [f"{champion.model_version} stays champion"]
     for candidate in candidates:
         if candidate.evaluation.model_version == champion.model_version:
             continue
         result = _decide(layout, candidate.evaluation, champion, settings)
         if result.promote:
-            return _promote(layout, candidate, result.reason, result.numbers, now)
+            return _promote(layout, pointer, candidate, result.reason, result.numbers, now)
         reasons.append(result.reason)
     return PromotionOutcome(
         champion, False, "; ".join(reasons if len(reasons) > 1 else [*reasons, "no other model is evaluated"])
     )
 
 
-def _promote_first(layout: Layout, candidates: list[_Candidate], recipes: Sequence[str], now: datetime) -> PromotionOutcome:
+def _promote_first(
+    layout: Layout, pointer: Path, candidates: list[_Candidate], recipes: Sequence[str], now: datetime
+) -> PromotionOutcome:
     if not candidates:
         raise NotEnoughDataError(
             f"no model to promote: none of the recipes {', '.join(recipes)} has an evaluated checkpoint",
             "Materialise `checkpoints` and `evaluations` for a recipe first.",
         )
     result = gate(candidates[0].evaluation, None)
-    return _promote(layout, candidates[0], result.reason, result.numbers, now)
+    return _promote(layout, pointer, candidates[0], result.reason, result.numbers, now)
 
 
-def _replace_damaged(layout: Layout, candidates: list[_Candidate], damage: IntegrityError, now: datetime) -> PromotionOutcome:
+def _replace_damaged(
+    layout: Layout, pointer: Path, candidates: list[_Candidate], damage: IntegrityError, now: datetime
+) -> PromotionOutcome:
     for candidate in candidates:
         result = gate(candidate.evaluation, None)
         try:
-            reason = f"{damage.cause}; {candidate.evaluation.model_version} takes its place ({candidate.recall:.1%} recall@1)"
-            return _promote(layout, candidate, reason, result.numbers, now)
+            earned = f"{candidate.evaluation.measure} {candidate.merit:.1%}"
+            reason = f"{damage.cause}; {candidate.evaluation.model_version} takes its place ({earned})"
+            return _promote(layout, pointer, candidate, reason, result.numbers, now)
         except IntegrityError:
             logger.warning("%s is damaged too and cannot be promoted", candidate.evaluation.model_version)
     raise damage
 
 
-def _promote(layout: Layout, candidate: _Candidate, reason: str, numbers: dict[str, float], now: datetime) -> PromotionOutcome:
+def _promote(
+    layout: Layout, pointer: Path, candidate: _Candidate, reason: str, numbers: dict[str, float], now: datetime
+) -> PromotionOutcome:
     evaluation = {**numbers, "queries": candidate.queries}
-    return PromotionOutcome(promote(layout, candidate.evaluation.model_version, evaluation, now, reason), True, reason)
+    champion = promote(layout, candidate.evaluation.model_version, evaluation, now, reason, pointer)
+    return PromotionOutcome(champion, True, reason)
 
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
     evaluation: ModelEvaluation
-    recall: float
+    merit: float
     queries: int
 
 
@@ -107,6 +122,9 @@ def _read(layout: Layout, recipe: str, model_version: str) -> _Candidate | None:
     storage.verify_manifest(folder, remedy=_REMEDY)
     report: dict[str, Any] = storage.read_json(folder / "report.json")
     queries = storage.read_parquet(folder / "queries.parquet")
+    if report.get("kind") == "cells":
+        evaluation = ModelEvaluation(model_version, queries, measure="GeoScore")
+        return _Candidate(evaluation, float(report["merit"]), int(report["n_photos"]))
     evaluation = ModelEvaluation(model_version, queries, int(report["n_gallery"]))
     return _Candidate(evaluation, float(report["same_place"]["recall@1"]["value"]), int(report["n_queries"]))
 

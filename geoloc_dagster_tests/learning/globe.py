@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from geoloc_dagster.dataset.cells import FINGERPRINT, Labels
 from geoloc_dagster.dataset.schema import CATALOG, CROPS
 from geoloc_dagster.geo import s2
 from geoloc_dagster.geo.partitioning import LevelRule, partition
 from geoloc_dagster.learning.cells_recipe import CellsRecipe
-from geoloc_dagster.learning.photo_rows import FINGERPRINT, Labels
 from geoloc_dagster.storage import append_rows
 
 TOWNS = ((59.3, 18.0), (48.8, 2.3), (-33.9, 18.4), (35.7, 139.7), (40.7, -74.0), (-1.3, 36.8))

@@ -10,6 +10,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from geoloc_dagster.dataset.cells import FINGERPRINT, Labels
 from geoloc_dagster.errors import IntegrityError, ModelMismatchError, NotEnoughDataError, RecipeError
 from geoloc_dagster.geo.partitioning import DROPPED, parent_table
 from geoloc_dagster.learning.cells_losses import CellsLoss, smoothed_labels, unit_vectors
@@ -20,7 +21,7 @@ from geoloc_dagster.learning.cells_training import ShuffledBatches, train_cells
 from geoloc_dagster.learning.encoder import load_encoder
 from geoloc_dagster.learning.hierarchy import fit_weights, hierarchy_log_probabilities
 from geoloc_dagster.learning.loop import LAST_CHECKPOINT, TrainedModel
-from geoloc_dagster.learning.photo_rows import FINGERPRINT, Labels, select_photos
+from geoloc_dagster.learning.photo_rows import select_photos
 from geoloc_dagster.learning.scene_classifier import load_scene_classifier
 from geoloc_dagster.storage import read_json
 from geoloc_dagster_tests.learning.globe import Globe, cells_recipe, make_globe

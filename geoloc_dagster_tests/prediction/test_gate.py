@@ -21,7 +21,7 @@ def share(found: float, n: int = 400, seed: int = 0) -> list[bool]:
 def test_the_first_model_is_promoted() -> None:
     result = gate(evaluation("a", share(0.3)), None)
     assert result.promote
-    assert "a is the first model: recall@1 30.0% on 400 queries" in result.reason
+    assert "a is the first model: R@1 30.0% on 400 queries" in result.reason
 
 
 def test_a_better_model_is_promoted_with_its_gain() -> None:

@@ -1,0 +1,246 @@
+"""Evaluate a classifier of cells on the splits that it was not trained on: per level and together, beside what cells allow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from geoloc_dagster.config import Layout, Settings
+from geoloc_dagster.dataset.cells import Labels, read_labels
+from geoloc_dagster.dataset.pictures import CropReader
+from geoloc_dagster.errors import NotEnoughDataError
+from geoloc_dagster.evaluation.benchmark_sets import MeasuredSet, measure_matched, write_measured_set
+from geoloc_dagster.evaluation.chance import largest_class, random_training
+from geoloc_dagster.evaluation.colour_histogram import answer_by_colour, colour_histograms
+from geoloc_dagster.evaluation.geolocation import (
+    FULL_SCORE,
+    HIERARCHY,
+    WORLD,
+    Positions,
+    Scale,
+    city_scale,
+    errors_m,
+    geo_score,
+    measure,
+)
+from geoloc_dagster.evaluation.geolocation_reports import figures_table, summarise_figures
+from geoloc_dagster.evaluation.photo_matching import Matched
+from geoloc_dagster.evaluation.run import credit
+from geoloc_dagster.evaluation.recipe import HELD_OUT, RecipeEvaluation, evaluation_folder, older_champion
+from geoloc_dagster.geo.boundary import read_boundary
+from geoloc_dagster.geo.distance import great_circle_m
+from geoloc_dagster.learning.cells_model import CellsModel, load_cells_model
+from geoloc_dagster.learning.cells_recipe import SCENES
+from geoloc_dagster.learning.photo_rows import select_photos
+from geoloc_dagster.learning.registry import require_training
+from geoloc_dagster.storage import atomic_folder, read_json, read_parquet, table_version, write_json, write_manifest, write_parquet
+from geoloc_dagster.viz.sheets import Tile, contact_sheet
+
+Progress = Callable[[int, int], None]
+_WORLD_DIAGONAL_M = 2_000_000  # regions wider than this are measured as the world is
+_BLOCK = 256
+_COLOUR_SIDE, _COLOUR_TRAINING = 64, 20_000
+_SHEET = 12
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """The photos of one split with their answers."""
+
+    matched: Matched
+    capture_ids: list[str]
+    location_ids: list[str]
+
+
+def evaluate_cells_recipe(settings: Settings, layout: Layout, recipe: str, progress: Progress | None = None) -> RecipeEvaluation:
+    """Evaluate the newest model of a recipe; the champion again too where it is an older model of the same recipe.
+
+    Raises:
+        NoReleaseError: the recipe has not been trained.
+        NotEnoughDataError: no held-out split has photos.
+        IntegrityError: the model, the catalog or a crop is not what was written.
+    """
+    training = require_training(layout.checkpoints / recipe)
+    catalog = read_parquet(layout.catalog)
+    champion = older_champion(layout, recipe, training, layout.cells_champion)
+    if champion is not None:
+        _evaluate_model(settings, layout, recipe, champion, catalog, progress)
+    return _evaluate_model(settings, layout, recipe, training.folder, catalog, progress)
+
+
+def _evaluate_model(
+    settings: Settings, layout: Layout, recipe: str, folder: Path, catalog: pa.Table, progress: Progress | None
+) -> RecipeEvaluation:
+    model = load_cells_model(folder)
+    training: dict[str, Any] = read_json(folder / "training.json")
+    usable = set(catalog.filter(pc.field("usable"))["split"].unique().to_pylist())
+    splits = [split for split in HELD_OUT if split in usable and split not in model.recipe.data.splits]
+    if not splits or not model.levels:
+        raise NotEnoughDataError(
+            f"recipe {recipe} cannot be evaluated: " + ("no split is held out of its training" if model.levels else "it has no levels")
+        )
+    scale = _scale_of(layout)
+    metrics: dict[str, Any] = {}
+    sheet = b""
+    for split in splits:
+        answered = _answer(model, catalog, read_labels(layout), layout, split, progress)
+        measured = measure_matched(f"{recipe} on {split}", answered.matched, model.partitioning, scale=scale)
+        baselines = _baselines(model, catalog, layout, answered, scale)
+        out = evaluation_folder(layout, recipe, model.model_version, split, leading=split == splits[0])
+        facts = {"recipe": recipe, "model_version": model.model_version, "crops_version": table_version(layout.crops)}
+        sheet = _sheet(answered, catalog, layout, settings.splits.seed, f"{recipe} on {split}")
+        metrics[split] = _write(out, measured, answered, scale, baselines, split, facts, sheet)
+    return RecipeEvaluation(
+        folder=evaluation_folder(layout, recipe, model.model_version, splits[0], leading=True),
+        model_version=model.model_version,
+        metrics=metrics,
+        sheet=sheet,
+        queries=int(metrics[splits[0]]["n_photos"]),
+        mlflow_run_id=training.get("mlflow_run_id"),
+    )
+
+
+def _scale_of(layout: Layout) -> Scale:
+    """World radii for a country or more, city radii for less."""
+    west, south, east, north = read_boundary(layout.boundary).geometry.bounds
+    diagonal_m = float(great_circle_m(south, west, north, east))
+    wide = east - west > 180 or diagonal_m > _WORLD_DIAGONAL_M
+    return WORLD if wide else city_scale(diagonal_m)
+
+
+def _answer(
+    model: CellsModel, catalog: pa.Table, labels: Labels, layout: Layout, split: str, progress: Progress | None
+) -> _Answered:
+    rows = select_photos(model.recipe, catalog, labels, [split], labelled=False)
+    reader = CropReader(layout.crops)
+    parts: dict[str, list[Any]] = {p_key: [] for p_key in model.p_keys}
+    for start in range(0, len(rows), _BLOCK):
+        ids = rows.capture_ids[start : start + _BLOCK]
+        for p_key, said in model.answers(reader.pictures(ids, model.size, rows.sha256)).items():
+            parts[p_key].append((said.lat_deg, said.lng_deg, said.confidence))
+        if progress is not None:
+            progress(start + len(ids), len(rows))
+    answers = {p_key: [np.concatenate(column) for column in zip(*found, strict=True)] for p_key, found in parts.items()}
+    known: Any = catalog.select(["capture_id", "location_id", "creator"]).to_pandas().set_index("capture_id")
+    known = known.loc[rows.capture_ids]
+    scenes = np.array([SCENES[row.argmax()] if np.isfinite(row).all() else "unknown" for row in rows.scenes], dtype=np.str_)
+    matched = Matched(
+        rows.capture_ids,
+        Positions(rows.lat_deg, rows.lng_deg),
+        known["creator"].fillna(known["location_id"]).to_numpy(np.str_),
+        scenes,
+        {p_key: Positions(lat.astype(np.float64), lng.astype(np.float64)) for p_key, (lat, lng, _) in answers.items()},
+        {p_key: confidence.astype(np.float64) for p_key, (_, _, confidence) in answers.items()},
+        {p_key: [] for p_key in answers},
+        [],
+        [],
+        (),
+        (),
+    )
+    return _Answered(matched, rows.capture_ids, known["location_id"].tolist())
+
+
+def _baselines(
+    model: CellsModel, catalog: pa.Table, layout: Layout, answered: _Answered, scale: Scale
+) -> dict[str, tuple[Positions | None, Any]]:
+    """Name -> (its answers, its figures): colours, the fullest cell, and a training photo drawn at random."""
+    train = catalog.filter(pc.field("usable") & pc.field("split").isin(model.recipe.data.splits)).sort_by("capture_id")
+    chosen = np.sort(np.random.default_rng(0).permutation(train.num_rows)[:_COLOUR_TRAINING])
+    train = train.take(pa.array(chosen))
+    where = Positions(train["lat_deg"].to_numpy(), train["lng_deg"].to_numpy())
+    reader = CropReader(layout.crops)
+
+    def histograms(ids: list[str]) -> Any:
+        blocks = (ids[start : start + _BLOCK] for start in range(0, len(ids), _BLOCK))
+        return np.concatenate([colour_histograms(reader.pictures(block, _COLOUR_SIDE)) for block in blocks])
+
+    matched = answered.matched
+    by_colour = answer_by_colour(histograms(answered.capture_ids), histograms(train["capture_id"].to_pylist()), where)
+    fullest = largest_class(len(matched.ids), model.partitioning.level(model.levels[-1]))
+    found: dict[str, tuple[Positions | None, Any]] = {
+        name: (answers, measure(errors_m(matched.truth, answers), matched.groups, scale))
+        for name, answers in (("colour histogram", by_colour), ("fullest cell", fullest))
+    }
+    found["random training photo"] = (None, random_training(matched.truth, where, matched.groups, scale=scale).shares)
+    return found
+
+
+def _write(
+    folder: Path,
+    measured: MeasuredSet,
+    answered: _Answered,
+    scale: Scale,
+    baselines: dict[str, tuple[Positions | None, Any]],
+    split: str,
+    facts: dict[str, Any],
+    sheet: bytes,
+) -> dict[str, Any]:
+    matched = answered.matched
+    errors = {p_key: errors_m(matched.truth, answers) for p_key, answers in matched.answers.items()}
+    merit = geo_score(errors[HIERARCHY], scale) / FULL_SCORE
+    figures = {name: figure for name, (answers, figure) in baselines.items() if answers is not None}
+    shares = {name: figure for name, (answers, figure) in baselines.items() if answers is None}
+    summary = measured.summary | {
+        "kind": "cells",
+        "split": split,
+        "merit": float(merit.mean()),
+        "facts": facts,
+        "baselines": {
+            **{name: summarise_figures(figure) for name, figure in figures.items()},
+            **{name: {"within_m": {str(r): s.as_dict() for r, s in share.within_m.items()}} for name, share in shares.items()},
+        },
+    }
+    table = figures_table(figures, "Without a classifier", "answer")
+    columns: dict[str, Any] = {
+        "capture_id": answered.capture_ids,
+        "location_id": answered.location_ids,
+        "group": matched.groups,
+        "scene": matched.scenes,
+        "lat_deg": matched.truth.lat_deg,
+        "lng_deg": matched.truth.lng_deg,
+        "merit": merit,
+    }
+    for p_key, answers in matched.answers.items():
+        columns[f"{p_key}_lat_deg"], columns[f"{p_key}_lng_deg"] = answers.lat_deg, answers.lng_deg
+        columns[f"{p_key}_confidence"], columns[f"{p_key}_error_m"] = matched.confidences[p_key], errors[p_key]
+    for name, (answers, _) in baselines.items():
+        if answers is not None:
+            columns[f"{name.replace(' ', '_')}_error_m"] = errors_m(matched.truth, answers)
+    with atomic_folder(folder) as made:
+        write_measured_set(MeasuredSet(measured.name, measured.report, [*measured.tables, table], [], summary), made)
+        write_json(made / "report.json", summary)
+        write_parquet(made / "queries.parquet", pa.table(columns))
+        (made / "sheet.jpg").write_bytes(sheet)
+        write_manifest(made, name=measured.name, split=split)
+    return summary
+
+
+def _sheet(answered: _Answered, catalog: pa.Table, layout: Layout, seed: int, title: str) -> bytes:
+    """Some photos at random with the error of the hierarchy's answer, the nearest first."""
+    matched = answered.matched
+    error = errors_m(matched.truth, matched.answers[HIERARCHY])
+    chosen = np.random.default_rng(seed).permutation(len(error))[:_SHEET]
+    chosen = chosen[np.argsort(error[chosen], kind="stable")]
+    pictures = CropReader(layout.crops).encoded([answered.capture_ids[i] for i in chosen])
+    tiles = [
+        Tile(
+            pictures[answered.capture_ids[i]],
+            (_away(error[i]), f"{matched.scenes[i]} · {matched.confidences[HIERARCHY][i]:.0%} sure"),
+        )
+        for i in chosen.tolist()
+    ]
+    lines = [tiles[start : start + 4] for start in range(0, len(tiles), 4)]
+    median = _away(float(np.median(error)))
+    subtitle = f"{len(chosen)} photos at random, and how far off the answer is; half of all are within {median}"
+    shown = catalog.filter(pc.field("capture_id").isin(list(pictures)))
+    return contact_sheet(lines, title=title, subtitle=subtitle, attribution="Pictures: " + credit(shown), first_is_query=False)
+
+
+def _away(metres: float) -> str:
+    return f"{metres:,.0f} m" if metres < 1000 else f"{metres / 1000:,.0f} km"
