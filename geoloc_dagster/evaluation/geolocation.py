@@ -74,6 +74,14 @@ class Positions:
 
 
 @dataclass(frozen=True, slots=True)
+class Shares:
+    """Figures that are means: radius in metres -> share, and the mean GeoScore."""
+
+    within_m: dict[int, Interval]
+    score: Interval
+
+
+@dataclass(frozen=True, slots=True)
 class Figures:
     """What answers of one kind reach.
 
@@ -181,12 +189,11 @@ def geo_score(error_m: npt.ArrayLike, scale: Scale = WORLD) -> F64:
 
 def measure(error_m: F64, groups: npt.NDArray[np.str_], scale: Scale, *, bootstrap: int = 1000, seed: int = 0) -> Figures:
     """The figures of (N,) errors in metres, infinite where there is no answer."""
-    columns = np.column_stack([hits(error_m, scale), geo_score(error_m, scale)])
-    *shares, score = intervals(columns, groups, bootstrap, seed)
+    means = measure_shares(outcomes(error_m, scale), groups, scale, bootstrap, seed)
     answered = error_m[np.isfinite(error_m)]
     return Figures(
-        dict(zip(scale.radii_m, shares, strict=True)),
-        score,
+        means.within_m,
+        means.score,
         _quantile(error_m, 0.5),
         float(answered.mean()) if answered.size else float("nan"),
         _quantile(error_m, 0.9),
@@ -194,6 +201,24 @@ def measure(error_m: F64, groups: npt.NDArray[np.str_], scale: Scale, *, bootstr
         len(error_m) - len(answered),
         len(np.unique(groups)),
     )
+
+
+def measure_shares(
+    columns: F64,
+    groups: npt.NDArray[np.str_],
+    scale: Scale,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    weights: F64 | None = None,
+) -> Shares:
+    """Means of (N, radii + 1) columns, one per radius and then the score, with every photo weighing what it is given or alike."""
+    *shares, score = intervals(columns, groups, bootstrap, seed, weights)
+    return Shares(dict(zip(scale.radii_m, shares, strict=True)), score)
+
+
+def outcomes(error_m: F64, scale: Scale) -> F64:
+    """(N, radii + 1): 1 where the error is within each radius, else 0; and the score."""
+    return np.column_stack([hits(error_m, scale).astype(np.float64), geo_score(error_m, scale)])
 
 
 def hits(error_m: F64, scale: Scale) -> npt.NDArray[np.bool_]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from geoloc_dagster.evaluation.geolocation import HIERARCHY, Comparison, Figures, GeolocationReport
+from geoloc_dagster.evaluation.geolocation import HIERARCHY, MIN_GROUPS, Comparison, Figures, GeolocationReport
 from geoloc_dagster.evaluation.oracle import Decomposed, LevelOracle
 from geoloc_dagster.evaluation.tables import NONE, TextTable, length, percent
 
@@ -136,6 +136,12 @@ def geolocation_markdown(
     return "\n\n".join([*parts, *(table.markdown() for table in tables)]) + "\n"
 
 
+def share_cells(figures: Figures) -> list[str]:
+    """The shares in per cent, with intervals where there are groups enough for them."""
+    sure = figures.n_groups >= MIN_GROUPS
+    return [percent(share) if sure else f"{100 * share.value:.1f}" for share in figures.within_m.values()]
+
+
 def radius_name(radius_m: int) -> str:
     """`25 m`, `1 km`, `2,500 km`."""
     return f"{radius_m / 1000:,g} km" if radius_m >= 1000 else f"{radius_m} m"
@@ -143,10 +149,10 @@ def radius_name(radius_m: int) -> str:
 
 def _figures_row(name: str, figures: Figures) -> list[str]:
     score = figures.score
-    interval = "" if score.low == score.high else f" ({score.low:.0f}–{score.high:.0f})"
+    interval = "" if score.low == score.high or figures.n_groups < MIN_GROUPS else f" ({score.low:.0f}–{score.high:.0f})"
     return [
         name,
-        *(percent(share) for share in figures.within_m.values()),
+        *share_cells(figures),
         f"{score.value:.0f}{interval}",
         *(length(metres) for metres in (figures.median_m, figures.mean_m, figures.percentile_90_m)),
         f"{figures.n_photos:,}",
