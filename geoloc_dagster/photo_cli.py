@@ -125,7 +125,7 @@ def open_model(
         raise typer.BadParameter("32, bf16 or 16", param_hint="--precision")
     from geoloc_dagster.learning.cells_model import load_cells_model
     from geoloc_dagster.learning.recipe import read_inference
-    from geoloc_dagster.prediction.cells_release import cells_model_folder
+    from geoloc_dagster.prediction.release import cells_model_folder
 
     if checkpoint is not None:
         folder = checkpoint if checkpoint.is_dir() else checkpoint.parent

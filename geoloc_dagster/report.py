@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from geoloc_dagster.config import Layout, Settings
 from geoloc_dagster.dataset.pending import registered_batches
+from geoloc_dagster.evaluation.geolocation_reports import radius_name
 from geoloc_dagster.geo.boundary import read_boundary
 from geoloc_dagster.imagery.coverage import read_lookups
 from geoloc_dagster.learning.registry import newest_training
@@ -71,6 +72,8 @@ def _lead(reports: list[tuple[Path, dict[str, Any]]], summary: Mapping[str, Any]
     if not reports:
         return f'<p class="lead">No model has been evaluated yet. The last run took {minutes:.1f} minutes.</p>'
     report = reports[-1][1]
+    if report.get("kind") == "cells":
+        return _lead_of_cells(report, minutes)
     first = report["same_place"]["recall@1"]
     return (
         f'<p class="lead">A street view of a place that the model has never seen is matched to that place in other years in '
@@ -79,7 +82,35 @@ def _lead(reports: list[tuple[Path, dict[str, Any]]], summary: Mapping[str, Any]
     )
 
 
+def _lead_of_cells(report: Mapping[str, Any], minutes: float) -> str:
+    said = list(report["figures"].values())[-1]
+    radius, share = list(said["within_m"].items())[len(said["within_m"]) // 2]
+    return (
+        f'<p class="lead">A photo that the model has never seen is placed within <b>{radius_name(int(radius))}</b> of where '
+        f"it was taken in <b>{share['value']:.1%}</b> of cases (95 % interval {share['low']:.1%} to {share['high']:.1%}; "
+        f"{report['n_photos']:,} photos by {report['n_groups']:,} photographers). The last run took {minutes:.1f} minutes.</p>"
+    )
+
+
+def _figures_of_cells(report: Mapping[str, Any]) -> str:
+    rows = [*((name, figures, "model") for name, figures in report["figures"].items())]
+    rows += [(name, figures, "") for name, figures in report["baselines"].items()]
+    radii = list(next(iter(report["figures"].values()))["within_m"])
+    head = "".join(f"<th>{radius_name(int(radius))}</th>" for radius in radii)
+    body = ""
+    for name, figures, kind in rows:
+        cells = "".join(_interval(figures["within_m"][radius]) for radius in radii)
+        body += f'<tr class="{kind}"><td>{_text(name)}</td>{cells}</tr>'
+    return (
+        f"<h2>Held-out photos: {_text(report['set'])}</h2>"
+        "<p>Share of photos whose answer lies within each radius; in brackets: 95 % intervals, photographers resampled.</p>"
+        f"<table><tr><th>answer</th>{head}</tr>{body}</table>"
+    )
+
+
 def _figures(report: Mapping[str, Any]) -> str:
+    if report.get("kind") == "cells":
+        return _figures_of_cells(report)
     rows = [(str(report["name"]), report, "model"), *((name, value, "") for name, value in report["baselines"].items())]
     cuts = sorted(report["same_place"], key=lambda cut: int(cut.removeprefix("recall@")))
     head = "".join(f"<th>{_text(cut.replace('recall@', 'R@'))}</th>" for cut in cuts)
@@ -111,11 +142,20 @@ def _pictures(settings: Settings, layout: Layout, reports: list[tuple[Path, dict
         if layout.catalog.is_file():
             shown.append((overview.splits_map(boundary, read_parquet(layout.catalog)), "What is learned from, and held out"))
     for folder, report in reports[-1:]:
-        captions = {"map.png": "Where places are found again", "recall.png": "How often, among the first k"}
-        shown += [((folder / name).read_bytes(), f"{text} ({report['split']})") for name, text in captions.items()]
+        captions = {
+            "map.png": "Where places are found again",
+            "recall.png": "How often, among the first k",
+            "errors.png": "How far answers are off",
+            "levels.png": "What each level reaches, and what its cells allow",
+        }
+        there = {name: text for name, text in captions.items() if (folder / name).is_file()}
+        shown += [((folder / name).read_bytes(), f"{text} ({report['split']})") for name, text in there.items()]
     figures = [_figure(content, caption) for content, caption in shown]
-    for folder, _ in reports[-1:]:
-        figures.append(_figure((folder / "sheet.jpg").read_bytes(), "Queries, and their nearest pictures", wide=True))
+    for folder, report in reports[-1:]:
+        caption = (
+            "Photos, and how far off the answer is" if report.get("kind") == "cells" else "Queries, and their nearest pictures"
+        )
+        figures.append(_figure((folder / "sheet.jpg").read_bytes(), caption, wide=True))
     for batch in registered_batches(layout)[:1]:
         sheet = overview.batch_sheet(layout.crops, batch)
         if sheet is not None:

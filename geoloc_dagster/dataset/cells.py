@@ -124,9 +124,8 @@ def _read_scenes(layout: Layout) -> pa.Table | None:
     table = open_table(layout.scene_labels)
     if table is None:
         return None
-    rows = table.to_table(columns=["capture_id", "scene", *_PROBABILITIES])
-    columns: dict[str, Any] = {"capture_id": rows["capture_id"]}
+    rows: Any = table.to_table(columns=["capture_id", "scene", *_PROBABILITIES]).to_pandas()
     for number, name in enumerate(_PROBABILITIES):
-        certain = pc.cast(pc.equal(rows["scene"], number), pa.float32())
-        columns[name] = pc.coalesce(rows[name], certain)
-    return pa.table(columns)
+        certain = (rows["scene"] == number).astype("float32").where(rows["scene"].notna())
+        rows[name] = rows[name].fillna(certain)
+    return pa.Table.from_pandas(rows[["capture_id", *_PROBABILITIES]], preserve_index=False)

@@ -59,7 +59,7 @@ def build_checks(region: Region) -> list[dg.AssetChecksDefinition]:
     def index_up_to_date(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         return _compare(context, region, "faiss_index", "embeddings_version", region.layout.embeddings)
 
-    return [catalog_up_to_date, index_up_to_date]
+    return [catalog_up_to_date, *([index_up_to_date] if region.recipes_of("retrieval") else [])]
 
 
 def _compare(context: dg.AssetCheckExecutionContext, region: Region, asset: str, fact: str, table: object) -> dg.AssetCheckResult:

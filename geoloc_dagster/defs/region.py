@@ -45,6 +45,12 @@ class Region:
         """The recipes that the configuration names: a fixed set, so nothing has to be registered."""
         return dg.StaticPartitionsDefinition(self.settings.recipes)
 
+    def recipes_of(self, kind: str) -> list[str]:
+        """The recipes of one kind, in the order of the configuration; reads their files, nothing else."""
+        from geoloc_dagster.learning.recipe import load_recipe
+
+        return [name for name in self.settings.recipes if load_recipe(name, self.settings.folder).kind == kind]
+
     @property
     def model_name(self) -> str:
         """MLflow experiment and registered model."""

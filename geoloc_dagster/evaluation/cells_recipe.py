@@ -31,15 +31,23 @@ from geoloc_dagster.evaluation.geolocation import (
 )
 from geoloc_dagster.evaluation.geolocation_reports import figures_table, summarise_figures
 from geoloc_dagster.evaluation.photo_matching import Matched
-from geoloc_dagster.evaluation.run import credit
 from geoloc_dagster.evaluation.recipe import HELD_OUT, RecipeEvaluation, evaluation_folder, older_champion
+from geoloc_dagster.evaluation.run import credit
 from geoloc_dagster.geo.boundary import read_boundary
 from geoloc_dagster.geo.distance import great_circle_m
 from geoloc_dagster.learning.cells_model import CellsModel, load_cells_model
 from geoloc_dagster.learning.cells_recipe import SCENES
 from geoloc_dagster.learning.photo_rows import select_photos
 from geoloc_dagster.learning.registry import require_training
-from geoloc_dagster.storage import atomic_folder, read_json, read_parquet, table_version, write_json, write_manifest, write_parquet
+from geoloc_dagster.storage import (
+    atomic_folder,
+    read_json,
+    read_parquet,
+    table_version,
+    write_json,
+    write_manifest,
+    write_parquet,
+)
 from geoloc_dagster.viz.sheets import Tile, contact_sheet
 
 Progress = Callable[[int, int], None]
@@ -83,7 +91,8 @@ def _evaluate_model(
     splits = [split for split in HELD_OUT if split in usable and split not in model.recipe.data.splits]
     if not splits or not model.levels:
         raise NotEnoughDataError(
-            f"recipe {recipe} cannot be evaluated: " + ("no split is held out of its training" if model.levels else "it has no levels")
+            f"recipe {recipe} cannot be evaluated: "
+            + ("no split is held out of its training" if model.levels else "it has no levels")
         )
     scale = _scale_of(layout)
     metrics: dict[str, Any] = {}
@@ -231,7 +240,7 @@ def _sheet(answered: _Answered, catalog: pa.Table, layout: Layout, seed: int, ti
     tiles = [
         Tile(
             pictures[answered.capture_ids[i]],
-            (_away(error[i]), f"{matched.scenes[i]} · {matched.confidences[HIERARCHY][i]:.0%} sure"),
+            (_away(float(error[i])), f"{matched.scenes[i]} · {matched.confidences[HIERARCHY][i]:.0%} sure"),
         )
         for i in chosen.tolist()
     ]

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from geoloc_dagster.config import Layout
+from geoloc_dagster.evaluation.geolocation_reports import radius_name
 from geoloc_dagster.learning.registry import newest_training
 from geoloc_dagster.storage import read_json
 
 _KEPT = ("n_queries", "n_gallery", "n_places", "same_place", "within_m", "by_year", "by_district", "variants", "gained_over")
+_KEPT_OF_CELLS = ("kind", "n_photos", "n_groups", "figures", "hierarchy_against", "oracle", "baselines", "merit")
 
 
 def recipe_figures(layout: Layout, recipes: Sequence[str]) -> dict[str, Any]:
@@ -23,6 +25,10 @@ def recipe_figures(layout: Layout, recipes: Sequence[str]) -> dict[str, Any]:
         folders = sorted((layout.evaluations / recipe).glob(f"{training.model_version}*/report.json"))
         for report in (read_json(path) for path in folders):
             split = report["split"]
+            if report.get("kind") == "cells":
+                entry = found.setdefault(recipe, {"model_version": training.model_version})
+                entry[split] = {name: report[name] for name in _KEPT_OF_CELLS}
+                continue
             entry = found.setdefault(recipe, {"model_version": training.model_version})
             entry[split] = {name: report[name] for name in _KEPT}
             for name, baseline in report["baselines"].items():
@@ -39,6 +45,9 @@ def headline(metrics: Mapping[str, Any]) -> dict[str, float]:
     """
     figures: dict[str, float] = {}
     for split, report in metrics.items():
+        if report.get("kind") == "cells":
+            figures |= _headline_of_cells(split, report)
+            continue
         for cut, interval in report["same_place"].items():
             figures[f"{split}.{cut}"] = interval["value"]
         first = report["same_place"]["recall@1"]
@@ -56,9 +65,27 @@ def _lines(recipes: Mapping[str, Any], baselines: Mapping[str, Any]) -> list[lis
     lines: list[list[str]] = []
     for name, splits in [*recipes.items(), *baselines.items()]:
         for split, figures in splits.items():
-            if isinstance(figures, dict):
+            if isinstance(figures, dict) and figures.get("kind") == "cells":
+                lines.append([f"{name} on {split}", _line_of_cells(figures)])
+            elif isinstance(figures, dict):
                 same = figures["same_place"]
                 recalls = "  ".join(f"R@{k.removeprefix('recall@')} {v['value']:.3f}" for k, v in same.items())
                 first = same["recall@1"]
                 lines.append([f"{name} on {split}", f"{recalls}  (R@1 95 % {first['low']:.3f}-{first['high']:.3f})"])
     return lines
+
+
+def _headline_of_cells(split: str, report: Mapping[str, Any]) -> dict[str, float]:
+    figures = {f"{split}.photos": float(report["n_photos"]), f"{split}.merit": report["merit"]}
+    for p_key, said in report["figures"].items():
+        for radius, share in said["within_m"].items():
+            figures[f"{split}.{p_key}.within_{radius}m"] = share["value"]
+        figures[f"{split}.{p_key}.geo_score"] = said["geo_score"]["value"]
+    return figures
+
+
+def _line_of_cells(figures: Mapping[str, Any]) -> str:
+    """Shares of the last answer, which is that of all levels together."""
+    said = list(figures["figures"].values())[-1]
+    shares = "  ".join(f"{radius_name(int(radius))} {share['value']:.3f}" for radius, share in said["within_m"].items())
+    return f"within {shares}  (GeoScore {said['geo_score']['value']:.0f})"

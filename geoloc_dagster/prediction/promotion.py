@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -27,6 +27,18 @@ class PromotionOutcome:
     champion: Champion
     promoted: bool
     reason: str
+
+
+def promote_kinds(layout: Layout, recipes: Mapping[str, Sequence[str]], *, now: datetime) -> dict[str, PromotionOutcome]:
+    """The champion of each kind that has recipes which place photos; raises as `promote_best` does.
+
+    Args:
+        layout: the region's paths.
+        recipes: kind -> names.
+        now: time of the promotion.
+    """
+    pointers = {"retrieval": layout.champion, "cells": layout.cells_champion}
+    return {kind: promote_best(layout, names, now=now, pointer=pointers[kind]) for kind, names in recipes.items() if names}
 
 
 def promote_best(

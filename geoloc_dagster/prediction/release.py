@@ -31,6 +31,7 @@ _CURRENT = "CURRENT.json"
 _AGAIN = "Materialise `release` again, or activate an earlier one."
 _REMEDIES = {
     "model": "Restore that folder, materialise `checkpoints` and what follows again, or activate an earlier release.",
+    "cells": "Restore that folder, materialise `checkpoints` and what follows again, or activate an earlier release.",
     "index": "Materialise `faiss_index` and then `release` again, or activate an earlier release.",
 }
 EncoderLoader = Callable[[Path], Encoder]
@@ -68,7 +69,7 @@ class Release:
 
 # --- publishing ------------------------------------------------------------------------------------------------------
 def publish_release(layout: Layout, *, region: str, config_hash: str, now: datetime) -> PublishedRelease:
-    """Release the champion with the index that was built last, and serve it.
+    """Release the champion with the index that was built last, and the champion among classifiers of cells; serve them.
 
     The same parts give the same release, and then nothing is written.
 
@@ -77,23 +78,31 @@ def publish_release(layout: Layout, *, region: str, config_hash: str, now: datet
         NoReleaseError: there is no champion or no index yet.
         IntegrityError: a part has changed since it was written.
     """
-    champion = read_champion(layout)
-    index_folder = latest_index(layout.indexes)
-    index = verify_index(index_folder)
-    if index["model_version"] != champion.model_version:
-        raise ModelMismatchError(
-            f"{index_folder} holds vectors of {index['model_version']}, the champion is {champion.model_version}"
-        )
+    parts: dict[str, Any] = {}
+    said: dict[str, Any] = {}
+    if layout.cells_champion.exists():
+        cells = read_champion(layout, layout.cells_champion)
+        parts["cells"] = _part(layout, cells.folder)
+        rows = int(storage.read_json(cells.folder / "training.json")["trained_on_rows"])
+        said = {"model_version": cells.model_version, "recipe": cells.recipe, "rows": rows}
+    if layout.champion.exists() or not parts:
+        champion = read_champion(layout)
+        index_folder = latest_index(layout.indexes)
+        index = verify_index(index_folder)
+        if index["model_version"] != champion.model_version:
+            raise ModelMismatchError(
+                f"{index_folder} holds vectors of {index['model_version']}, the champion is {champion.model_version}"
+            )
+        parts |= {"model": _part(layout, champion.folder), "index": _part(layout, index_folder)}
+        said = {"model_version": champion.model_version, "recipe": champion.recipe, "rows": index["rows"]}
     manifest = {
         "schema_version": storage.SCHEMA_VERSION,
         "kind": "release",
         "region": region,
         "config_hash": config_hash,
-        "model_version": champion.model_version,
-        "recipe": champion.recipe,
-        "rows": index["rows"],
+        **said,
         "catalog_sha256": storage.sha256_file(layout.catalog) if layout.catalog.is_file() else None,
-        "parts": {"model": _part(layout, champion.folder), "index": _part(layout, index_folder)},
+        "parts": parts,
     }
     return _serve(layout, manifest, now)
 
@@ -161,17 +170,42 @@ def load_release(layout: Layout, *, encoder_loader: EncoderLoader | None = None)
         ModelMismatchError: encoder and index are of different models.
         SchemaVersionError: the release was written by newer code.
     """
+    release_id, manifest = served_manifest(layout)
+    folders = {name: layout.root / part["folder"] for name, part in manifest["parts"].items()}
+    if "index" not in folders:
+        raise NoReleaseError(
+            f"release {release_id} has no index to look photos up in, only a classifier of cells",
+            "Ask it with `geoloc predict --image-dir FOLDER --out FILE.csv`.",
+        )
+    index = load_index(folders["index"])
+    encoder = (encoder_loader or _load_encoder)(folders["model"])
+    release = Release(release_id, manifest, encoder, index)
+    release.predictor()  # refuses an encoder and an index of different models
+    return release
+
+
+def served_manifest(layout: Layout) -> tuple[str, dict[str, Any]]:
+    """The id and the manifest of what is served, with every file that it stands for checked; raises as `load_release`."""
     pointer = layout.releases / _CURRENT
     if not pointer.exists():
         raise NoReleaseError(f"{pointer} does not exist: nothing has been released")
     fields = read_pointer(pointer, _AGAIN)
-    manifest = _verified_manifest(layout, fields["release"], fields["manifest_sha256"])
-    folders = {name: layout.root / part["folder"] for name, part in manifest["parts"].items()}
-    index = load_index(folders["index"])
-    encoder = (encoder_loader or _load_encoder)(folders["model"])
-    release = Release(str(fields["release"]), manifest, encoder, index)
-    release.predictor()  # refuses an encoder and an index of different models
-    return release
+    return str(fields["release"]), _verified_manifest(layout, fields["release"], fields["manifest_sha256"])
+
+
+def cells_model_folder(layout: Layout) -> Path:
+    """The released classifier of cells.
+
+    Raises:
+        NoReleaseError: nothing has been released, or no such classifier with it.
+        IntegrityError: a file is missing or has changed.
+    """
+    release_id, manifest = served_manifest(layout)
+    if "cells" not in manifest["parts"]:
+        raise NoReleaseError(
+            f"release {release_id} has no classifier of cells", "Name a model with --checkpoint, or add a recipe of kind `cells`."
+        )
+    return layout.root / manifest["parts"]["cells"]["folder"]
 
 
 def _load_encoder(folder: Path) -> Encoder:

@@ -8,6 +8,8 @@ from geoloc_dagster.defs.progress import reporter
 from geoloc_dagster.defs.region import Region
 from geoloc_dagster.defs.resources import Clock, Mlflow
 
+KINDS = ("retrieval", "cells")
+
 
 def build(region: Region) -> list[dg.AssetsDefinition]:
     """The assets of this group for one region."""
@@ -23,21 +25,19 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
         kinds={"mlflow"},
     )
     def champion(context: dg.AssetExecutionContext, mlflow: Mlflow, clock: Clock) -> dg.MaterializeResult:
-        """The promoted checkpoint: the first automatically, later ones only through the evaluation gates."""
-        from geoloc_dagster.prediction.promotion import promote_best
+        """The promoted checkpoint of each kind: the first automatically, later ones only through the evaluation gates."""
+        from geoloc_dagster.prediction.promotion import promote_kinds
 
-        outcome = promote_best(region.layout, settings.recipes, now=clock.now())
-        version = mlflow.set_champion(region.model_name, outcome.champion) if outcome.promoted else None
-        return dg.MaterializeResult(
-            metadata=facts(
-                1,
-                region.layout.champion,
-                model_version=outcome.champion.model_version,
-                promoted=str(outcome.promoted),
-                reason=outcome.reason,
-                mlflow_model_version=version,
-            )
-        )
+        said: dict[str, str | None] = {}
+        outcomes = promote_kinds(region.layout, {kind: region.recipes_of(kind) for kind in KINDS}, now=clock.now())
+        for kind, outcome in outcomes.items():
+            suffix = "" if kind == "retrieval" else f"_{kind}"
+            name = f"{region.model_name}{suffix.replace('_', '-')}"
+            said[f"model_version{suffix}"] = outcome.champion.model_version
+            said[f"promoted{suffix}"] = str(outcome.promoted)
+            said[f"reason{suffix}"] = outcome.reason
+            said[f"mlflow_model_version{suffix}"] = mlflow.set_champion(name, outcome.champion) if outcome.promoted else None
+        return dg.MaterializeResult(metadata=facts(len(outcomes), region.layout.checkpoints, **said))
 
     @region.asset(
         "release",
@@ -100,9 +100,11 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
             check_results=[check],
         )
 
-    @region.asset("release", deps=["faiss_index", "champion"], automation_condition=refresh_condition(), kinds={"json"})
+    index = ["faiss_index"] if region.recipes_of("retrieval") else []
+
+    @region.asset("release", deps=[*index, "champion"], automation_condition=refresh_condition(), kinds={"json"})
     def release(context: dg.AssetExecutionContext, clock: Clock) -> dg.MaterializeResult:
-        """An immutable manifest of checkpoint, index and catalog by sha256; one pointer moves; prediction reads only this."""
+        """An immutable manifest of checkpoints, index and catalog by sha256; one pointer moves; prediction reads only this."""
         from geoloc_dagster.prediction.release import publish_release
 
         published = publish_release(region.layout, region=region.name, config_hash=settings.config_hash(), now=clock.now())
@@ -110,4 +112,4 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
             metadata=facts(published.rows, published.folder, release=published.release_id, model_version=published.model_version)
         )
 
-    return [champion, embeddings, faiss_index, release]
+    return [champion, *([embeddings, faiss_index] if index else []), release]

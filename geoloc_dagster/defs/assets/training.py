@@ -19,10 +19,12 @@ class TrainingConfig(dg.Config):
 def build(region: Region) -> list[dg.AssetsDefinition]:
     """The assets of these groups for one region."""
     settings = region.settings
+    labels = [] if settings.cells is None else [region.unpartitioned("s2_partitions"), region.unpartitioned("cell_labels")]
+    labels += [] if settings.scenes is None else [region.all_of("scene_labels")]
 
     @region.asset(
         "training",
-        deps=[region.unpartitioned("catalog")],
+        deps=[region.unpartitioned("catalog"), *labels],
         partitions_def=region.recipes,
         pool=f"{region.name}_training",
         kinds={"pytorch", "mlflow"},
@@ -31,25 +33,16 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
         context: dg.AssetExecutionContext, config: TrainingConfig, mlflow: Mlflow, clock: Clock
     ) -> dg.MaterializeResult:
         """A trained model per recipe: weights, recipe, and the rows and table versions that it saw, under one manifest."""
-        from geoloc_dagster.dataset.freshness import usable_rows
+        from geoloc_dagster.learning.dispatch import provenance_of, train_recipe
         from geoloc_dagster.learning.recipe import load_recipe
-        from geoloc_dagster.learning.training import train
-        from geoloc_dagster.storage import read_parquet, sha256_file, table_version
 
         layout = region.layout
         recipe = load_recipe(context.partition_key, settings.folder)
-        provenance = {
-            "usable_rows": usable_rows(layout.catalog, recipe.data.splits),
-            "catalog_sha256": sha256_file(layout.catalog),
-            "crops_version": table_version(layout.crops),
-            "dagster_run_id": context.run_id,
-        }
+        provenance = provenance_of(layout, recipe) | {"dagster_run_id": context.run_id}
         with mlflow.run(f"{recipe.name}", mlflow_tags(context)) as target:
-            model = train(
+            model = train_recipe(
                 recipe,
-                read_parquet(layout.catalog),
-                layout.crops,
-                layout.checkpoints / recipe.name,
+                layout,
                 mlflow=target,
                 resume=config.resume,
                 progress=reporter(context),
@@ -80,10 +73,10 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
     )
     def evaluations(context: dg.AssetExecutionContext, mlflow: Mlflow) -> dg.MaterializeResult:
         """Recall on the held-out splits with intervals by place, against baselines, by year, district and flags; pictures."""
-        from geoloc_dagster.evaluation.recipe import evaluate_recipe
+        from geoloc_dagster.evaluation.dispatch import evaluate_any
         from geoloc_dagster.evaluation.summary import headline
 
-        report = evaluate_recipe(settings, region.layout, context.partition_key, progress=reporter(context))
+        report = evaluate_any(settings, region.layout, context.partition_key, progress=reporter(context))
         figures = headline(report.metrics)
         mlflow.attach(report.mlflow_run_id, report.folder, figures)
         return dg.MaterializeResult(

@@ -1,0 +1,63 @@
+"""Training of a recipe of whichever kind from what a region holds."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from geoloc_dagster.config import Layout
+from geoloc_dagster.dataset.cells import read_labels
+from geoloc_dagster.dataset.freshness import usable_rows
+from geoloc_dagster.learning.cells_recipe import CellsRecipe
+from geoloc_dagster.learning.loop import TrainedModel
+from geoloc_dagster.learning.recipe import AnyRecipe
+from geoloc_dagster.learning.registry import require_training
+from geoloc_dagster.learning.tracking import MlflowTarget
+from geoloc_dagster.storage import read_parquet, sha256_file, table_version
+
+
+def train_recipe(
+    recipe: AnyRecipe,
+    layout: Layout,
+    *,
+    mlflow: MlflowTarget | None = None,
+    resume: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
+) -> TrainedModel:
+    """Train a recipe on the region's catalog; raises as `train` and `train_cells` do."""
+    catalog, out = read_parquet(layout.catalog), layout.checkpoints / recipe.name
+    common: dict[str, Any] = {
+        "mlflow": mlflow,
+        "resume": resume,
+        "progress": progress,
+        "provenance": provenance,
+        "now": now,
+    }
+    if isinstance(recipe, CellsRecipe):
+        from geoloc_dagster.learning.cells_training import train_cells
+
+        return train_cells(recipe, catalog, read_labels(layout), layout.crops, out, base=_base(recipe, layout), **common)
+    from geoloc_dagster.learning.training import train
+
+    return train(recipe, catalog, layout.crops, out, **common)
+
+
+def provenance_of(layout: Layout, recipe: AnyRecipe) -> dict[str, Any]:
+    """Which state of the region's tables a training sees."""
+    seen: dict[str, Any] = {
+        "usable_rows": usable_rows(layout.catalog, recipe.data.splits),
+        "catalog_sha256": sha256_file(layout.catalog),
+        "crops_version": table_version(layout.crops),
+    }
+    if isinstance(recipe, CellsRecipe) and layout.scene_labels.exists():
+        seen["scene_labels_version"] = table_version(layout.scene_labels)
+    return seen
+
+
+def _base(recipe: CellsRecipe, layout: Layout) -> Path | None:
+    """The newest model of the recipe that networks per scene start from."""
+    return None if recipe.scene_networks is None else require_training(layout.checkpoints / recipe.scene_networks.base).folder
