@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from geoloc_dagster.evaluation.geolocation import HIERARCHY, MIN_GROUPS, Comparison, Figures, GeolocationReport
+from geoloc_dagster.evaluation.geolocation import HIERARCHY, MIN_GROUPS, Comparison, Figures, GeolocationReport, Shares
 from geoloc_dagster.evaluation.oracle import Decomposed, LevelOracle
 from geoloc_dagster.evaluation.tables import NONE, TextTable, length, percent
 
@@ -29,14 +29,21 @@ def summarise_report(report: GeolocationReport) -> dict[str, Any]:
     }
 
 
+def summarise_shares(shares: Shares | Figures) -> dict[str, Any]:
+    """Shares and score as plain JSON values."""
+    return {
+        "within_m": {str(radius): share.as_dict() for radius, share in shares.within_m.items()},
+        "geo_score": shares.score.as_dict(),
+    }
+
+
 def summarise_figures(figures: Figures) -> dict[str, Any]:
     """Figures of one kind of answer as plain JSON values."""
     return {
         "n_photos": figures.n_photos,
         "n_unanswered": figures.n_unanswered,
         "n_groups": figures.n_groups,
-        "within_m": {str(radius): share.as_dict() for radius, share in figures.within_m.items()},
-        "geo_score": figures.score.as_dict(),
+        **summarise_shares(figures),
         "median_m": _finite(figures.median_m),
         "mean_m": _finite(figures.mean_m),
         "percentile_90_m": _finite(figures.percentile_90_m),

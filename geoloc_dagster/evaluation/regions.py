@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,7 @@ from geoloc_dagster.evaluation.geolocation import (
     measure_shares,
     outcomes,
 )
-from geoloc_dagster.evaluation.geolocation_reports import radius_name, share_cells
+from geoloc_dagster.evaluation.geolocation_reports import radius_name, share_cells, summarise_figures, summarise_shares
 from geoloc_dagster.evaluation.tables import TextTable, percent
 from geoloc_dagster.geo import s2
 from geoloc_dagster.geo.districts import district_of
@@ -189,6 +190,28 @@ def area_table(result: AreaWeighted, figures: Mapping[str, Figures]) -> TextTabl
         f"{result.effective_photos:,.0f} photos' worth"
     )
     return TextTable(title, ["answer", *_share_header(radii)], rows)
+
+
+def summarise_regions(result: ByRegion) -> dict[str, Any]:
+    """Figures by region as plain JSON values."""
+    return {
+        "regions": {
+            name: {key: summarise_figures(figures) for key, figures in by_key.items()} for name, by_key in result.figures.items()
+        },
+        "macro": {key: summarise_shares(shares) for key, shares in result.macro.items()},
+        "pooled": list(result.pooled),
+    }
+
+
+def summarise_area(result: AreaWeighted) -> dict[str, Any]:
+    """Shares weighted by area as plain JSON values."""
+    return {
+        "s2_level": result.s2_level,
+        "n_cells": result.n_cells,
+        "area_m2": result.area_m2,
+        "effective_photos": result.effective_photos,
+        "shares": {key: summarise_shares(shares) for key, shares in result.shares.items()},
+    }
 
 
 def level_with(scale: Scale, cells: int) -> int:

@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 
 from geoloc_dagster.evaluation.geolocation import HIERARCHY, WORLD, Positions, city_scale, evaluate_positions
-from geoloc_dagster.evaluation.regions import area_table, area_weighted, by_region, level_with, region_names, regions_table
+from geoloc_dagster.evaluation.regions import (
+    area_table,
+    area_weighted,
+    by_region,
+    level_with,
+    region_names,
+    regions_table,
+    summarise_area,
+    summarise_regions,
+)
 from geoloc_dagster.geo import s2
 from geoloc_dagster_tests.evaluation.test_geolocation import names, positions
 
@@ -37,6 +46,8 @@ def test_a_crowded_city_counts_as_much_as_its_area():
     rows = area_table(result, evaluate_positions(truth, answers, groups, bootstrap=50).figures).rows
     assert [row[0] for row in rows] == ["hierarchy, by photo", "hierarchy, by area"]
     assert rows[0][1].startswith("99.0")
+    said = json.loads(json.dumps(summarise_area(result), allow_nan=False))
+    assert said["shares"]["hierarchy"]["within_m"]["1000"]["value"] == share.value
 
 
 def test_equal_photos_in_equal_cells_weigh_as_they_do_anyway():
@@ -74,6 +85,9 @@ def test_regions_with_few_photos_are_measured_together_and_said_so():
     table = regions_table(result)
     assert [row[0] for row in table.rows] == ["France", together, "mean of the rows"]
     assert {len(row) for row in [table.header, *table.rows]} == {9}
+    said = json.loads(json.dumps(summarise_regions(result), allow_nan=False))
+    assert said["regions"]["France"]["hierarchy"]["n_photos"] == 30
+    assert said["pooled"] == ["Fiji", "Mali"]
 
 
 def test_one_small_region_keeps_its_name_and_shows_no_interval():
