@@ -14,6 +14,7 @@ from geoloc_dagster.dataset.catalog import build_catalog, summarise_catalog
 from geoloc_dagster.dataset.leakage import find_leaks
 from geoloc_dagster.errors import LeakageError
 from geoloc_dagster.geo.boundary import Boundary, read_boundary
+from geoloc_dagster.geo.districts import unnamed_level
 from geoloc_dagster.storage import read_geoparquet, table_version, verify_table, write_parquet
 
 EXAMPLES = 10
@@ -62,6 +63,7 @@ def assemble_catalog(settings: Settings, layout: Layout, progress: Callable[[int
     version = table_version(layout.crops)
     boundary = read_boundary(layout.boundary)
     locations = pd.DataFrame(read_geoparquet(layout.locations).drop(columns="geometry"))
-    catalog = build_catalog(layout.crops, locations, settings, progress, metric_crs=boundary.metric_crs)
+    level = unnamed_level(boundary.area_km2)
+    catalog = build_catalog(layout.crops, locations, settings, progress, metric_crs=boundary.metric_crs, district_level=level)
     write_parquet(layout.catalog, catalog)
     return Assembly(catalog, boundary, summarise_catalog(catalog), find_leaks(catalog), version)

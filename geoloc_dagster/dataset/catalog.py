@@ -25,7 +25,7 @@ from geoloc_dagster.dataset import duplicates, leakage, splits
 from geoloc_dagster.dataset.schema import CATALOG
 from geoloc_dagster.dataset.thumbnails import read_thumbnails
 from geoloc_dagster.errors import IntegrityError, NotEnoughDataError
-from geoloc_dagster.geo.districts import district_of
+from geoloc_dagster.geo.districts import S2_LEVEL, district_of
 from geoloc_dagster.storage import open_table
 
 Progress = Callable[[int, int], None]
@@ -44,6 +44,7 @@ def build_catalog(
     progress: Progress | None = None,
     *,
     metric_crs: str | None = None,
+    district_level: int = S2_LEVEL,
 ) -> pa.Table:
     """Build the catalog of all crops collected so far.
 
@@ -55,6 +56,7 @@ def build_catalog(
         settings: of the region: its sections region, catalog and splits.
         progress: called with (pictures compared, pictures to compare).
         metric_crs: of the blocks; that of the settings, or the UTM zone of the start point by default.
+        district_level: of the S2 cells that stand for districts where none are named.
 
     Returns:
         Table of schema CATALOG, sorted by batch, location, view and date: the order of the crops does not matter.
@@ -78,7 +80,7 @@ def build_catalog(
     if settings.splits.drop_leaking:
         _drop_leaking(frame)
     frame["is_query"] = newest_of_view(frame, settings.catalog.min_dates)
-    _add_places(frame, settings)
+    _add_places(frame, settings, district_level)
     return pa.Table.from_pandas(frame.sort_values(_ORDER), schema=CATALOG, preserve_index=False)
 
 
@@ -215,13 +217,13 @@ def _drop_leaking(frame: Any) -> None:
         _log.info("%d rows leak into another split and were left out", int(leaking.sum()))
 
 
-def _add_places(frame: Any, settings: Settings) -> None:
+def _add_places(frame: Any, settings: Settings, district_level: int) -> None:
     """Year, district, and the distance of held-out rows to the nearest place that models may have learned from."""
     frame["year"] = frame["captured_on"].dt.year.astype("Int16")
     districts = settings.region.districts
     path = None if districts is None else settings.resolve(districts)
     lat, lng = frame["lat_deg"].to_numpy(np.float64), frame["lng_deg"].to_numpy(np.float64)
-    frame["district"] = district_of(lat, lng, path, settings.region.district_property)
+    frame["district"] = district_of(lat, lng, path, settings.region.district_property, level=district_level)
     split = frame["split"].to_numpy()
     metres = np.full(len(frame), np.nan, dtype=np.float32)
     for held_out, learned in (("dev", ["train"]), ("test", ["train", "dev"])):  # recipes may learn from dev in the end
