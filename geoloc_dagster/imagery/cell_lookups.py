@@ -113,8 +113,8 @@ class CellTask:
         newest = answers.drop_duplicates("lookup_id", keep="last").set_index("lookup_id")
         found = newest[newest["status"] == "OK"]
         ids = self.points["lookup_id"]
-        negative = newest.loc[newest["status"] != "OK", "looked_up_at"]
-        points = self.points.assign(answered=ids.isin(newest.index), answered_at=ids.map(negative))
+        negative: Any = newest.loc[newest["status"] != "OK", "looked_up_at"]
+        points = self.points.assign(answered=ids.isin(newest.index)).join(negative.rename("answered_at"), on="lookup_id")
         covered = self.points.loc[ids.isin(found.index), ["lookup_id", "grid_cell"]].join(found, on="lookup_id")
         series, per_cell = self.rules.series, self.rules.samples_per_cell
         taken = take_samples(

@@ -23,8 +23,9 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
         ),
     ]
 
-    every = "Every grid point has been looked up."
+    every, cells = "Every grid point has been looked up.", list[str]()
     if settings.grid_cells is not None:
+        cells = ["grid_cells"]
         buffer_checks.append(cells_check_spec(region))
         every = "Every cell has its sample, or its points are used up."
     coverage_check = dg.AssetCheckSpec("complete", asset=region.key("street_view_metadata"), description=every)
@@ -68,7 +69,7 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
 
     @region.asset(
         "buffers",
-        deps=["region_boundary", "street_view_metadata"],
+        deps=["region_boundary", *cells, "street_view_metadata"],
         checks=buffer_checks,
         automation_condition=after_checks_condition(),
         kinds={"csv", "geoparquet"},
