@@ -23,6 +23,11 @@ class Layout:
         return self.root / "region" / "boundary.parquet"
 
     @property
+    def grid_cells(self) -> Path:
+        """GeoParquet of the cells in which locations are sampled."""
+        return self.root / "region" / "grid_cells.parquet"
+
+    @property
     def grid_points(self) -> Path:
         """GeoParquet of the points inside the boundary."""
         return self.root / "region" / "grid_points.parquet"

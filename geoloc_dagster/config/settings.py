@@ -31,12 +31,18 @@ class RegionSettings(Section):
     boundary_feature: int | None = Field(
         default=None, ge=0, description="Use only this feature of the file; all are united by default."
     )
+    boundary_part: Literal["all", "largest"] = Field(
+        default="all", description="`largest`: only the largest polygon of it, e.g. a mainland without its islands."
+    )
     start_point: LatLng = Field(description="(lat, lng) from which locations are ranked, e.g. the old town.")
     districts: Path | None = Field(
-        default=None, description="GeoJSON of named districts for reports; S2 cells of level 13 without it."
+        default=None,
+        description="GeoJSON of named districts for reports; without it S2 cells of level 13, coarser ones in a larger region.",
     )
     district_property: str = Field(default="name", description="The property that names a district.")
-    metric_crs: str | None = Field(default=None, description="e.g. EPSG:3006; the region's UTM zone by default.")
+    metric_crs: str | None = Field(
+        default=None, description="e.g. EPSG:3006; by default the region's UTM zone, or an equal-area system where it is wider."
+    )
     max_area_km2: float = Field(default=20_000, gt=0, description="A larger polygon is refused before a grid is laid over it.")
 
 
@@ -47,6 +53,34 @@ class GridSettings(Section):
     max_points: int = Field(default=20_000_000, gt=0, description="A finer grid is refused before it is allocated.")
 
 
+class GridCellSettings(Section):
+    """Cells of a whole country, and the locations that are sampled in each of them instead of buffers."""
+
+    step_deg: float = Field(default=2, gt=0, le=90, description="Side of the boxes that the polygon is cut into, degrees.")
+    merge_below: float = Field(
+        default=0.1, ge=0, le=1, description="Pieces below this share of the largest one's area go to a neighbour."
+    )
+    samples_per_cell: int = Field(default=40, gt=0, le=10_000, description="Covered locations wanted in every cell.")
+    attempts_per_cell: int = Field(
+        default=400, gt=0, le=100_000, description="Random points of a cell that are looked up before it is given up."
+    )
+    apart_m: Spacing = Field(default=100, description="Metres between any two sampled locations at least.")
+    series: str = Field(
+        default="usa2deg",
+        pattern=r"^[a-z][a-z0-9]{0,23}$",
+        description="Begins the names of their batches: small letters and digits.",
+    )
+    seed: int = Field(default=0, ge=0, description="Another seed draws other points.")
+
+    @model_validator(mode="after")
+    def _enough_attempts(self) -> Self:
+        if self.series == "photos":
+            raise ValueError("series: `photos` is what the batches of photo lists are called")
+        if self.attempts_per_cell < self.samples_per_cell:
+            raise ValueError("attempts_per_cell must be at least samples_per_cell; ten times as many find it in thin coverage")
+        return self
+
+
 class CoverageSettings(Section):
     """Where is there a street view?"""
 
@@ -55,12 +89,23 @@ class CoverageSettings(Section):
     )
     files: list[Path] = Field(default_factory=list, description="`csv`: buffer CSVs with positions, dates and panorama ids.")
     negatives: list[Path] = Field(default_factory=list, description="`csv`: CSVs of grid points that had no street view.")
-    radius_m: int = Field(default=50, gt=0, le=1_000, description="How far from a grid point its street view may be.")
+    radius_m: int = Field(
+        default=50,
+        gt=0,
+        le=100_000,
+        description="How far from a grid point its street view may be; more than 1,000 m for `google` only.",
+    )
     outdoor_only: bool = Field(default=True, description="Leave out views from inside buildings.")
     lookups_per_run: int = Field(default=20_000, gt=0, description="Points that one run asks for, nearest to the start first.")
     recheck_after_days: int = Field(
         default=180, gt=0, description="Days after which a point without a street view is asked again."
     )
+
+    @model_validator(mode="after")
+    def _radius_is_for_the_provider(self) -> Self:
+        if self.radius_m > 1_000 and self.provider != "google":
+            raise ValueError(f"radius_m: `{self.provider}` looks at most 1,000 m around a point")
+        return self
 
 
 class BufferSettings(Section):
@@ -334,6 +379,9 @@ class Settings(Section):
     data_root: Path = Field(default=Path("data"), description="Local folder; relative to this file.")
     region: RegionSettings
     grid: GridSettings = GridSettings()
+    grid_cells: GridCellSettings | None = Field(
+        default=None, description="Samples locations per cell of a country; without it a grid of points is looked up for buffers."
+    )
     coverage: CoverageSettings = CoverageSettings()
     buffers: BufferSettings = BufferSettings()
     capture: CaptureSettings = CaptureSettings()
@@ -364,6 +412,16 @@ class Settings(Section):
         scenes = self.scenes
         if scenes is not None and scenes.model is None and self.capture.provider != "photo_list":
             raise ValueError("scenes: only the lists of `photo_list` say scenes; name a `model`")
+        return self
+
+    @model_validator(mode="after")
+    def _cells_have_something_to_sample(self) -> Self:
+        if self.grid_cells is None:
+            return self
+        if self.buffers.files:
+            raise ValueError("grid_cells samples locations itself: leave out buffers.files, or the section grid_cells")
+        if self.coverage.provider == "csv" and self.capture.provider not in ("folder", "photo_list"):
+            raise ValueError("grid_cells asks where street views are: set coverage.provider to a service, e.g. `google`")
         return self
 
     def config_hash(self) -> str:

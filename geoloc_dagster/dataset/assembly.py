@@ -14,6 +14,7 @@ from geoloc_dagster.dataset.catalog import build_catalog, summarise_catalog
 from geoloc_dagster.dataset.leakage import find_leaks
 from geoloc_dagster.errors import LeakageError
 from geoloc_dagster.geo.boundary import Boundary, read_boundary
+from geoloc_dagster.geo.districts import unnamed_level
 from geoloc_dagster.storage import open_table, read_geoparquet, table_version, verify_table, write_parquet
 
 EXAMPLES = 10
@@ -63,7 +64,13 @@ def assemble_catalog(settings: Settings, layout: Layout, progress: Callable[[int
     boundary = read_boundary(layout.boundary)
     locations = pd.DataFrame(read_geoparquet(layout.locations).drop(columns="geometry"))
     catalog = build_catalog(
-        layout.crops, locations, settings, progress, metric_crs=boundary.metric_crs, creators=read_creators(layout)
+        layout.crops,
+        locations,
+        settings,
+        progress,
+        metric_crs=boundary.metric_crs,
+        creators=read_creators(layout),
+        district_level=unnamed_level(boundary.area_km2),
     )
     write_parquet(layout.catalog, catalog)
     leaks = find_leaks(catalog, creators=settings.splits.by == "creator")

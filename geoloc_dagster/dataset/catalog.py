@@ -25,7 +25,7 @@ from geoloc_dagster.dataset import duplicates, leakage, splits
 from geoloc_dagster.dataset.schema import CATALOG
 from geoloc_dagster.dataset.thumbnails import read_thumbnails
 from geoloc_dagster.errors import IntegrityError, NotEnoughDataError
-from geoloc_dagster.geo.districts import district_of
+from geoloc_dagster.geo.districts import S2_LEVEL, district_of
 from geoloc_dagster.storage import open_table
 
 Progress = Callable[[int, int], None]
@@ -45,6 +45,7 @@ def build_catalog(
     *,
     metric_crs: str | None = None,
     creators: Mapping[str, str] | None = None,
+    district_level: int = S2_LEVEL,
 ) -> pa.Table:
     """Build the catalog of all crops collected so far.
 
@@ -57,6 +58,7 @@ def build_catalog(
         progress: called with (pictures compared, pictures to compare).
         metric_crs: of the blocks; that of the settings, or the UTM zone of the start point by default.
         creators: who took the pictures, by capture id.
+        district_level: of the S2 cells that stand for districts where none are named.
 
     Returns:
         Table of schema CATALOG, sorted by batch, location, view and date: the order of the crops does not matter.
@@ -81,7 +83,7 @@ def build_catalog(
     if settings.splits.drop_leaking:
         _drop_leaking(frame, creators=settings.splits.by == "creator")
     frame["is_query"] = newest_of_view(frame, settings.catalog.min_dates)
-    _add_places(frame, settings)
+    _add_places(frame, settings, district_level)
     return pa.Table.from_pandas(frame.sort_values(_ORDER), schema=CATALOG, preserve_index=False)
 
 
@@ -218,13 +220,13 @@ def _drop_leaking(frame: Any, *, creators: bool) -> None:
         _log.info("%d rows leak into another split and were left out", int(leaking.sum()))
 
 
-def _add_places(frame: Any, settings: Settings) -> None:
+def _add_places(frame: Any, settings: Settings, district_level: int) -> None:
     """Year, district, and the distance of held-out rows to the nearest place that models may have learned from."""
     frame["year"] = frame["captured_on"].dt.year.astype("Int16")
     districts = settings.region.districts
     path = None if districts is None else settings.resolve(districts)
     lat, lng = frame["lat_deg"].to_numpy(np.float64), frame["lng_deg"].to_numpy(np.float64)
-    frame["district"] = district_of(lat, lng, path, settings.region.district_property)
+    frame["district"] = district_of(lat, lng, path, settings.region.district_property, level=district_level)
     split = frame["split"].to_numpy()
     metres = np.full(len(frame), np.nan, dtype=np.float32)
     for held_out, learned in (("dev", ["train"]), ("test", ["train", "dev"])):  # recipes may learn from dev in the end

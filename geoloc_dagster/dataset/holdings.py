@@ -17,7 +17,8 @@ import pyarrow as pa
 
 from geoloc_dagster.config import Layout, Settings
 from geoloc_dagster.dataset.pending import complete_locations
-from geoloc_dagster.geo.districts import district_of
+from geoloc_dagster.geo.boundary import read_boundary
+from geoloc_dagster.geo.districts import S2_LEVEL, district_of, unnamed_level
 from geoloc_dagster.imagery.provider import failure_classes
 from geoloc_dagster.storage import open_table, read_parquet
 
@@ -214,7 +215,9 @@ def _places(settings: Settings, layout: Layout, panoramas: pd.DataFrame) -> pd.D
     )
     place, districts = settings.region, settings.region.districts
     path = None if districts is None else settings.resolve(districts)
-    names = district_of(registered["lat_deg"], registered["lng_deg"], path, place.district_property) if len(registered) else []
+    level = unnamed_level(read_boundary(layout.boundary).area_km2) if layout.boundary.is_file() else S2_LEVEL
+    lat, lng = registered["lat_deg"], registered["lng_deg"]
+    names = district_of(lat, lng, path, place.district_property, level=level) if len(registered) else []
     registered = registered.assign(
         district=names, registered=True, complete=registered["location_id"].isin(complete_locations(layout.visits))
     )

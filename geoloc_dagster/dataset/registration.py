@@ -26,6 +26,23 @@ from geoloc_dagster.imagery.provider import Location
 from geoloc_dagster.storage import read_geoparquet, read_parquet, write_geoparquet
 
 
+@dataclass(frozen=True, slots=True)
+class CellCounts:
+    """How full grid cells are.
+
+    Attributes:
+        cells: of the region.
+        cells_short: of these, cells with fewer locations than they want.
+        samples_missing: in those.
+        samples_renumbered: imported locations that lie in another cell than their name says.
+    """
+
+    cells: int
+    cells_short: int
+    samples_missing: int
+    samples_renumbered: int = 0
+
+
 @dataclass(frozen=True)
 class Registration:
     """The registered locations and what was found wrong with them.
@@ -36,6 +53,7 @@ class Registration:
         outside: locations outside the polygon; of photo lists, photos that were left out for it.
         bad_rows: rows of photo lists that could not be used.
         bad_scenes: photos that are without a scene because their list says one that cannot be.
+        cells: of regions with grid cells.
     """
 
     boundary: Boundary
@@ -46,6 +64,7 @@ class Registration:
     outside: int
     bad_rows: int = 0
     bad_scenes: int = 0
+    cells: CellCounts | None = None
 
     @property
     def batch_keys(self) -> list[str]:
@@ -73,6 +92,10 @@ def register_locations(settings: Settings, layout: Layout) -> Registration:
         from geoloc_dagster.dataset.photo_registration import register_photos
 
         return register_photos(settings, layout)
+    if settings.grid_cells is not None:
+        from geoloc_dagster.dataset.cell_registration import register_samples
+
+        return register_samples(settings, layout, settings.grid_cells)
     boundary = read_boundary(layout.boundary)
     registered = pd.DataFrame(read_geoparquet(layout.locations).drop(columns="geometry")) if layout.locations.is_file() else None
     files = [settings.resolve(path) for path in settings.buffers.files]

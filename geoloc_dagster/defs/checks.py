@@ -3,6 +3,7 @@
 Blocking checks sit on unpartitioned assets only: on partitioned ones a failure of one batch would hold up the others.
 """
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -43,6 +44,29 @@ def spacing_check(region: Region, registration: "Registration") -> list[dg.Asset
             severity=dg.AssetCheckSeverity.WARN,
             metadata={"locations_outside": registration.outside},
         ),
+    ]
+
+
+def cells_check_spec(region: Region) -> dg.AssetCheckSpec:
+    """The check of `cells_check`; only where the region has grid cells."""
+    return dg.AssetCheckSpec(
+        "cells", asset=region.key("buffer_csvs"), description="Every cell has as many locations as it wants."
+    )
+
+
+def cells_check(region: Region, registration: "Registration") -> list[dg.AssetCheckResult]:
+    """How many cells are short of locations and by how many: a warning, because a desert has no more street views than it has."""
+    counts = registration.cells
+    if counts is None:
+        return []
+    return [
+        dg.AssetCheckResult(
+            check_name="cells",
+            asset_key=region.key("buffer_csvs"),
+            passed=counts.cells_short == 0 and counts.samples_renumbered == 0,
+            severity=dg.AssetCheckSeverity.WARN,
+            metadata=asdict(counts),
+        )
     ]
 
 

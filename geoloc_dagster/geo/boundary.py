@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from geoloc_dagster.geo.distance import WGS84
 from geoloc_dagster.geo.features import PolygonFeature, goes_round, read_polygons
 from geoloc_dagster.storage import read_geoparquet, write_geoparquet
 
+_UTM_ZONE_DEG = 6.0
 _START_MARGIN_DEG = 0.5  # a start point this near the boundary's box is a start point of this boundary
 
 
@@ -37,6 +38,7 @@ def load_boundary(
     *,
     name: str,
     feature: int | None = None,
+    part: Literal["all", "largest"] = "all",
     metric_crs: str | None = None,
     max_area_km2: float,
     start_point: tuple[float, float] | None = None,
@@ -47,7 +49,9 @@ def load_boundary(
         path: the file.
         name: of the region.
         feature: use only the polygon of this number, counted from 0; all polygons are united without it.
-        metric_crs: a projected CRS in metres, e.g. "EPSG:3006"; the UTM zone of the polygon's middle without it.
+        part: keep all of it, or the polygon of the largest area alone; what is left out is not checked against longitude ±180.
+        metric_crs: a projected CRS in metres, e.g. "EPSG:3006"; without it the UTM zone of the polygon's middle, or where the
+            polygon is wider than a zone an equal-area projection around its middle.
         max_area_km2: a larger polygon is refused.
         start_point: (lat, lng) degrees; where given, tells axes in (lat, lng) order apart from a polygon elsewhere.
 
@@ -55,9 +59,9 @@ def load_boundary(
         BoundaryError: one clear cause; see `features.read_polygons`, and area, feature number, CRS and axes here.
         UnsafeFileError: the file is a pickle.
     """
-    geometry = _choose(path, read_polygons(path), feature)
+    geometry = _choose(path, read_polygons(path, parts=part == "largest"), feature, part)
     _check_axes(path, geometry, start_point)
-    area_km2 = _area_km2(geometry)
+    area_km2 = geodesic_area_km2(geometry)
     if area_km2 > max_area_km2:
         remedy = "Draw a smaller polygon, or raise region.max_area_km2 if this is meant."
         raise BoundaryError(f"{path} covers {area_km2:,.0f} km², more than the {max_area_km2:,.0f} km² allowed", remedy)
@@ -77,6 +81,25 @@ def utm_crs(lat_deg: float, lng_deg: float) -> str:
     return f"EPSG:{(32600 if lat_deg >= 0 else 32700) + zone}"
 
 
+def equal_area_crs(lat_deg: float, lng_deg: float) -> str:
+    """A Lambert azimuthal equal-area projection around a position, as a PROJ string; metres."""
+    return f"+proj=laea +lat_0={lat_deg:.1f} +lon_0={lng_deg:.1f} +datum=WGS84 +units=m +no_defs"
+
+
+def geodesic_area_km2(geometry: Polygon | MultiPolygon) -> float:
+    """Area on the ellipsoid; rings are turned first because their direction gives the sign.
+
+    What goes round the Earth is measured in quarters whose sides follow their parallels: the shortest way from longitude -180 to
+    180 is none at all, and the whole Earth has no outside.
+    """
+    measured = [geometry]
+    if goes_round(geometry):
+        quarters = [shapely.intersection(geometry, shapely.box(west, -90, west + 90, 90)) for west in (-180, -90, 0, 90)]
+        measured = [shapely.segmentize(quarter, 1.0) for quarter in quarters]
+    parts = [part for one in measured for part in shapely.get_parts(one).tolist() if isinstance(part, Polygon)]
+    return sum(abs(WGS84.geometry_area_perimeter(orient(part))[0]) for part in parts) / 1e6
+
+
 def write_boundary(path: Path, boundary: Boundary) -> Path:
     """Write a boundary as GeoParquet of one row, atomically."""
     import geopandas as gpd
@@ -94,14 +117,16 @@ def read_boundary(path: Path) -> Boundary:
     return Boundary(str(row["name"]), row.geometry, str(row["metric_crs"]), float(row["area_km2"]))
 
 
-def _choose(path: Path, features: list[PolygonFeature], number: int | None) -> Polygon | MultiPolygon:
+def _choose(path: Path, features: list[PolygonFeature], number: int | None, part: str) -> Polygon | MultiPolygon:
     if number is not None:
         chosen = [feature for feature in features if feature.number == number]
         if not chosen:
-            numbers = ", ".join(str(feature.number) for feature in features[:10])
+            numbers = ", ".join(map(str, list(dict.fromkeys(feature.number for feature in features))[:10]))
             remedy = f"Set region.boundary_feature to one of: {numbers}."
             raise BoundaryError(f"{path} has no polygon with the number {number}", remedy)
         features = chosen
+    if part == "largest":
+        return max((feature.geometry for feature in features), key=geodesic_area_km2)
     if len(features) == 1:
         return features[0].geometry
     united = shapely.union_all([feature.geometry for feature in features])
@@ -126,24 +151,11 @@ def _check_axes(path: Path, geometry: Polygon | MultiPolygon, start_point: tuple
         )
 
 
-def _area_km2(geometry: Polygon | MultiPolygon) -> float:
-    """Area on the ellipsoid; rings are turned first because their direction gives the sign.
-
-    What goes round the Earth is measured in quarters whose sides follow their parallels: the shortest way from longitude -180 to
-    180 is none at all, and the whole Earth has no outside.
-    """
-    measured = [geometry]
-    if goes_round(geometry):
-        quarters = [shapely.intersection(geometry, shapely.box(west, -90, west + 90, 90)) for west in (-180, -90, 0, 90)]
-        measured = [shapely.segmentize(quarter, 1.0) for quarter in quarters]
-    parts = [part for one in measured for part in shapely.get_parts(one).tolist() if isinstance(part, Polygon)]
-    return sum(abs(WGS84.geometry_area_perimeter(orient(part))[0]) for part in parts) / 1e6
-
-
 def _checked_crs(metric_crs: str | None, geometry: Polygon | MultiPolygon) -> str:
     west, south, east, north = geometry.bounds
     if metric_crs is None:
-        return utm_crs((south + north) / 2, (west + east) / 2)
+        choose = equal_area_crs if east - west > _UTM_ZONE_DEG else utm_crs
+        return choose((south + north) / 2, (west + east) / 2)
     remedy = "Name a projected system in metres, e.g. EPSG:3006, or leave region.metric_crs out."
     try:
         crs = CRS.from_user_input(metric_crs)

@@ -77,7 +77,7 @@ def build_buffers(
     chosen = _choose(candidates, known, spacings_m)
     series = [buffer_series(spacing_m) for spacing_m in spacings_m]
     counts = [len(rows) for rows in chosen]
-    first_id, first_rank = _next_id(known), [_next_rank(known, name) for name in series]
+    first_id, first_rank = next_id(known), [next_rank(known, name) for name in series]
     ranks = [np.arange(first, first + count) for first, count in zip(first_rank, counts, strict=True)]
     nothing = np.zeros(0, dtype=np.int64)  # so that no spacings at all give no locations
     added = candidates.iloc[np.concatenate([*chosen, nothing])].assign(
@@ -148,12 +148,13 @@ def _candidates(metadata: pd.DataFrame, start_point: tuple[float, float]) -> pd.
     return rows.iloc[rank_from_start(lat, lng, start_point)]
 
 
-def _next_id(known: pd.DataFrame) -> int:
+def next_id(known: pd.DataFrame) -> int:
     """One more than the highest id that is a plain number; other ids are left out of the count."""
     return max((int(text) for text in known["location_id"] if str(text).isdecimal()), default=-1) + 1
 
 
-def _next_rank(known: pd.DataFrame, series: str) -> int:
+def next_rank(known: pd.DataFrame, series: str) -> int:
+    """One more than the highest rank of the series; 0 where it has none."""
     ranks: Any = known.loc[known["series"] == series, "rank"]
     return 0 if len(ranks) == 0 else int(ranks.max()) + 1
 

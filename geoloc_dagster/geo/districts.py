@@ -16,20 +16,36 @@ from geoloc_dagster.geo.features import PolygonFeature, read_polygons
 S2_LEVEL = 13
 """About 1.2 km² per cell: a neighbourhood of a city."""
 
+MOST_UNNAMED = 300
+"""Cells that a region has about at most; a larger one gets coarser cells."""
+
+_EARTH_KM2 = 510_072_000
+
 OUTSIDE = "outside"
 """The name of a position that lies in no district."""
 
 
+def unnamed_level(area_km2: float) -> int:
+    """The S2 level of districts without names: 13, or the finest with at most some 300 cells over the region's area."""
+    return next((level for level in range(S2_LEVEL, 0, -1) if area_km2 <= MOST_UNNAMED * _EARTH_KM2 / (6 * 4**level)), 0)
+
+
 def district_of(
-    lat_deg: npt.ArrayLike, lng_deg: npt.ArrayLike, districts_path: Path | None, property: str = "name"
+    lat_deg: npt.ArrayLike,
+    lng_deg: npt.ArrayLike,
+    districts_path: Path | None,
+    property: str = "name",
+    *,
+    level: int = S2_LEVEL,
 ) -> npt.NDArray[np.str_]:
     """The name of the district of each position.
 
     Args:
         lat_deg: shape (n,).
         lng_deg: shape (n,).
-        districts_path: polygons with names; where it is None, the token of the S2 cell of level 13 is the name.
+        districts_path: polygons with names; where it is None, the token of the S2 cell of `level` is the name.
         property: of the polygons, that names them.
+        level: of the S2 cells, see `unnamed_level`.
 
     Returns:
         Strings of shape (n,). Where polygons overlap the first in the file wins; a position in none is `OUTSIDE`.
@@ -40,15 +56,15 @@ def district_of(
     positions = np.stack([np.asarray(lat_deg, dtype=np.float64), np.asarray(lng_deg, dtype=np.float64)], axis=1)
     unique, back = np.unique(positions, axis=0, return_inverse=True)
     if districts_path is None:
-        names = np.array([_s2_token(lat, lng) for lat, lng in unique.tolist()], dtype=np.str_)
+        names = np.array([_s2_token(lat, lng, level) for lat, lng in unique.tolist()], dtype=np.str_)
     else:
         names = _polygon_names(unique, read_polygons(districts_path), districts_path, property)
     return names[back.ravel()]
 
 
-def _s2_token(lat_deg: float, lng_deg: float) -> str:
+def _s2_token(lat_deg: float, lng_deg: float, level: int) -> str:
     position = s2sphere.LatLng.from_degrees(lat_deg, lng_deg)
-    cell: Any = s2sphere.CellId.from_lat_lng(position).parent(S2_LEVEL)
+    cell: Any = s2sphere.CellId.from_lat_lng(position).parent(level)
     return str(cell.to_token())
 
 

@@ -43,8 +43,12 @@ class PolygonFeature:
     properties: dict[str, Any]
 
 
-def read_polygons(path: Path) -> list[PolygonFeature]:
+def read_polygons(path: Path, *, parts: bool = False) -> list[PolygonFeature]:
     """Read every polygon of a file (.geojson, .json, .topojson or .shp).
+
+    Args:
+        path: the file.
+        parts: give each part of a feature by itself, under the feature's number.
 
     Raises:
         BoundaryError: the file is missing, empty, too large or broken, has no polygons, or one of them has coordinates that
@@ -55,9 +59,10 @@ def read_polygons(path: Path) -> list[PolygonFeature]:
     raw = _read_shapefile(path) if path.suffix.lower() == ".shp" else _read_json(path)
     features: list[PolygonFeature] = []
     for number, (geometry, properties) in enumerate(raw):
-        if isinstance(geometry, Polygon | MultiPolygon) and not geometry.is_empty:
-            _check_polygon(path, number, geometry)
-            features.append(PolygonFeature(number, geometry, properties))
+        for piece in shapely.get_parts(geometry) if parts else [geometry]:
+            if isinstance(piece, Polygon | MultiPolygon) and not piece.is_empty:
+                _check_polygon(path, number, piece)
+                features.append(PolygonFeature(number, piece, properties))
     if not features:
         raise BoundaryError(f"{path} holds no polygons", "Export an area (Polygon or MultiPolygon), not points or lines.")
     return features

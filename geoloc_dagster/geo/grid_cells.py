@@ -9,14 +9,18 @@ from __future__ import annotations
 import heapq
 import math
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
+import numpy.typing as npt
 import shapely
 from shapely.geometry import MultiPolygon, Polygon
 
-from geoloc_dagster.errors import BoundaryError
-from geoloc_dagster.storage import write_geoparquet
+from geoloc_dagster.errors import BoundaryError, IntegrityError
+from geoloc_dagster.geo.boundary import geodesic_area_km2
+from geoloc_dagster.geo.distance import FloatArray
+from geoloc_dagster.storage import read_geoparquet, write_geoparquet
 
 MOST_BOXES = 1_000_000
 
@@ -45,9 +49,48 @@ def grid_cells(polygon: Polygon | MultiPolygon, step_deg: float, *, merge_below:
     return gpd.GeoDataFrame({"cell_id": np.arange(len(cells), dtype=np.int64)}, geometry=cells, crs="OGC:CRS84")
 
 
+def describe_cells(cells: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    """Cells with what people and models ask of them: label, area_km2 (on the ellipsoid), and lat_deg, lng_deg of the centroid.
+
+    The label is the cell's number and its centroid, such as `27 (39.0°N 117.2°W)`; small cells are told with more places.
+    """
+    shapes: list[Any] = list(cells.geometry)
+    areas = [geodesic_area_km2(shape) for shape in shapes]
+    lng, lat = shapely.get_coordinates(shapely.centroid(shapes)).T
+    places = max(1, 1 - math.floor(math.log10(math.sqrt(max(areas)) / 111)))
+    return cells.assign(
+        label=[f"{cell} ({_position(a, b, places)})" for cell, a, b in zip(cells["cell_id"], lat, lng, strict=True)],
+        area_km2=areas,
+        lat_deg=lat,
+        lng_deg=lng,
+    )[["cell_id", "label", "area_km2", "lat_deg", "lng_deg", "geometry"]]
+
+
+def cell_of(cells: gpd.GeoDataFrame, lat_deg: FloatArray, lng_deg: FloatArray) -> npt.NDArray[np.int64]:
+    """The number of the cell that each position lies in, -1 where it lies in none; on an edge between two the lower one."""
+    tree = shapely.STRtree(cells.geometry.to_numpy())
+    position, cell = tree.query(shapely.points(np.asarray(lng_deg), np.asarray(lat_deg)), predicate="intersects")
+    ids = cells["cell_id"].to_numpy(np.int64)
+    found = np.full(len(lat_deg), np.iinfo(np.int64).max)
+    np.minimum.at(found, position, ids[cell])
+    return np.where(found == np.iinfo(np.int64).max, -1, found)
+
+
+def read_grid_cells(path: Path) -> gpd.GeoDataFrame:
+    """Read cells that `write_grid_cells` wrote; a damaged or missing file is an `IntegrityError`."""
+    cells: Any = read_geoparquet(path)
+    if not {"cell_id", "lat_deg", "lng_deg"} <= set(cells.columns):
+        raise IntegrityError(f"{path} holds no grid cells", "Materialise `grid_cells` again.")
+    return cells
+
+
 def write_grid_cells(path: Path, cells: gpd.GeoDataFrame) -> Path:
     """Write the cells as GeoParquet, atomically."""
     return write_geoparquet(path, cells)
+
+
+def _position(lat_deg: float, lng_deg: float, places: int) -> str:
+    return f"{abs(lat_deg):.{places}f}°{'N' if lat_deg >= 0 else 'S'} {abs(lng_deg):.{places}f}°{'E' if lng_deg >= 0 else 'W'}"
 
 
 def _pieces(polygon: Polygon | MultiPolygon, step_deg: float) -> np.ndarray[tuple[int], np.dtype[np.object_]]:

@@ -3,6 +3,8 @@
 Names are `{location}_{rotation 0-3}_{n}_{Month YYYY}_{scraped at}.jpg`: the n-th date that the time machine offered for one
 of four views a quarter turn apart; the heading of the first is unknown. The name of the folder or archive, without its
 suffix, is the `source` of its rows. Where one view was scraped twice, both pictures are kept as captures of their own.
+
+A source may also be a published sample of a country: `{cell}+{lat},{lng}/{heading}_{YYYY-MM}.jpg`, with absolute headings.
 """
 
 from __future__ import annotations
@@ -13,12 +15,13 @@ import re
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from geoloc_dagster.errors import CollectionSourceError
 from geoloc_dagster.imagery.archive import Fingerprint, Listing, Member, is_current, list_source, read_member
 from geoloc_dagster.imagery.provider import Capture, Failure, Location, Negative, Panorama, Terms, View
+from geoloc_dagster.imagery.sampled_folder import SampledName, is_sampled, named_members
 
 _log = logging.getLogger(__name__)
 _NAME = re.compile(
@@ -67,12 +70,19 @@ class PictureName:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """The pictures of one location, date, number and scrape: one panorama, by rotation."""
+    """The pictures of one location, date, number and scrape: one panorama, by rotation, or by heading of a sample."""
 
     source: str
     captured_on: dt.date
     variant: str
-    by_rotation: dict[int, Member]
+    by_rotation: dict[int, Member] = field(default_factory=dict[int, Member])
+    by_heading: dict[float, Member] = field(default_factory=dict[float, Member])
+
+    def member(self, view: View) -> Member | None:
+        """The picture of a view."""
+        if view.heading_deg is not None:
+            return self.by_heading.get(view.heading_deg)
+        return self.by_rotation.get(-1 if view.rotation is None else view.rotation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +152,7 @@ class FolderProvider:
         """The bytes of each view, or the failure that explains why there are none; other views go on."""
         group = self._group(panorama)
         for view in views:
-            member = group.by_rotation.get(-1 if view.rotation is None else view.rotation)
+            member = group.member(view)
             if member is None:
                 yield Failure("unreadable", f"{panorama.source} has no such view", panorama, view, retryable=True)
             else:
@@ -177,7 +187,10 @@ class FolderProvider:
             precision="month",
             variant=group.variant,
             pano_id=location.pano_id if group.captured_on == location.captured_on else None,
-            views=tuple(View(None, rotation, 0.0, self._fov_deg) for rotation in sorted(group.by_rotation)),
+            views=(
+                *(View(None, rotation, 0.0, self._fov_deg) for rotation in sorted(group.by_rotation)),
+                *(View(heading_deg, None, 0.0, self._fov_deg) for heading_deg in sorted(group.by_heading)),
+            ),
         )
 
     def _group(self, panorama: Panorama) -> _Group:
@@ -197,6 +210,8 @@ def _source_name(path: Path) -> str:
 
 
 def _index(source: str, path: Path, listing: Listing) -> _Index:
+    if is_sampled(listing):
+        return _Index(listing.fingerprint, _group_samples(named_members(path, listing), source))
     named = [(PictureName.parse(PurePosixPath(member.name).name), member) for member in listing.members]
     odd = [member.name for name, member in named if name is None]
     expected = "expected names like '774_2_2_July 2017_2024-01-03 20:40:28.529560.jpg'"
@@ -220,6 +235,15 @@ def _group_members(named: Iterable[tuple[PictureName, Member]], source: str) -> 
         repeats[view] += 1
         variant = str(name.n) if repeats[view] == 1 else f"{name.n}#{repeats[view]}"
         key = (name.captured_on, variant)
-        group = groups[name.location_id].setdefault(key, _Group(source, name.captured_on, variant, {}))
+        group = groups[name.location_id].setdefault(key, _Group(source, name.captured_on, variant))
         group.by_rotation[name.rotation] = member
     return {location_id: list(by_key.values()) for location_id, by_key in groups.items()}
+
+
+def _group_samples(named: Iterable[tuple[SampledName, Member]], source: str) -> dict[str, list[_Group]]:
+    """Group by location and month."""
+    groups: defaultdict[str, dict[dt.date, _Group]] = defaultdict(dict)
+    for name, member in named:
+        group = groups[name.location_id].setdefault(name.captured_on, _Group(source, name.captured_on, "0"))
+        group.by_heading[name.heading_deg] = member
+    return {location_id: list(by_month.values()) for location_id, by_month in groups.items()}

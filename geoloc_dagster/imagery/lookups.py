@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,6 +110,10 @@ def unanswered(points: pd.DataFrame, table_path: Path) -> int:
 
 def points_due(settings: Settings, layout: Layout, *, now: dt.datetime) -> int:
     """How many grid points a run would have to ask about, without the run's limit."""
+    if settings.grid_cells is not None:
+        from geoloc_dagster.imagery.cell_lookups import cell_points_due
+
+        return cell_points_due(settings, layout, now=now)
     recheck_before = now - dt.timedelta(days=settings.coverage.recheck_after_days)
     points = read_geoparquet(layout.grid_points)
     return len(due_points(points, layout.street_view_metadata, settings.region.start_point, recheck_before))
@@ -129,6 +133,26 @@ async def look_up_region(
         IntegrityError: there is no grid yet, or it is damaged.
         ServiceKeyError, ServiceBlockedError, ServiceUnavailableError: as `look_up`.
     """
+    if settings.grid_cells is not None:
+        from geoloc_dagster.imagery.cell_lookups import look_up_cells
+
+        run = await look_up_cells(settings, layout, service, now=now, progress=progress)
+    else:
+        run = await _look_up_grid(settings, layout, service, now=now, progress=progress)
+    if open_table(layout.street_view_metadata) is None:
+        append_rows(layout.street_view_metadata, STREET_VIEW_METADATA.empty_table())
+    return run
+
+
+async def _look_up_grid(
+    settings: Settings,
+    layout: Layout,
+    service: CoverageService,
+    *,
+    now: dt.datetime,
+    progress: Callable[[int, int], None] | None,
+) -> LookupRun:
+    """Ask about the points of the grid, nearest to the start first."""
     coverage = settings.coverage
     recheck_before = now - dt.timedelta(days=coverage.recheck_after_days)
     points = read_geoparquet(layout.grid_points)
@@ -142,8 +166,6 @@ async def look_up_region(
         progress=progress,
     )
     run.left = unanswered(points, layout.street_view_metadata)
-    if open_table(layout.street_view_metadata) is None:
-        append_rows(layout.street_view_metadata, STREET_VIEW_METADATA.empty_table())
     return run
 
 
@@ -172,12 +194,39 @@ async def look_up(
         ServiceKeyError, ServiceBlockedError, ServiceUnavailableError: the service will not or cannot go on. The answers
             that came before are committed first.
     """
+    chunks = (points.iloc[start : start + commit_rows] for start in range(0, len(points), commit_rows))
+    return await look_up_chunks(
+        service, chunks, table_path, total=len(points), now=now, concurrency=concurrency, progress=progress
+    )
+
+
+async def look_up_chunks(
+    service: CoverageService,
+    chunks: Iterable[pd.DataFrame],
+    table_path: Path,
+    *,
+    total: int,
+    now: dt.datetime,
+    concurrency: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> LookupRun:
+    """As `look_up`, of chunks that are taken one by one: each when the answers of the one before are in the table.
+
+    Args:
+        service: as of `look_up`, as are all others.
+        chunks: points of one commit each, with the same columns.
+        table_path: the coverage table.
+        total: points of all chunks, for `progress`.
+        now: aware.
+        concurrency: points asked about at once.
+        progress: called after each commit.
+    """
     failpoint("lookups.begun")
     run = LookupRun()
     limit = asyncio.Semaphore(concurrency)
+    seen = 0
     async with service.session():
-        for start in range(0, len(points), commit_rows):
-            chunk: Any = points.iloc[start : start + commit_rows]
+        for chunk in chunks:
             rows, problem = await _ask(service, chunk, limit, now, run)
             failpoint("lookups.before_commit")
             if rows:
@@ -193,8 +242,9 @@ async def look_up(
                 problem.facts = {**problem.facts, "rows_new": run.asked, **failed}
             if problem is not None:
                 raise problem
+            seen += len(chunk)
             if progress is not None:
-                progress(min(start + commit_rows, len(points)), len(points))
+                progress(seen, total)
     return run
 
 

@@ -49,6 +49,7 @@ def points_map(
     subtitle: str = "",
     attribution: str = "",
     zoom: bool = False,
+    cells: Sequence[Any] = (),
     max_bytes: int = MAX_BYTES,
 ) -> bytes:
     """PNG: the region's outline with layers of points, a legend with counts, a scale bar and an attribution line.
@@ -60,6 +61,7 @@ def points_map(
         subtitle: figures that belong to it.
         attribution: whose data these are.
         zoom: show the extent of the points that are no context, with the region as an inset, rather than the whole region.
+        cells: shapely (Multi)Polygons that the region is divided into.
         max_bytes: cap of the picture.
 
     Raises:
@@ -73,6 +75,7 @@ def points_map(
     made = style.figure(width_in, height_in)
     axes = made.add_axes((0.2 / width_in, foot / height_in, _WIDTH_IN / width_in, height / height_in))
     _draw_outline(axes, geometry)
+    _draw_cells(axes, cells)
     for layer in layers:
         _draw_layer(axes, layer)
     _frame(axes, extent, _WIDTH_IN / height)
@@ -188,6 +191,12 @@ def _draw_outline(axes: Axes, geometry: Any) -> None:
     holes = [np.asarray(ring.coords)[:, :2] for part in parts for ring in part.interiors]
     axes.add_collection(PolyCollection(shells, facecolors=style.LAND, edgecolors=style.GREY, linewidths=0.8, zorder=1))
     axes.add_collection(PolyCollection(holes, facecolors="white", edgecolors=style.GREY, linewidths=0.8, zorder=1))
+
+
+def _draw_cells(axes: Axes, cells: Sequence[Any]) -> None:
+    parts = shapely.get_parts(np.array(cells, dtype=object))
+    shells = [np.asarray(part.exterior.coords)[:, :2] for part in parts]
+    axes.add_collection(PolyCollection(shells, facecolors="none", edgecolors=style.BLUE, linewidths=0.7, zorder=2))
 
 
 def _draw_layer(axes: Axes, layer: Layer) -> None:

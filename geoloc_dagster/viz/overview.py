@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from geoloc_dagster.viz.sheets import Tile, contact_sheet
 _COLOURS = (style.BLUE, style.VERMILION, style.GREEN, style.ORANGE, style.SKY, style.GREY)
 _MARKERS = ("o", "^", "s", "D", "v", "P")
 _SHEET_COLUMNS, _SHEET_ROWS = 6, 3
+_CELL_POINTS = 3_000
 
 
 def boundary_map(boundary: Boundary) -> bytes:
@@ -49,6 +51,31 @@ def grid_map(boundary: Boundary, points: pd.DataFrame, spacing_m: float) -> byte
     return points_map(
         boundary.geometry, [layer], title=f"{boundary.name}: grid", subtitle=f"{len(points):,} points {spacing_m:g} m apart"
     )
+
+
+def cells_map(boundary: Boundary, cells: Any, step_deg: float, points: pd.DataFrame | None = None) -> bytes:
+    """PNG of a region's cells, and of the points drawn in them where they are given.
+
+    Args:
+        boundary: the region.
+        cells: a GeoDataFrame with the column area_km2.
+        step_deg: of the boxes that the cells are cut from.
+        points: columns lat_deg, lng_deg.
+    """
+    small, large = _km2(cells["area_km2"].min()), _km2(cells["area_km2"].max())
+    subtitle = f"{len(cells):,} cells of {step_deg:g}°, {small} to {large} km²"
+    layers: list[Layer] = []
+    if points is not None:
+        shown = points.head(_CELL_POINTS)
+        size = float(np.clip(20_000 / max(len(shown), 1), 0.2, 20))
+        lat, lng = shown["lat_deg"].to_numpy(), shown["lng_deg"].to_numpy()
+        layers.append(Layer(lat, lng, "points of the first rounds", style.VERMILION, ".", size=size))
+        subtitle = f"{len(points):,} points in {len(cells):,} cells of {step_deg:g}°"
+    return points_map(boundary.geometry, layers, title=f"{boundary.name}: cells", subtitle=subtitle, cells=list(cells.geometry))
+
+
+def _km2(area: float) -> str:
+    return f"{area:,.0f}" if area >= 100 else f"{area:.3g}"
 
 
 def coverage_map(boundary: Boundary, lookups: pa.Table) -> bytes:

@@ -1,11 +1,12 @@
 """Groups `coverage` and `buffers`: where street views exist, and which of those locations are collected, in which batches."""
 
 import asyncio
+from dataclasses import asdict
 
 import dagster as dg
 
 from geoloc_dagster.defs.automation import after_checks_condition
-from geoloc_dagster.defs.checks import coverage_complete, spacing_check
+from geoloc_dagster.defs.checks import cells_check, cells_check_spec, coverage_complete, spacing_check
 from geoloc_dagster.defs.metadata import facts
 from geoloc_dagster.defs.progress import reporter
 from geoloc_dagster.defs.region import Region
@@ -22,9 +23,12 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
         ),
     ]
 
-    coverage_check = dg.AssetCheckSpec(
-        "complete", asset=region.key("street_view_metadata"), description="Every grid point has been looked up."
-    )
+    every, cells = "Every grid point has been looked up.", list[str]()
+    if settings.grid_cells is not None:
+        cells = ["grid_cells"]
+        buffer_checks.append(cells_check_spec(region))
+        every = "Every cell has its sample, or its points are used up."
+    coverage_check = dg.AssetCheckSpec("complete", asset=region.key("street_view_metadata"), description=every)
 
     @region.asset(
         "coverage",
@@ -65,7 +69,7 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
 
     @region.asset(
         "buffers",
-        deps=["region_boundary", "street_view_metadata"],
+        deps=["region_boundary", *cells, "street_view_metadata"],
         checks=buffer_checks,
         automation_condition=after_checks_condition(),
         kinds={"csv", "geoparquet"},
@@ -88,8 +92,9 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
                 bad_rows=registration.bad_rows or None,
                 bad_scenes=registration.bad_scenes or None,
                 **{f"locations_{series}": count for series, count in registration.per_series.items()},
+                **({} if registration.cells is None else asdict(registration.cells)),
             ),
-            check_results=spacing_check(region, registration),
+            check_results=[*spacing_check(region, registration), *cells_check(region, registration)],
         )
 
     return [street_view_metadata, buffer_csvs]
