@@ -106,7 +106,7 @@ def nearest_centre(truth: Positions, level: CellLevel) -> Positions:
 
 def decompose(report: GeolocationReport, bounds: Mapping[str, LevelOracle]) -> list[Decomposed]:
     """The shares of each answer beside the bounds of its level; those of the hierarchy beside the last, which is the finest."""
-    finest = list(bounds)[-1]
+    finest = next(reversed(list(bounds)), "")
     rows: list[Decomposed] = []
     for key, figures in report.figures.items():
         cells = finest if key == HIERARCHY else key

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from geoloc_dagster.evaluation.bootstrap import intervals, paired_bootstrap
+from geoloc_dagster.evaluation.bootstrap import intervals, paired_bootstrap, paired_differences
 
 
 def clustered(rng, places: int, per_place: int, mean: float = 0.6, spread: float = 2.0):
@@ -55,6 +55,23 @@ def test_identical_models_do_not_differ():
     hits, places = clustered(np.random.default_rng(2), 50, 4)
     result = paired_bootstrap(hits, hits, places, 500, seed=0)
     assert (result.difference, result.low, result.high, result.p) == (0, 0, 0, 1)
+
+
+def test_pairs_compared_together_come_out_as_they_do_alone():
+    rng = np.random.default_rng(5)
+    models = [clustered(rng, 40, 3)[0] for _ in range(3)]
+    places = np.repeat(np.arange(40), 3)
+    together = paired_differences(np.stack([models[0] - 1.0 * model for model in models[1:]], axis=1), places, 200, seed=0)
+    assert together == [paired_bootstrap(models[0], model, places, 200, seed=0) for model in models[1:]]
+
+
+def test_weights_make_some_queries_count_for_more():
+    hits, places = np.array([True, False, False]), np.array(["a", "b", "c"])
+    [heavy] = intervals(hits[:, None], places, 200, 0, np.array([8.0, 1.0, 1.0]))
+    assert heavy.value == 0.8
+    [alike] = intervals(hits[:, None], places, 200, 0, np.full(3, 7.0))
+    [plain] = intervals(hits[:, None], places, 200, 0)
+    assert (alike.value, alike.low, alike.high) == pytest.approx((plain.value, plain.low, plain.high))
 
 
 def test_a_small_steady_gain_is_seen_because_the_queries_are_the_same():

@@ -13,6 +13,7 @@ from geoloc_dagster.errors import PhotoListError, UnsafeFileError
 from geoloc_dagster.evaluation.geolocation import evaluate_positions
 from geoloc_dagster.evaluation.photo_matching import Matched, match
 from geoloc_dagster.evaluation.photo_tables import read_photos, read_predictions
+from geoloc_dagster.evaluation.regions import by_region, regions_table
 
 REAL = Path(os.environ.get("GEOLOC_SHARED_DATA", "../shared/data")) / "photos"
 PHOTOS = """\
@@ -116,6 +117,16 @@ def test_what_does_not_fit_is_counted_and_named(tmp_path: Path):
     figures = evaluate_positions(found.truth, found.answers, found.groups, bootstrap=0).figures
     assert (figures["coarse"].n_photos, figures["coarse"].n_unanswered) == (4, 3)
     assert list(figures) == ["coarse", "hierarchy"]
+
+
+def test_scenes_are_measured_each_by_itself(tmp_path: Path):
+    found = matched(tmp_path, "322.jpg,fine,1,46.78,23.61,0.9\n432.jpg,fine,1,0,0,0.9\n")
+    scenes = by_region(found.truth, found.answers, found.groups, found.scenes, min_photos=1, bootstrap=0)
+    shares = {scene: figures["fine"].within_m[1_000].value for scene, figures in scenes.figures.items()}
+    assert shares == {"indoor": 1.0, "natural": 0.0, "unknown": 0.0, "urban": 0.0}
+    table = regions_table(scenes, "fine", "By scene", "scene")
+    assert table.title == "By scene (`fine`)"
+    assert table.rows[-1][:4] == ["mean of the rows", "", "", "25.0"]
 
 
 def test_other_columns_other_files_and_pickles_are_refused(tmp_path: Path):
