@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from geoloc_dagster.evaluation.geolocation import WORLD, GeolocationReport, Scale, evaluate_positions
+from geoloc_dagster.evaluation.confidence import (
+    Reliability,
+    RiskCoverage,
+    coverage_table,
+    reliability,
+    reliability_table,
+    risk_coverage,
+    summarise_confidence,
+)
+from geoloc_dagster.evaluation.geolocation import WORLD, GeolocationReport, Scale, errors_m, evaluate_positions
 from geoloc_dagster.evaluation.geolocation_reports import (
     comparison_table,
     decomposition_table,
@@ -18,13 +28,23 @@ from geoloc_dagster.evaluation.geolocation_reports import (
     summarise_oracle,
     summarise_report,
 )
-from geoloc_dagster.evaluation.oracle import decompose, oracle
+from geoloc_dagster.evaluation.oracle import LevelOracle, decompose, oracle
 from geoloc_dagster.evaluation.photo_matching import Matched, match
 from geoloc_dagster.evaluation.photo_tables import read_photos, read_predictions
 from geoloc_dagster.evaluation.published import published_table, set_called
+from geoloc_dagster.evaluation.regions import (
+    area_table,
+    area_weighted,
+    by_region,
+    region_names,
+    regions_table,
+    summarise_area,
+    summarise_regions,
+)
 from geoloc_dagster.evaluation.tables import TextTable
 from geoloc_dagster.geo.partitioning import Partitioning
 from geoloc_dagster.storage import write_bytes, write_json
+from geoloc_dagster.viz.geolocation_charts import error_curves, level_bars
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +57,7 @@ class MeasuredSet:
         tables: for people: figures, comparison, bounds of the cells, errors taken apart, by scene, published rows.
         remarks: what did not fit.
         summary: the same as plain JSON values.
+        pictures: file name -> PNG.
     """
 
     name: str
@@ -44,6 +65,7 @@ class MeasuredSet:
     tables: list[TextTable]
     remarks: list[str]
     summary: dict[str, Any]
+    pictures: dict[str, bytes]
 
 
 def measure_files(
@@ -80,37 +102,56 @@ def measure_matched(
         tables.append(comparison_table(report.comparisons))
     if bounds:
         tables += [oracle_table(bounds), decomposition_table(decompose(report, bounds))]
-    by_scene = _by_scene(matched, scale, bootstrap, seed)
-    if by_scene:
-        tables.append(figures_table(by_scene, "By scene", "scene, answer"))
+    last = list(matched.answers)[-1]
+    options: dict[str, Any] = {"scale": scale, "bootstrap": bootstrap, "seed": seed}
+    regions = by_region(matched.truth, matched.answers, matched.groups, region_names(matched.truth, scale=scale), **options)
+    areas = area_weighted(matched.truth, matched.answers, matched.groups, **options)
+    tables += [area_table(areas, report.figures), regions_table(regions, last)]
+    if len(np.unique(matched.scenes)) > 1:
+        by_scene = by_region(matched.truth, matched.answers, matched.groups, matched.scenes, **options)
+        tables.append(regions_table(by_scene, last, "By scene", "scene"))
+    sureness = _sureness(matched, last, scale, bootstrap, seed)
+    tables += [coverage_table(sureness[0]), reliability_table(sureness[1])] if sureness else []
     if set_called(name) is not None:
         tables.append(published_table(name, report.figures))
-    summary = summarise_report(report) | {"set": name, "oracle": summarise_oracle(bounds), "remarks": matched.remarks()}
-    return MeasuredSet(name, report, tables, matched.remarks(), summary)
+    summary = summarise_report(report) | {
+        "set": name,
+        "oracle": summarise_oracle(bounds),
+        "regions": summarise_regions(regions),
+        "by_area": summarise_area(areas),
+        "confidence": summarise_confidence(*sureness) if sureness else None,
+        "remarks": matched.remarks(),
+    }
+    pictures = _pictures(name, matched, report, bounds)
+    return MeasuredSet(name, report, tables, matched.remarks(), summary, pictures)
 
 
 def write_measured_set(measured: MeasuredSet, folder: Path) -> None:
-    """Write `report.json` and `table.md` beside the predictions."""
+    """Write `report.json`, `table.md` and the pictures beside the predictions."""
+    for file, content in measured.pictures.items():
+        write_bytes(folder / file, content)
     write_json(folder / "report.json", measured.summary)
     page = geolocation_markdown(measured.report, measured.name, measured.tables[1:], measured.remarks)
     write_bytes(folder / "table.md", page.encode())
 
 
-def _by_scene(matched: Matched, scale: Scale, bootstrap: int, seed: int) -> dict[str, Any]:
-    """The last answer, which is the hierarchy where there is one, for the photos of each scene."""
-    last = list(matched.answers)[-1]
-    found: dict[str, Any] = {}
-    for scene in dict.fromkeys(sorted(matched.scenes.tolist())):
-        rows = np.flatnonzero(matched.scenes == scene)
-        if len(rows) == len(matched.ids):
-            return {}
-        report = evaluate_positions(
-            matched.truth.take(rows),
-            {last: matched.answers[last].take(rows)},
-            matched.groups[rows],
-            scale=scale,
-            bootstrap=bootstrap,
-            seed=seed,
-        )
-        found[f"{scene}, {last}"] = report.figures[last]
-    return found
+def _sureness(matched: Matched, p_key: str, scale: Scale, bootstrap: int, seed: int) -> tuple[RiskCoverage, Reliability] | None:
+    """What confidence is worth at the radius in the middle; None where answers have none."""
+    confidence = matched.confidences[p_key]
+    if not np.isfinite(confidence).any():
+        return None
+    error, radius_m = errors_m(matched.truth, matched.answers[p_key]), scale.radii_m[len(scale.radii_m) // 2]
+    return (
+        risk_coverage(error, confidence, matched.groups, radius_m, bootstrap=bootstrap, seed=seed),
+        reliability(error, confidence, matched.groups, radius_m, bootstrap=bootstrap, seed=seed),
+    )
+
+
+def _pictures(name: str, matched: Matched, report: GeolocationReport, bounds: Mapping[str, LevelOracle]) -> dict[str, bytes]:
+    errors = {p_key: errors_m(matched.truth, answers) for p_key, answers in matched.answers.items()}
+    subtitle = f"{report.n_photos:,} photos by {report.n_groups:,} photographers"
+    drawn = {"errors.png": error_curves(errors, report.scale, title=f"{name}: how far answers are off", subtitle=subtitle)}
+    if bounds:
+        title = f"{name}: each level under what its cells allow"
+        drawn["levels.png"] = level_bars(report.figures, bounds, title=title, subtitle=subtitle)
+    return drawn

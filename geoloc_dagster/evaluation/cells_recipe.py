@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,6 @@ from geoloc_dagster.storage import (
     read_json,
     read_parquet,
     table_version,
-    write_json,
     write_manifest,
     write_parquet,
 )
@@ -222,8 +221,7 @@ def _write(
         if answers is not None:
             columns[f"{name.replace(' ', '_')}_error_m"] = errors_m(matched.truth, answers)
     with atomic_folder(folder) as made:
-        write_measured_set(MeasuredSet(measured.name, measured.report, [*measured.tables, table], [], summary), made)
-        write_json(made / "report.json", summary)
+        write_measured_set(replace(measured, tables=[*measured.tables, table], summary=summary), made)
         write_parquet(made / "queries.parquet", pa.table(columns))
         (made / "sheet.jpg").write_bytes(sheet)
         write_manifest(made, name=measured.name, split=split)
