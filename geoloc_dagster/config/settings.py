@@ -420,7 +420,9 @@ class Settings(Section):
             return self
         if self.buffers.files:
             raise ValueError("grid_cells samples locations itself: leave out buffers.files, or the section grid_cells")
-        if self.coverage.provider == "csv" and self.capture.provider not in ("folder", "photo_list"):
+        if self.capture.provider == "photo_list":
+            raise ValueError("grid_cells samples street views, and a photo list has its own places: leave it out")
+        if self.coverage.provider == "csv" and self.capture.provider != "folder":
             raise ValueError("grid_cells asks where street views are: set coverage.provider to a service, e.g. `google`")
         return self
 

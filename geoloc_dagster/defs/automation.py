@@ -108,12 +108,14 @@ def build_lookup_schedule(region: Region) -> dg.ScheduleDefinition:
         description="Ask the service about the next grid points.",
     )
 
+    order = "nearest to the start first" if region.settings.grid_cells is None else "in rounds over the cells"
+
     @dg.schedule(
         name=f"{region.name}_nightly_lookups",
         job=job,
         cron_schedule="0 0 * * *",
         execution_timezone="UTC",
-        description=f"Asks about the next {region.settings.coverage.lookups_per_run:,} grid points, nearest to the start first.",
+        description=f"Asks about the next {region.settings.coverage.lookups_per_run:,} grid points, {order}.",
     )
     def nightly_lookups(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         from geoloc_dagster.imagery.lookups import points_due

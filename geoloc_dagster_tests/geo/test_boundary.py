@@ -10,10 +10,20 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import shapely
+from pyproj import Transformer
+from shapely.geometry import Polygon
 
 from geoloc_dagster.errors import BoundaryError, IntegrityError, UnsafeFileError
-from geoloc_dagster.geo.boundary import Boundary, contains, load_boundary, read_boundary, utm_crs, write_boundary
-from geoloc_dagster_tests.geo.shapes import COURTYARD, OLD_TOWN, collection, feature, polygon, saved
+from geoloc_dagster.geo.boundary import (
+    Boundary,
+    contains,
+    geodesic_area_km2,
+    load_boundary,
+    read_boundary,
+    utm_crs,
+    write_boundary,
+)
+from geoloc_dagster_tests.geo.shapes import COURTYARD, OLD_TOWN, collection, feature, polygon, saved, square
 
 BOW_TIE = [[18.0, 59.0], [18.2, 59.2], [18.2, 59.0], [18.0, 59.2], [18.0, 59.0]]
 TOPOLOGY: dict[str, Any] = {
@@ -284,3 +294,29 @@ def test_islands_on_both_sides_of_the_antimeridian_do_not_go_round(tmp_path: Pat
         load(saved(tmp_path, collection(*(feature(polygon(side)) for side in sides))), max_area_km2=6e8)
     with pytest.raises(BoundaryError, match="antimeridian"):
         load(saved(tmp_path, {"type": "MultiPolygon", "coordinates": [[side] for side in sides]}), max_area_km2=6e8)
+
+
+def test_the_largest_part_is_taken_and_what_is_left_out_may_cross_the_antimeridian(tmp_path: Path):
+    far_east = [[[178.0, 51.0], [179.0, 51.0], [179.0, 52.0], [178.0, 51.0]]]
+    mainland = [[[-100.0, 30.0], [-90.0, 30.0], [-90.0, 40.0], [-100.0, 40.0], [-100.0, 30.0]]]
+    far_north = [[[-100.0, 70.0], [-85.0, 70.0], [-85.0, 79.0], [-100.0, 79.0], [-100.0, 70.0]]]  # larger in degrees
+    whole = saved(tmp_path, {"type": "MultiPolygon", "coordinates": [far_east, far_north, mainland]})
+    with pytest.raises(BoundaryError, match="antimeridian"):
+        load(whole, max_area_km2=2e6)
+    boundary = load(whole, part="largest", max_area_km2=2e6)
+    assert boundary.geometry.bounds == (-100, 30, -90, 40)
+    with pytest.raises(BoundaryError, match=r"boundary_feature to one of: 0\."):
+        load(whole, part="largest", feature=1, max_area_km2=2e6)
+
+
+def test_a_region_wider_than_a_utm_zone_is_measured_in_equal_areas(tmp_path: Path):
+    corners = [[-124.0, 25.0], [-67.0, 25.0], [-67.0, 49.0], [-124.0, 49.0], [-124.0, 25.0]]
+    boundary = load(saved(tmp_path, polygon(corners)), max_area_km2=2e7)
+    assert boundary.metric_crs == "+proj=laea +lat_0=37.0 +lon_0=-95.5 +datum=WGS84 +units=m +no_defs"
+    to_metres = Transformer.from_crs("OGC:CRS84", boundary.metric_crs, always_xy=True)
+    for lat, lng in ((30.0, -120.0), (45.0, -95.0), (27.0, -70.0)):
+        corner = square(lat, lng, 0.2).geometry
+        east, north = to_metres.transform(*shapely.get_coordinates(shapely.segmentize(corner, 0.01)).T)
+        assert Polygon(zip(east, north, strict=True)).area / 1e6 == pytest.approx(geodesic_area_km2(corner), rel=1e-4)
+    narrow = [[10.0, 50.0], [16.0, 50.0], [16.0, 50.1], [10.0, 50.1], [10.0, 50.0]]
+    assert load(saved(tmp_path, polygon(narrow))).metric_crs == "EPSG:32633"

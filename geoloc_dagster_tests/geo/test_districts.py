@@ -7,7 +7,7 @@ import pytest
 import s2sphere
 
 from geoloc_dagster.errors import BoundaryError
-from geoloc_dagster.geo.districts import OUTSIDE, S2_LEVEL, district_of
+from geoloc_dagster.geo.districts import OUTSIDE, S2_LEVEL, district_of, unnamed_level
 from geoloc_dagster_tests.geo.shapes import OLD_TOWN, collection, feature, polygon, saved
 
 NEXT = [[lng + 0.02, lat] for lng, lat in OLD_TOWN]
@@ -39,3 +39,15 @@ def test_a_polygon_without_the_property_is_refused_with_those_it_has(tmp_path: P
     path = saved(tmp_path, collection(feature(polygon(OLD_TOWN), name="a"), feature(polygon(NEXT), NAMN="b", kod=7)))
     with pytest.raises(BoundaryError, match=r"feature 1 of .* no text in the property 'name'.*feature 1 has: NAMN, kod"):
         district_of([59.325], [18.07], path)
+
+
+def test_unnamed_districts_grow_with_their_region():
+    assert [unnamed_level(area) for area in (0.1, 28.7, 379.0)] == [13, 13, 13]  # a city's are neighbourhoods
+    assert unnamed_level(7_800_000) == 5  # the mainland of the USA
+    assert unnamed_level(510_000_000) == 2
+    areas = np.geomspace(1, 5e8, 200)
+    levels = np.array([unnamed_level(area) for area in areas])
+    cells = areas * 6 * 4.0**levels / 510_072_000
+    assert cells.max() <= 300
+    assert (cells[levels < S2_LEVEL] > 75).all()  # one level finer would be too many
+    assert s2sphere.CellId.from_token(district_of([40.0], [-100.0], None, level=5)[0]).level() == 5

@@ -155,6 +155,7 @@ def test_raising_the_number_wanted_goes_on_with_the_same_points(tmp_path: Path):
         ({"grid_cells": {"series": "photos"}}, "photos"),
         ({"grid_cells": {"series": "100m"}}, "pattern"),
         ({"coverage": {"provider": "csv"}, "capture": {"provider": "google"}}, "set coverage.provider to a service"),
+        ({"capture": {"provider": "photo_list"}}, "a photo list has its own places"),
         ({"buffers": {"files": ["a.csv"]}}, "leave out buffers.files"),
         ({"coverage": {"provider": "emulator", "radius_m": 1_001}}, "at most 1,000 m"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from geoloc_dagster.config import Layout
 from geoloc_dagster.config.loader import load_settings
+from geoloc_dagster.dataset.registration import CellCounts, batch_locations, register_locations
 from geoloc_dagster.defs.headless import run_headless
 from geoloc_dagster.errors import CollectionSourceError
 from geoloc_dagster.imagery.folder import FolderProvider
@@ -106,6 +108,28 @@ def test_every_bad_name_is_named_and_so_is_a_picture_that_is_there_twice(tmp_pat
     assert all(repr(name) in str(error.value) for name in [*bad, twice])
     with pytest.raises(CollectionSourceError, match="15 of 20"):
         read_sampled_locations([source])
+
+
+def test_locations_go_to_the_cell_they_lie_in_and_other_numbers_are_counted(tmp_path: Path):
+    square = {"type": "Polygon", "coordinates": [[[-100, 30], [-96, 30], [-96, 34], [-100, 34], [-100, 30]]]}
+    (tmp_path / "square.geojson").write_text(json.dumps(square))
+    names = ["0+31.0,-99.0", "1+33.0,-99.0", "9+31.0,-97.0", "7+50.0,-97.0"]  # the third is in cell 2, the last in none
+    write_folder(tmp_path / "samples", {f"{name}/{heading}_2012-05.jpg": jpeg(1) for name in names for heading in (0, 90)})
+    config = write_import(tmp_path, tmp_path / "square.geojson", tmp_path / "samples", samples_per_cell=1)
+    settings = load_settings(config, environ={})
+    run_headless(settings, select="region_boundary,grid_cells", report=lambda event: None)
+    made = register_locations(settings, Layout(settings.data_root))
+    assert dict(zip(made.locations["location_id"], made.locations["grid_cell"].fillna(-1), strict=True)) == dict(
+        zip(names, (0, 1, 2, -1), strict=True)
+    )
+    assert (made.new, made.imported, made.outside) == (4, True, 1)
+    assert made.cells == CellCounts(cells=4, cells_short=1, samples_missing=1, samples_renumbered=2)
+    (tmp_path / "samples" / "3+33.0,-97.0").mkdir()
+    (tmp_path / "samples" / "3+33.0,-97.0" / "0_2013-01.jpg").write_bytes(jpeg(2))
+    again = register_locations(settings, Layout(settings.data_root))
+    assert (again.new, again.cells) == (1, CellCounts(cells=4, cells_short=0, samples_missing=0, samples_renumbered=2))
+    assert again.locations.head(4).drop(columns="grid_cell").equals(made.locations.drop(columns="grid_cell"))
+    assert batch_locations(Layout(settings.data_root), "usa2deg-0000")[0].pano_id is None
 
 
 def write_import(folder: Path, boundary: Path, samples: Path, **cells: object) -> Path:
