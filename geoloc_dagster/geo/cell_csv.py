@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -87,7 +87,15 @@ def read_cells_csv(path: Path, name: str) -> ImportedLevel:
         PartitioningError: naming the line: a column is missing, a value is none, or cells lie in each other.
         UnsafeFileError: the file is a pickle.
     """
-    rows = list(_rows(path))
+    return read_cells_csvs([(path, name)])[0]
+
+
+def read_cells_csvs(files: Sequence[tuple[Path, str]]) -> list[ImportedLevel]:
+    """Read levels that were made together, each from its file and under its name; raises as `read_cells_csv`."""
+    return [_level(path, name, list(_rows(path))) for path, name in files]
+
+
+def _level(path: Path, name: str, rows: list[_Row]) -> ImportedLevel:
     leaves = s2.leaf_ids([row.lat_deg for row in rows], [row.lng_deg for row in rows]).tolist()
     verdicts = judge([WrittenCell(row.written, row.count, leaf) for row, leaf in zip(rows, leaves, strict=True)])
     kept: list[tuple[int, _Row]] = []
