@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from geoloc_dagster import __version__, photo_cli, starter
+from geoloc_dagster import __version__, cells_cli, photo_cli, starter
 from geoloc_dagster.config import Layout, Settings
 from geoloc_dagster.config.loader import claim_data_root, find_config, load_settings, resolved_yaml
 from geoloc_dagster.cores import processes_by_default
@@ -34,6 +34,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 photos_app = typer.Typer(no_args_is_help=True, help="Photos of one's own.")
 app.add_typer(photos_app, name="photos")
 _SHOWN_PROBLEMS = 20
+app.add_typer(cells_cli.app, name="cells")
 
 Config = Annotated[
     Path | None, typer.Option("--config", "-c", help="The region's geoloc.yaml. Default: GEOLOC_CONFIG, else ./geoloc.yaml.")

@@ -1,52 +1,58 @@
 """Cells of one level as CSV, in the columns in which they were first published.
 
 `class_label,hex_id,imgs_per_cell,latitude_mean,longitude_mean`. Such files have gone through spreadsheets, which took tokens for
-numbers: `47e63` became `4.7E+064`, `478e4` became `4780000`, and leading zeros went. A token is right only if it has no zeros at
-its end and its cell holds the mean position beside it; a wrong one is repaired where exactly one cell that holds that position
-has a token which is the same number.
+numbers; `cell_repair` finds those, and what they were.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from decimal import Context, Decimal, InvalidOperation, Overflow
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from geoloc_dagster.errors import PartitioningError
 from geoloc_dagster.geo import s2
+from geoloc_dagster.geo.cell_repair import REASONS, Kind, WrittenCell, judge
 from geoloc_dagster.geo.partitioning import I32, CellLevel
 from geoloc_dagster.storage import refuse_pickles, write_bytes
 
 COLUMNS = ("class_label", "hex_id", "imgs_per_cell", "latitude_mean", "longitude_mean")
-_NUMBER = re.compile(r"\d+(e\d+)?")
-_SPREADSHEET = Context(prec=15)  # significant digits that a spreadsheet keeps
 
 
 @dataclass(frozen=True, slots=True)
 class TokenDefect:
-    """A row whose token is wrong.
+    """A row that is not as it was made.
 
     Attributes:
         line: of the file.
         written: the token as it stands there.
-        reason: why it cannot be right.
-        repaired: what it must have been; None where that is not certain.
+        kind: what is wrong.
+        repaired: what the token must have been; None where that is not certain.
     """
 
     line: int
     written: str
-    reason: str
+    kind: Kind
     repaired: str | None
 
+    @property
+    def reason(self) -> str:
+        """Why the row cannot be right."""
+        return REASONS[self.kind]
+
+    @property
+    def remedy(self) -> str:
+        """What was done about it, or is to be done."""
+        if self.kind == "mean_outside":
+            return "the cell's middle stands in for it"
+        return f"read as {self.repaired}" if self.repaired else "left out; write the token as text"
+
     def __str__(self) -> str:
-        remedy = f"read as {self.repaired}" if self.repaired else "left out; write the token as text"
-        return f"line {self.line}: {self.written!r} {self.reason}; {remedy}"
+        return f"line {self.line}: {self.written!r} {self.reason}; {self.remedy}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +87,25 @@ def read_cells_csv(path: Path, name: str) -> ImportedLevel:
         PartitioningError: naming the line: a column is missing, a value is none, or cells lie in each other.
         UnsafeFileError: the file is a pickle.
     """
-    rows = list(_rows(path))
-    leaves = s2.leaf_ids([row.lat_deg for row in rows], [row.lng_deg for row in rows])
+    return read_cells_csvs([(path, name)])[0]
+
+
+def read_cells_csvs(files: Sequence[tuple[Path, str]]) -> list[ImportedLevel]:
+    """Read levels that were made together, each from its file and under its name; raises as `read_cells_csv`."""
+    return [_level(path, name, list(_rows(path))) for path, name in files]
+
+
+def _level(path: Path, name: str, rows: list[_Row]) -> ImportedLevel:
+    leaves = s2.leaf_ids([row.lat_deg for row in rows], [row.lng_deg for row in rows]).tolist()
+    verdicts = judge([WrittenCell(row.written, row.count, leaf) for row, leaf in zip(rows, leaves, strict=True)])
     kept: list[tuple[int, _Row]] = []
     defects: list[TokenDefect] = []
-    for row, leaf in zip(rows, leaves.tolist(), strict=True):
-        token, reason = row.written, _wrong(row.written, leaf)
-        if reason is not None:
-            token = _repaired(row.written, leaf) or ""
-            defects.append(TokenDefect(row.line, row.written, reason, token or None))
-        if token:
-            kept.append((int(s2.from_tokens([token])[0]), row))
+    for row, verdict in zip(rows, verdicts, strict=True):
+        token = None if verdict.cell is None else s2.tokens([verdict.cell])[0]
+        if verdict.kind is not None:
+            defects.append(TokenDefect(row.line, row.written, verdict.kind, token))
+        if verdict.cell is not None:
+            kept.append((verdict.cell, _centred(row, verdict.cell) if verdict.kind == "mean_outside" else row))
     kept.sort(key=lambda one: one[0])
     level = CellLevel(
         name,
@@ -114,34 +128,9 @@ def write_cells_csv(path: Path, level: CellLevel) -> Path:
     return write_bytes(path, text.getvalue().encode())
 
 
-def _wrong(token: str, leaf: int) -> str | None:
-    """Why a token cannot be that of the cell whose photos have their mean in a leaf cell; None where it can."""
-    try:
-        cell = s2.from_tokens([token.lower()])
-    except ValueError:
-        return "is no token of an S2 cell"
-    if s2.tokens(cell)[0] != token:
-        return "is not written as tokens are"
-    first, last = s2.ranges(cell)
-    return None if int(first[0]) <= leaf <= int(last[0]) else "names a cell that does not hold its mean position"
-
-
-def _repaired(written: str, leaf: int) -> str | None:
-    """The only token of a cell around a leaf cell that is the same number as what is written."""
-    number = _number(written)
-    if number is None:
-        return None
-    cells = [int(s2.parents(np.uint64(leaf), level)) for level in range(s2.MAX_LEVEL + 1)]
-    fitting = [token for token in s2.tokens(cells) if _NUMBER.fullmatch(token) and _number(token) == number]
-    return fitting[0] if len(fitting) == 1 else None
-
-
-def _number(text: str) -> Decimal | None:
-    try:
-        number = _SPREADSHEET.create_decimal(text)
-    except (InvalidOperation, Overflow):
-        return None
-    return number if number.is_finite() else None
+def _centred(row: _Row, cell: int) -> _Row:
+    lat_deg, lng_deg = s2.centres(np.array([cell], np.uint64))
+    return replace(row, lat_deg=float(lat_deg[0]), lng_deg=float(lng_deg[0]))
 
 
 def _rows(path: Path) -> Iterator[_Row]:

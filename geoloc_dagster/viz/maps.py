@@ -68,8 +68,8 @@ def points_map(
         ValueError: neither a geometry nor a point was given.
     """
     near = [layer for layer in layers if not layer.context and len(layer.lat_deg)]
-    extent = _padded(_extent(None if zoom and near else geometry, near or layers))
-    height = float(np.clip(_WIDTH_IN / _ratio(extent), 4.2, 8.5))
+    extent = padded(_extent(None if zoom and near else geometry, near or layers))
+    height = float(np.clip(_WIDTH_IN / ratio(extent), 4.2, 8.5))
     foot = 0.3 + 0.2 * -(-len(layers) // _LEGEND_COLUMNS)
     width_in, height_in = _WIDTH_IN + 0.4, height + foot + 0.7
     made = style.figure(width_in, height_in)
@@ -78,11 +78,11 @@ def points_map(
     _draw_cells(axes, cells)
     for layer in layers:
         _draw_layer(axes, layer)
-    _frame(axes, extent, _WIDTH_IN / height)
+    frame(axes, extent, _WIDTH_IN / height)
     axes.set_title(title, loc="left", fontsize=13, fontweight="bold", color=style.INK, pad=22 if subtitle else 6)
     if subtitle:
         axes.text(0, 1.012, subtitle, transform=axes.transAxes, fontsize=9.5, color=style.MUTED, va="bottom")
-    _draw_scale_bar(axes)
+    draw_scale_bar(axes)
     if zoom and geometry is not None:
         _draw_inset(axes, geometry, layers)
     if layers:
@@ -156,7 +156,7 @@ def _extent(geometry: Any, layers: Sequence[Layer]) -> Bounds:
     return float(lng.min()), float(lat.min()), float(lng.max()), float(lat.max())
 
 
-def _padded(extent: Bounds) -> Bounds:
+def padded(extent: Bounds) -> Bounds:
     """The extent with a margin of 4 %, at least 60 m on each side."""
     west, south, east, north = extent
     least = 60 / _METRES_PER_DEGREE
@@ -165,16 +165,16 @@ def _padded(extent: Bounds) -> Bounds:
     return west - dx, south - dy, east + dx, north + dy
 
 
-def _ratio(extent: Bounds) -> float:
+def ratio(extent: Bounds) -> float:
     """Width over height on the ground."""
     west, south, east, north = extent
     return float((east - west) * np.cos(np.radians((south + north) / 2)) / (north - south))
 
 
-def _frame(axes: Axes, extent: Bounds, ratio: float) -> None:
+def frame(axes: Axes, extent: Bounds, shape: float) -> None:
     """Show the extent, widened so that metres are equally long both ways in axes of that width over height."""
     west, south, east, north = extent
-    grow_x, grow_y = max(1.0, ratio / _ratio(extent)), max(1.0, _ratio(extent) / ratio)
+    grow_x, grow_y = max(1.0, shape / ratio(extent)), max(1.0, ratio(extent) / shape)
     x, y = (west + east) / 2, (south + north) / 2
     axes.set_xlim(x - grow_x * (east - west) / 2, x + grow_x * (east - west) / 2)
     axes.set_ylim(y - grow_y * (north - south) / 2, y + grow_y * (north - south) / 2)
@@ -222,7 +222,8 @@ def _handle(layer: Layer) -> Line2D:
     return Line2D([], [], linestyle="", marker=mark, color=layer.colour, markeredgecolor="white", markersize=8, label=label)
 
 
-def _draw_scale_bar(axes: Axes) -> None:
+def draw_scale_bar(axes: Axes) -> None:
+    """Into the lower left corner of axes in degrees."""
     west, east = axes.get_xlim()
     south, north = axes.get_ylim()
     per_degree = _METRES_PER_DEGREE * float(np.cos(np.radians((south + north) / 2)))
@@ -246,9 +247,9 @@ def _draw_inset(axes: Axes, geometry: Any, layers: Sequence[Layer]) -> None:
     """The whole region with a frame around what the map shows, in the corner that hides the fewest points."""
     west, east = axes.get_xlim()
     south, north = axes.get_ylim()
-    extent = _padded(geometry.bounds)
-    shown = _ratio((west, south, east, north))
-    width, height = 0.24, min(0.24 / _ratio(extent) * shown, 0.4)
+    extent = padded(geometry.bounds)
+    shown = ratio((west, south, east, north))
+    width, height = 0.24, min(0.24 / ratio(extent) * shown, 0.4)
     x = np.concatenate([(layer.lng_deg - west) / (east - west) for layer in layers if not layer.context] or [np.empty(0)])
     y = np.concatenate([(layer.lat_deg - south) / (north - south) for layer in layers if not layer.context] or [np.empty(0)])
     corners = [(0.99 - width, 0.01 * shown), (0.99 - width, 1 - 0.01 * shown - height), (0.01, 1 - 0.01 * shown - height)]
@@ -261,5 +262,5 @@ def _draw_inset(axes: Axes, geometry: Any, layers: Sequence[Layer]) -> None:
     inset = axes.inset_axes((left, bottom, width, height))
     _draw_outline(inset, geometry)
     inset.add_patch(Rectangle((west, south), east - west, north - south, fill=False, edgecolor=style.INK, lw=1.6, zorder=5))
-    _frame(inset, extent, shown * width / height)
+    frame(inset, extent, shown * width / height)
     inset.set_zorder(15)

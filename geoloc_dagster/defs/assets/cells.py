@@ -18,12 +18,12 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
         """Adaptive S2 cells of the photos of the split train: a CSV per level and their parent table, with a fingerprint."""
         from geoloc_dagster.dataset.cells import make_partitions
         from geoloc_dagster.geo.partitioning_folder import read_partitioning
-        from geoloc_dagster.viz.cells import partitioning_map
+        from geoloc_dagster.viz.cells import cells_map
 
         made = make_partitions(cells, layout)
         numbers = {f"cells_{name}": count for name, count in made.cells.items()}
         numbers |= {f"dropped_{name}": count for name, count in made.dropped.items()}
-        picture = partitioning_map(read_partitioning(layout.s2_partitions))
+        picture = cells_map(read_partitioning(layout.s2_partitions).levels, title=f"{region.name}: S2 cells")
         return dg.MaterializeResult(
             metadata=facts(made.rows, layout.s2_partitions, image=picture, fingerprint=made.fingerprint, **numbers)
         )
