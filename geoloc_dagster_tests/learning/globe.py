@@ -43,7 +43,7 @@ def make_globe(folder: Path, photos: int = 240, seed: int = 0) -> Globe:
     for number in range(photos):
         town, district = number % len(TOWNS), int(rng.integers(2))
         lat_deg, lng_deg = TOWNS[town][0] + district * 0.6 + rng.normal(0, 0.02), TOWNS[town][1] + rng.normal(0, 0.02)
-        image = _photo(town, district, int(scenes[number].argmax()), rng)
+        image = town_photo(town, district, int(scenes[number].argmax()), rng)
         pixels[number] = np.asarray(Image.open(io.BytesIO(image)).resize((36, 36))).transpose(2, 0, 1)
         split = "test" if number % 6 == 5 - (number // 6) % 6 else "dev" if number % 5 == 0 else "train"
         both = {
@@ -83,7 +83,7 @@ def labels_of(catalog: pa.Table, scenes: np.ndarray) -> Labels:
     )
 
 
-def _photo(town: int, district: int, scene: int, rng: np.random.Generator) -> bytes:
+def town_photo(town: int, district: int, scene: int, rng: np.random.Generator) -> bytes:
     values = np.zeros((48, 48, 3))
     values[...] = np.array([(town & 1) * 160 + 40, (town >> 1 & 1) * 160 + 40, (town >> 2 & 1) * 160 + 40])
     if district:

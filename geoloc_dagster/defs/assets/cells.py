@@ -19,11 +19,13 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
         from geoloc_dagster.dataset.cells import make_partitions
         from geoloc_dagster.geo.partitioning_folder import read_partitioning
         from geoloc_dagster.viz.cells import cells_map
+        from geoloc_dagster.viz.encode import MAX_BYTES
 
         made = make_partitions(cells, layout)
         numbers = {f"cells_{name}": count for name, count in made.cells.items()}
         numbers |= {f"dropped_{name}": count for name, count in made.dropped.items()}
-        picture = cells_map(read_partitioning(layout.s2_partitions).levels, title=f"{region.name}: S2 cells")
+        levels = read_partitioning(layout.s2_partitions).levels
+        picture = cells_map(levels, title=f"{region.name}: S2 cells", max_bytes=MAX_BYTES)
         return dg.MaterializeResult(
             metadata=facts(made.rows, layout.s2_partitions, image=picture, fingerprint=made.fingerprint, **numbers)
         )

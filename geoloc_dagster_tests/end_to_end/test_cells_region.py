@@ -1,0 +1,183 @@
+"""From somebody's photos to a released classifier of cells, and from the command line to its answers."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from geoloc_dagster import cli
+from geoloc_dagster.config import Layout
+from geoloc_dagster.config.loader import load_settings
+from geoloc_dagster.defs.headless import run_headless
+from geoloc_dagster.geo.partitioning_folder import read_partitioning
+from geoloc_dagster.storage import read_json, read_parquet
+from geoloc_dagster_tests.end_to_end.regions import rectangle, write_region
+from geoloc_dagster_tests.imagery.exif_photos import write
+from geoloc_dagster_tests.learning.globe import TOWNS, cells_recipe, town_photo
+
+PHOTOS = 300
+PEOPLE = 30
+META = ["IMG_ID", "AUTHOR", "LAT", "LON", "S3_Label", "Prob_indoor", "Prob_natural", "Prob_urban"]
+
+
+def write_photos(folder: Path, photos: int, seed: int) -> None:
+    """A folder of photos in six towns, and a list that says where, by whom, and of which scene."""
+    rng = np.random.default_rng(seed)
+    rows: list[list[Any]] = []
+    for number in range(photos):
+        town, district = number % len(TOWNS), int(rng.integers(2))
+        scene = rng.dirichlet([0.3, 0.3, 0.3])
+        lat, lng = TOWNS[town][0] + district * 0.6 + rng.normal(0, 0.02), TOWNS[town][1] + rng.normal(0, 0.02)
+        name = f"{number // 100}/{number:03d}.jpg"
+        write(folder / "photos" / name, town_photo(town, district, int(scene.argmax()), rng))
+        rows.append([name, f"person {number % PEOPLE}", f"{lat:.6f}", f"{lng:.6f}", int(scene.argmax()), *scene])
+    with (folder / "meta.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([META, *rows])
+
+
+def region(folder: Path) -> Path:
+    write_photos(folder, PHOTOS, 0)
+    config = write_region(
+        folder,
+        boundary=rectangle((-90, -180), (90, 180)),
+        region={"start_point": [0, 0], "max_area_km2": 6e8},
+        coverage={"provider": "csv"},
+        buffers={"batch_size": 1000},
+        capture={"provider": "photo_list", "photos": {"files": ["photos", "meta.csv"], "processes": 1}, "licence": "CC-BY-4.0"},
+        crops={"size": 48},
+        scenes={"source": "list"},
+        service={"base_url": "http://127.0.0.1:9", "attempts": 1},  # nobody listens there
+    )
+    said = yaml.safe_load(config.read_text())
+    del said["capture"]["size"], said["coverage"]["lookups_per_run"]
+    said["splits"] = {"by": "creator", "test_share": 0.25, "dev_share": 0.2}
+    said["cells"] = {"levels": {"coarse": [4, 60], "fine": [4, 20]}}
+    said["recipes"] = ["town", "town_by_scene"]
+    config.write_text(yaml.safe_dump(said))
+    (folder / "recipes").mkdir()
+    (folder / "recipes" / "town.yaml").write_text(cells_recipe(name="town").to_yaml())
+    per_scene = cells_recipe(
+        name="town_by_scene",
+        scene_networks={"base": "town"},
+        budget={"epochs": 2, "batch_size": 16},
+        optimiser={"name": "adamw", "learning_rate": 0.002},
+    )
+    (folder / "recipes" / "town_by_scene.yaml").write_text(per_scene.to_yaml())
+    return config
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Layout]:
+    config = region(tmp_path_factory.mktemp("towns"))
+    settings = load_settings(config, environ={})
+    run_headless(settings, report=lambda event: None)
+    return config, Layout(settings.data_root)
+
+
+def geoloc(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "geoloc_dagster", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_graph_ends_in_a_release_of_a_classifier(made: tuple[Path, Layout]):
+    _, layout = made
+    cells = read_partitioning(layout.s2_partitions)
+    assert [level.name for level in cells.levels] == ["coarse", "fine"]
+    labels = read_parquet(layout.cell_labels)
+    assert labels.num_rows == PHOTOS
+    champion = read_json(layout.cells_champion)
+    assert champion["recipe"] in ("town", "town_by_scene")
+    assert not layout.champion.exists()
+    assert not layout.embeddings.exists()
+    summary = read_json(layout.reports / "summary.json")
+    assert set(summary["recipes"]) == {"town", "town_by_scene"}
+    test = summary["recipes"]["town"]["test"]
+    assert test["figures"]["hierarchy"]["within_m"]["200000"]["value"] > 0.7
+    assert test["baselines"]["random training photo"]["within_m"]["200000"]["value"] < 0.3
+    assert "is placed within" in layout.report.read_text()
+    people = read_parquet(layout.catalog, ["creator", "split"]).to_pandas().groupby("creator")["split"].nunique()
+    assert people.max() == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_folder_is_answered_as_a_csv_and_measured(made: tuple[Path, Layout], tmp_path: Path):
+    config, layout = made
+    write_photos(tmp_path, 60, seed=5)
+    said = geoloc("predict", "--image-dir", tmp_path / "photos", "--out", tmp_path / "out.csv", "--cpu", "--config", config)
+    assert said.returncode == 0, said.stderr
+    rows = list(csv.DictReader((tmp_path / "out.csv").open()))
+    assert list(rows[0]) == ["img_id", "p_key", "pred_class", "pred_lat", "pred_lng", "confidence"]
+    assert {row["p_key"] for row in rows} == {"coarse", "fine", "hierarchy"}
+    assert len(rows) == 3 * 60
+    assert "60 photos answered by town" in said.stdout
+    newest = read_json(layout.cells_champion)["folder"]
+    dirs = ["--image-dirs", tmp_path / "photos", "--meta-files", tmp_path / "meta.csv"]
+    model = layout.root / newest
+    tested = geoloc(
+        "test", *dirs, "--checkpoint", model / "weights.safetensors", "--out", tmp_path / "tested", "--bootstrap", "50"
+    )
+    assert tested.returncode == 0, tested.stderr
+    assert "hierarchy" in tested.stdout
+    report = read_json(tmp_path / "tested" / "meta" / "report.json")
+    assert report["n_photos"] == 60
+    assert report["figures"]["hierarchy"]["within_m"]["200000"]["value"] > 0.7
+    assert {"table.md", "errors.png", "levels.png", "predictions.csv"} <= {
+        path.name for path in (tmp_path / "tested/meta").iterdir()
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_corrupted_photos_are_named_and_skipped_and_the_exit_code_says_so(made: tuple[Path, Layout], tmp_path: Path):
+    config, _ = made
+    write_photos(tmp_path, 20, seed=6)
+    whole = (tmp_path / "photos/0/003.jpg").read_bytes()
+    (tmp_path / "photos/0/003.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "photos/0/004.jpg").write_bytes(b"not a picture")
+    (tmp_path / "photos/0/005.jpg").write_bytes(b"")
+    out = tmp_path / "out.csv"
+    said = geoloc(
+        "predict", "--image-dir", tmp_path / "photos", "--out", out, "--num-workers", "2", "--batch-size", "4", "-c", config
+    )
+    assert said.returncode == 1
+    for name in ("0/003.jpg", "0/004.jpg", "0/005.jpg"):
+        assert f"skipped {name}: " in said.stderr
+    assert "3 photos could not be read" in said.stderr
+    assert len(list(csv.DictReader(out.open()))) == 3 * 17
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--image-dir", "nowhere", "--out", "out.csv"], "nowhere is no folder"),
+        (["--image-dir", "."], "--out"),
+        ([], "name photos, or a folder"),
+        (["--image-dir", ".", "--out", "o.csv", "--precision", "8"], "32, bf16 or 16"),
+        (["--image-dir", ".", "--out", "o.csv", "--checkpoint", "gone"], "gone does not exist"),
+        (["--image-dir", ".", "--out", "o.csv", "--gpu"], "no GPU"),
+    ],
+)
+def test_what_cannot_be_done_is_one_clear_error(
+    made: tuple[Path, Layout],
+    arguments: list[str],
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.setattr(sys, "argv", ["geoloc", "predict", *arguments, "--config", str(made[0])])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert told in " ".join(capsys.readouterr().err.replace("│", " ").split())
