@@ -108,6 +108,10 @@ def test_every_bad_name_is_named_and_so_is_a_picture_that_is_there_twice(tmp_pat
     assert all(repr(name) in str(error.value) for name in [*bad, twice])
     with pytest.raises(CollectionSourceError, match="15 of 20"):
         read_sampled_locations([source])
+    with pytest.raises(CollectionSourceError, match="1 of 1 pictures"):  # another naming is not taken for a sample
+        read_sampled_locations([write_folder(tmp_path / "city", {"774_2_2_July 2017_x.jpg": jpeg(1)})])
+    with pytest.raises(CollectionSourceError, match="no folder or archive"):
+        read_sampled_locations([])
 
 
 def test_locations_go_to_the_cell_they_lie_in_and_other_numbers_are_counted(tmp_path: Path):
