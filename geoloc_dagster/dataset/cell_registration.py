@@ -19,7 +19,7 @@ from geoloc_dagster.geo.cell_sampling import missing_samples
 from geoloc_dagster.geo.distance import geodesic_m
 from geoloc_dagster.geo.grid_cells import cell_of, read_grid_cells
 from geoloc_dagster.geo.spacing import close_pairs
-from geoloc_dagster.imagery.cell_lookups import CellTask, registered_samples
+from geoloc_dagster.imagery.cell_lookups import CellTask, check_registered_cells, registered_samples
 from geoloc_dagster.imagery.sampled_folder import SampledLocation, read_sampled_locations
 from geoloc_dagster.storage import write_bytes, write_geoparquet
 
@@ -39,6 +39,7 @@ def register_samples(settings: Settings, layout: Layout, rules: GridCellSettings
     """
     boundary, cells = read_boundary(layout.boundary), read_grid_cells(layout.grid_cells)
     registered = registered_samples(layout)
+    check_registered_cells(registered, cells, rules)
     imported = settings.capture.provider == "folder"
     renumbered = 0
     if imported:

@@ -103,7 +103,7 @@ class CellTask:
             raise IntegrityError(f"the points of {layout.grid_points} are not of the cells", "Materialise `grid_points` again.")
         points = pd.DataFrame(points.drop(columns="geometry")).assign(lookup_id=lookup_ids(points))
         registered = registered_samples(layout)
-        _check_cells(registered, cells, rules)
+        check_registered_cells(registered, cells, rules)
         return cls(rules, cells, points.drop_duplicates("lookup_id"), registered, layout.street_view_metadata)
 
     def survey(self) -> CellSurvey:
@@ -183,7 +183,8 @@ def _recheck_before(settings: Settings, now: dt.datetime) -> dt.datetime:
     return now - dt.timedelta(days=settings.coverage.recheck_after_days)
 
 
-def _check_cells(registered: pd.DataFrame, cells: gpd.GeoDataFrame, rules: GridCellSettings) -> None:
+def check_registered_cells(registered: pd.DataFrame, cells: gpd.GeoDataFrame, rules: GridCellSettings) -> None:
+    """Raise a `ConfigError` where registered locations of the series do not lie in the cells that they are of."""
     own: Any = registered[(registered["series"] == rules.series) & registered["grid_cell"].notna()]
     here = cell_of(cells, own["lat_deg"].to_numpy(np.float64), own["lng_deg"].to_numpy(np.float64))
     moved = int(np.count_nonzero(here != own["grid_cell"].to_numpy(np.int64)))

@@ -96,8 +96,11 @@ def read_sampled_locations(sources: Sequence[Path]) -> list[SampledLocation]:
     """Every location of sampled folders or tar files, by cell and then by name.
 
     Raises:
-        CollectionSourceError, UnsafeArchiveError, UnsafeFileError: a source cannot be read, or not as such a sample.
+        CollectionSourceError, UnsafeArchiveError, UnsafeFileError: a source cannot be read, or not as such a sample; or none is
+            named.
     """
+    if not sources:
+        raise CollectionSourceError("no folder or archive of pictures is named")
     locations: dict[str, SampledLocation] = {}
     for path in sources:
         for name, _ in named_members(path, list_source(path)):

@@ -24,7 +24,7 @@ from geoloc_dagster.geo.spacing import close_pairs
 from geoloc_dagster.storage import open_table, read_geoparquet
 from geoloc_dagster_tests.end_to_end.nights import ORIGIN, Nights, rectangle, write_region
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 TODAY = dt.date(2025, 6, 10)
 LAND = ("region_boundary", "grid_cells", "grid_points")
 COUNTRY = rectangle((ORIGIN[0] - 0.01, ORIGIN[1] - 0.01), (ORIGIN[0] + 0.01, ORIGIN[1] + 0.02))  # six cells of 0.01°

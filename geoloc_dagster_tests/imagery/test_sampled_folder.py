@@ -17,7 +17,7 @@ from geoloc_dagster.config import Layout
 from geoloc_dagster.config.loader import load_settings
 from geoloc_dagster.dataset.registration import CellCounts, batch_locations, register_locations
 from geoloc_dagster.defs.headless import run_headless
-from geoloc_dagster.errors import CollectionSourceError
+from geoloc_dagster.errors import CollectionSourceError, ConfigError
 from geoloc_dagster.imagery.folder import FolderProvider
 from geoloc_dagster.imagery.provider import Capture, Location, Panorama
 from geoloc_dagster.imagery.sampled_folder import SampledLocation, SampledName, read_sampled_locations
@@ -108,6 +108,10 @@ def test_every_bad_name_is_named_and_so_is_a_picture_that_is_there_twice(tmp_pat
     assert all(repr(name) in str(error.value) for name in [*bad, twice])
     with pytest.raises(CollectionSourceError, match="15 of 20"):
         read_sampled_locations([source])
+    with pytest.raises(CollectionSourceError, match="1 of 1 pictures"):  # another naming is not taken for a sample
+        read_sampled_locations([write_folder(tmp_path / "city", {"774_2_2_July 2017_x.jpg": jpeg(1)})])
+    with pytest.raises(CollectionSourceError, match="no folder or archive"):
+        read_sampled_locations([])
 
 
 def test_locations_go_to_the_cell_they_lie_in_and_other_numbers_are_counted(tmp_path: Path):
@@ -115,7 +119,7 @@ def test_locations_go_to_the_cell_they_lie_in_and_other_numbers_are_counted(tmp_
     (tmp_path / "square.geojson").write_text(json.dumps(square))
     names = ["0+31.0,-99.0", "1+33.0,-99.0", "9+31.0,-97.0", "7+50.0,-97.0"]  # the third is in cell 2, the last in none
     write_folder(tmp_path / "samples", {f"{name}/{heading}_2012-05.jpg": jpeg(1) for name in names for heading in (0, 90)})
-    config = write_import(tmp_path, tmp_path / "square.geojson", tmp_path / "samples", samples_per_cell=1)
+    config = write_import(tmp_path, tmp_path / "square.geojson", tmp_path / "samples", samples_per_cell=1, merge_below=0.1)
     settings = load_settings(config, environ={})
     run_headless(settings, select="region_boundary,grid_cells", report=lambda event: None)
     made = register_locations(settings, Layout(settings.data_root))
@@ -130,6 +134,10 @@ def test_locations_go_to_the_cell_they_lie_in_and_other_numbers_are_counted(tmp_
     assert (again.new, again.cells) == (1, CellCounts(cells=4, cells_short=0, samples_missing=0, samples_renumbered=2))
     assert again.locations.head(4).drop(columns="grid_cell").equals(made.locations.drop(columns="grid_cell"))
     assert batch_locations(Layout(settings.data_root), "usa2deg-0000")[0].pano_id is None
+    config.write_text(config.read_text().replace("merge_below: 0.1", "merge_below: 0.1\n  step_deg: 4"))
+    run_headless(load_settings(config, environ={}), select="grid_cells", report=lambda event: None)
+    with pytest.raises(ConfigError, match=r"usa2deg lie in other cells"):
+        register_locations(settings, Layout(settings.data_root))
 
 
 def write_import(folder: Path, boundary: Path, samples: Path, **cells: object) -> Path:
