@@ -37,6 +37,7 @@ REASONS: dict[Kind, str] = {
 _NUMBER = re.compile(r"\d+(e\d+)?")
 _SCIENTIFIC = re.compile(r"\d+(\.\d+)?[eE]\+\d+")
 _SPREADSHEET = Context(prec=15)  # significant digits that a spreadsheet keeps
+_FACE_0 = 1 << 60  # its token is 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +136,21 @@ class _Level:
     def __init__(self, rows: Sequence[WrittenCell]) -> None:
         self.rows = rows
         self.verdicts = [_alone(row) for row in rows]
+        self._doubt_face_0()
         self.open = {n: _fitting(rows[n]) for n, verdict in enumerate(self.verdicts) if verdict.cell is None}
         self._bounds = _Bounds.of(rows, self.verdicts)
         self._cells = sorted((v.cell, row.count) for v, row in zip(self.verdicts, rows, strict=True) if v.cell is not None)
+
+    def _doubt_face_0(self) -> None:
+        """`01` that lost its zero is `1`, a whole face, which holds its mean position: believed only where all else allows it."""
+        others = [v for v, row in zip(self.verdicts, self.rows, strict=True) if row.written != "1"]
+        least = min((int(s2.levels(v.cell)) for v in others if v.cell is not None), default=0)
+        alone = sum(_holds(_FACE_0, row.leaf) for row in self.rows) == 1
+        if alone and least <= 1 and all(v.kind is None for v in others):
+            return
+        for n, row in enumerate(self.rows):
+            if row.written == "1" and self.verdicts[n].kind is None:
+                self.verdicts[n] = Verdict(None, "zeros_at_start")
 
     def settle(self) -> bool:
         """Make out what can be, each of which may rule out cells for others; whether there was anything."""
