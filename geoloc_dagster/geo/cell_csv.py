@@ -16,7 +16,7 @@ import numpy as np
 
 from geoloc_dagster.errors import PartitioningError
 from geoloc_dagster.geo import s2
-from geoloc_dagster.geo.cell_repair import REASONS, Kind, WrittenCell, judge
+from geoloc_dagster.geo.cell_repair import REASONS, Kind, Verdict, WrittenCell, judge
 from geoloc_dagster.geo.partitioning import I32, CellLevel
 from geoloc_dagster.storage import refuse_pickles, write_bytes
 
@@ -80,24 +80,41 @@ class _Row:
     lng_deg: float
 
 
-def read_cells_csv(path: Path, name: str) -> ImportedLevel:
+def read_cells_csv(path: Path, name: str, *, believed: bool = False) -> ImportedLevel:
     """Read one level.
+
+    Args:
+        path: of the file.
+        name: of the level.
+        believed: tokens are as they were written, so none is doubted.
 
     Raises:
         PartitioningError: naming the line: a column is missing, a value is none, or cells lie in each other.
         UnsafeFileError: the file is a pickle.
     """
-    return read_cells_csvs([(path, name)])[0]
+    if not believed:
+        return read_cells_csvs([(path, name)])[0]
+    rows = list(_rows(path))
+    try:
+        ids = s2.from_tokens([row.written for row in rows]).tolist()
+    except ValueError as error:
+        raise PartitioningError(f"{path}: {error}") from error
+    return _level(path, name, rows, [Verdict(id_, None) for id_ in ids])
 
 
 def read_cells_csvs(files: Sequence[tuple[Path, str]]) -> list[ImportedLevel]:
     """Read levels that were made together, each from its file and under its name; raises as `read_cells_csv`."""
-    return [_level(path, name, list(_rows(path))) for path, name in files]
+    read = [list(_rows(path)) for path, _ in files]
+    leaves = [s2.leaf_ids([row.lat_deg for row in rows], [row.lng_deg for row in rows]).tolist() for rows in read]
+    written = [
+        [WrittenCell(row.written, row.count, leaf) for row, leaf in zip(rows, ids, strict=True)]
+        for rows, ids in zip(read, leaves, strict=True)
+    ]
+    judged = zip(files, read, judge(written), strict=True)
+    return [_level(path, name, rows, verdicts) for (path, name), rows, verdicts in judged]
 
 
-def _level(path: Path, name: str, rows: list[_Row]) -> ImportedLevel:
-    leaves = s2.leaf_ids([row.lat_deg for row in rows], [row.lng_deg for row in rows]).tolist()
-    verdicts = judge([WrittenCell(row.written, row.count, leaf) for row, leaf in zip(rows, leaves, strict=True)])
+def _level(path: Path, name: str, rows: Sequence[_Row], verdicts: Sequence[Verdict]) -> ImportedLevel:
     kept: list[tuple[int, _Row]] = []
     defects: list[TokenDefect] = []
     for row, verdict in zip(rows, verdicts, strict=True):

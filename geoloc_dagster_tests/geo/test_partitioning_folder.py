@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from geoloc_dagster.errors import IntegrityError, PartitioningError
-from geoloc_dagster.geo.partitioning import partition
+from geoloc_dagster.geo import s2
+from geoloc_dagster.geo.partitioning import LevelRule, partition
 from geoloc_dagster.geo.partitioning_folder import read_partitioning, write_partitioning
 from geoloc_dagster_tests.geo.test_partitioning import RULES, clustered
 
@@ -34,3 +35,11 @@ def test_a_changed_file_is_refused(tmp_path: Path):
     (folder / "fine.csv").write_text((folder / "fine.csv").read_text().replace("1,", "2,", 1))
     with pytest.raises(IntegrityError, match=r"fine\.csv"):
         read_partitioning(folder)
+
+
+def test_whole_faces_come_back_too(tmp_path: Path):
+    """`1` is the token of a face, and what a spreadsheet makes of `01`; in a folder of ours it is the face."""
+    lat, lng = clustered(3_000, 1)
+    made = partition(lat, lng, [LevelRule("all", 1, 600)], lvl_min=0)
+    assert "1" in s2.tokens(made.levels[0].ids)
+    assert np.array_equal(read_partitioning(write_partitioning(tmp_path / "cells", made)).levels[0].ids, made.levels[0].ids)
