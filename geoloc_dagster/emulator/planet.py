@@ -120,7 +120,7 @@ class Planet:
         return Lens(
             tint=(dice.between(0.94, 1.07), dice.between(0.97, 1.03), dice.between(0.92, 1.08)),
             contrast=dice.between(0.85, 1.18),
-            noise=dice.between(0.5, 5.0),
+            noise=dice.between(0.4, 3.2),
             vignette=round(dice.between(0.0, 0.35), 2),
             quality=dice.integer(80, 92),
         )

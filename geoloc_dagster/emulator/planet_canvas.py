@@ -118,13 +118,14 @@ class Canvas:
             leafy: strength of coarser grain.
             glows: whether it has a light of its own, or of the sky.
         """
+        red, green, blue = colour
         if not glows:
-            light = self._light
-            colour = colour[0] * light[0], colour[1] * light[1], colour[2] * light[2]
+            red, green, blue = red * self._light[0], green * self._light[1], blue * self._light[2]
         if far:
-            colour = mix(colour, self._haze, far)
-        red, green, blue = (min(max(int(channel + 0.5), 0), 255) for channel in colour)
-        key = (red & 0xFE, green & 0xFE, blue & 0xFE, int(kind))
+            haze = self._haze
+            red, green, blue = red + (haze[0] - red) * far, green + (haze[1] - green) * far, blue + (haze[2] - blue) * far
+        red, green, blue = min(max(int(red), 0), 255), min(max(int(green), 0), 255), min(max(int(blue), 0), 255)
+        key = (red >> 1, green >> 1, blue >> 1, int(kind))
         known = self._inks.get(key)
         if known is not None:
             return known
@@ -188,18 +189,21 @@ class Canvas:
         coloured = self._picture.copy()
         coloured.putpalette(self._palette)
         rgb = np.asarray(coloured.convert("RGB").reduce(2)).astype(np.float32)
-        grain = np.zeros((256, 2), np.float32)
-        grain[: len(self._grain)] = self._grain
-        strength = grain[np.asarray(self._picture)[::2, ::2]]
+        inks = np.asarray(self._picture)[::2, ::2]
+        strength = np.zeros((2, 256), np.float32)
+        strength[:, : len(self._grain)] = np.array(self._grain, np.float32).T
         fine, leafy = _tiles()
         x, y = dice.integer(0, _TILE_PX - width - 1), dice.integer(0, _TILE_PX - height - 1)
-        texture = fine[y : y + height, x : x + width] * strength[..., 0] + leafy[y : y + height, x : x + width] * strength[..., 1]
-        rgb *= (1 + texture)[..., None]
-        rgb = (rgb - 118) * (np.array(lens.tint, np.float32) * lens.contrast) + np.array(lens.tint, np.float32) * 118
-        rgb *= _corners(width, height, lens.vignette)
-        y2, x2 = dice.integer(0, _TILE_PX - height - 1), dice.integer(0, _TILE_PX - width - 1)
-        rgb += (fine[y2 : y2 + height, x2 : x2 + width] * lens.noise)[..., None]
-        return np.clip(rgb, 0, 255).astype(np.uint8)
+        texture = fine[y : y + height, x : x + width] * strength[0][inks]
+        texture += leafy[y : y + height, x : x + width] * strength[1][inks]
+        texture += 1
+        tint, corners = np.array(lens.tint, np.float32), _corners(width, height, lens.vignette)
+        texture *= corners
+        rgb *= texture[..., None] * (tint * np.float32(lens.contrast))
+        u, v = dice.integer(0, _TILE_PX - width - 1), dice.integer(0, _TILE_PX - height - 1)
+        lifted = corners * np.float32(118 * (1 - lens.contrast)) + fine[v : v + height, u : u + width] * np.float32(lens.noise)
+        rgb += lifted[..., None]
+        return np.clip(rgb, 0, 255, out=rgb).astype(np.uint8)
 
 
 def encode(rgb: npt.NDArray[np.uint8], quality: int) -> bytes:
@@ -228,7 +232,7 @@ def _tiles() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
 @lru_cache(maxsize=64)
 def _corners(width: int, height: int, vignette: float) -> npt.NDArray[np.float32]:
     x, y = np.linspace(-1, 1, width)[None, :], np.linspace(-1, 1, height)[:, None]
-    return (1 - vignette * 0.5 * (x * x + y * y)).astype(np.float32)[..., None]
+    return (1 - vignette * 0.5 * (x * x + y * y)).astype(np.float32)
 
 
 def arc(x: float, y: float, radius: float, start_deg: float, end_deg: float, points: int = 12) -> list[Point]:

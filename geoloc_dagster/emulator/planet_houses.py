@@ -66,7 +66,7 @@ def front(view: View, built: House, on: OnFront, light: float, ahead_m: float) -
         for storey in range(1, built.storeys + 1):
             at = storey * STOREY_M + 0.1
             canvas.polygon([on(0, at), on(width, at), on(width, at + 0.32), on(0, at + 0.32)], band)
-    if metre > 0.0035:
+    if metre > 0.0055:
         _windows(view, built, on, light, far, metre)
     if built.shop and metre > 0.008:
         _shop(view, built, on, light, far, metre)

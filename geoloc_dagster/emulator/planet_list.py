@@ -133,7 +133,7 @@ class PhotoBook:
             lat_deg=round(lat_deg, 6),
             lng_deg=round(lng_deg, 6),
             date=outing.date,
-            hour=dice.between(7.5, 17.5) if dice.chance(0.85) else dice.between(17, 22),
+            hour=dice.between(8.5, 16.5) if dice.chance(0.92) else dice.between(16.5, 21.5),
             heading_deg=dice.between(0, 360),
             scene=scene,
             group=group,

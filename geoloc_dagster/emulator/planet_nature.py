@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
 from geoloc_dagster.emulator.hashing import Dice, units
 from geoloc_dagster.emulator.planet_canvas import PixelClass, Rgb, mix, shade, varied
 from geoloc_dagster.emulator.planet_looks import grass_of
 from geoloc_dagster.emulator.planet_view import EYE_M, View
+
+_STEPS = 49  # of a skyline
 
 
 def sky(view: View) -> None:
@@ -57,23 +61,28 @@ def ridges(view: View, lift: float = 1.0) -> None:
 
 
 def _outline(view: View, layer: int, top: float) -> list[tuple[float, float]]:
-    key = view.look.region + 7 * layer
-    dice = Dice(key, 951)
+    x, turns = _directions(view)
+    harmonics, phases, weights = _profile(view.look.region + 7 * layer)
     rough = 0.25 + 0.75 * view.look.climate.relief
-    parts = [
-        (harmonic, dice.between(0, 2 * math.pi), dice.between(0.4, 1.0) / harmonic**0.75) for harmonic in (3, 5, 9, 16, 31, 57)
-    ]
-    total = sum(weight for _, _, weight in parts)
-    points: list[tuple[float, float]] = []
-    steps = 48
-    for step in range(steps + 1):
-        x = view.half * (2 * step / steps - 1)
-        turn = math.radians(view.heading_deg) + math.atan2(x, view.focal)
-        sharp = sum(weight * (1 - abs(math.sin(harmonic * turn / 2 + phase)) * 2) for harmonic, phase, weight in parts)
-        soft = sum(weight * math.sin(harmonic * turn + phase) for harmonic, phase, weight in parts[:3])
-        height = 0.5 + 0.5 * (sharp * rough + soft * (1 - rough)) / total * 1.6
-        points.append((x, view.horizon - top * max(height, 0.04)))
-    return points
+    angles = harmonics * turns[:, None]
+    sharp = ((1 - np.abs(np.sin(angles / 2 + phases)) * 2) * weights).sum(axis=1)
+    soft = (np.sin(angles[:, :3] + phases[:3]) * weights[:3]).sum(axis=1)
+    height = np.maximum(0.5 + 0.8 * (sharp * rough + soft * (1 - rough)) / weights.sum(), 0.04)
+    return list(zip(x.tolist(), (view.horizon - top * height).tolist(), strict=True))
+
+
+def _directions(view: View) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Places along the horizon, from left to right, and the directions in which they lie, radians from north."""
+    x = np.linspace(-view.half, view.half, _STEPS)
+    return x, math.radians(view.heading_deg) + np.arctan2(x, view.focal)
+
+
+@lru_cache(maxsize=4_096)
+def _profile(key: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Harmonics of a skyline around the compass, their phases and weights."""
+    dice, harmonics = Dice(key, 951), np.array((3, 5, 9, 16, 31, 57))
+    phases = np.array([dice.between(0, 2 * math.pi) for _ in harmonics])
+    return harmonics, phases, np.array([dice.between(0.4, 1.0) for _ in harmonics]) / harmonics**0.75
 
 
 def _snow_caps(view: View, outline: list[tuple[float, float]], top: float, snowy: float, far: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from geoloc_dagster.emulator.planet_canvas import PixelClass, mix, shade, varied
+from geoloc_dagster.emulator.planet_houses import script
 from geoloc_dagster.emulator.planet_looks import grass_of
 from geoloc_dagster.emulator.planet_things import person
 from geoloc_dagster.emulator.planet_view import View
@@ -33,7 +34,7 @@ def room(view: View, group: int) -> None:
     if group in (1, 2, 5) or dice.chance(0.4):
         _window(view, wide, up, deep)
     _FURNITURE[group](view, wide, up, deep)
-    if dice.chance(0.4):
+    if dice.chance(0.25):
         person(view, dice.between(-0.5, 0.5) * wide, dice.between(3.0, deep))
 
 
@@ -92,6 +93,18 @@ def _block(
 
 def _shelves(view: View, wide: float, up: float, deep: float) -> None:
     canvas, dice = view.canvas, view.dice
+    lamp = canvas.ink((255, 252, 240), PixelClass.INTERIOR, glows=True)
+    for step in range(4, 0, -1):
+        z = 1.5 + step * (deep - 1.8) / 4
+        canvas.polygon([view.at(x, up - 0.02, z + d) for x, d in ((-0.5, 0), (0.5, 0), (0.5, 0.5), (-0.5, 0.5))], lamp)
+    for row in (0.35, 0.8, 1.25):
+        for number in range(6):
+            x = (number - 2.5) / 3 * wide * 0.55
+            ink = canvas.ink(varied(dice, dice.pick(view.look.culture.cars + view.look.culture.clothes), 40), PixelClass.OTHER)
+            view.panel(x - wide * 0.08, x + wide * 0.08, row, row + 0.36, deep, ink)
+    sign = canvas.ink(view.look.culture.sign, PixelClass.OTHER)
+    view.panel(-0.9, 0.9, 1.85, 2.35, deep, sign)
+    script(view, lambda s, h: view.at(-0.8 + 1.6 * s, 1.92 + 0.36 * h, deep), dice)
     for side in (-1, 1):
         for level in range(4):
             low = 0.25 + level * 0.55
@@ -132,12 +145,21 @@ def _home(view: View, wide: float, up: float, deep: float) -> None:
 
 
 def _seats(view: View, wide: float, up: float, deep: float) -> None:
-    colour = view.dice.pick(view.look.culture.cars)
-    for step in range(4, 0, -1):
+    """Rows of seats with windows along both sides, as in a train."""
+    canvas, colour = view.canvas, view.dice.pick(view.look.culture.cars)
+    pane = canvas.ink(mix(view.weather.low_sky, (255, 255, 255), 0.2), PixelClass.SKY, glows=True)
+    green = canvas.ink(grass_of(view.look, view.month), PixelClass.VEGETATION, far=0.3)
+    rows = 4
+    for step in range(rows, 0, -1):
+        ahead = 1.3 + step * (deep - 1.5) / (rows + 0.5)
         for side in (-1, 1):
-            _block(
-                view, side * wide * 0.62, 0, 1.4 + step * (deep - 1.6) / 4.5, wide * 0.26, 1.1, shade(colour, 0.75 + 0.06 * step)
-            )
+            end = ahead + 0.72 * (deep - 1.5) / (rows + 0.5)
+            for low, high, ink in ((1.0, 1.4, green), (1.4, min(2.3, up - 0.2), pane)):
+                corners = ((low, ahead), (high, ahead), (high, end), (low, end))
+                canvas.polygon([view.at(side * wide, h, z) for h, z in corners], ink)
+            _block(view, side * wide * 0.66, 0, ahead + 0.5, wide * 0.24, 0.55, shade(colour, 0.85))
+            back = canvas.ink(shade(colour, 0.7 + 0.07 * step), PixelClass.OTHER)
+            view.panel(side * wide * 0.66 - wide * 0.24, side * wide * 0.66 + wide * 0.24, 0.3, 1.25, ahead + 0.3, back)
 
 
 def _court(view: View, wide: float, up: float, deep: float) -> None:

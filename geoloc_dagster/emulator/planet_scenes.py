@@ -74,7 +74,7 @@ def mountains(view: View) -> None:
     sky(view)
     ridges(view, 2.1)
     bare = roof_under(mix(look.soil, grass_of(look, view.month), 0.35), look.climate.snow(view.month))
-    ground(view, bare, PixelClass.GROUND, 0.1)
+    ground(view, bare, PixelClass.GROUND, 0.06)
     patches(view, 10, roof_under(shade(look.soil, 0.8), 0.5 * look.climate.snow(view.month)), PixelClass.GROUND, 2.2)
     if look.climate.zone == "desert":
         _dunes(view)
@@ -101,7 +101,7 @@ def wood(view: View) -> None:
     look, dice = view.look, view.dice
     sky(view)
     ridges(view)
-    ground(view, grass_of(look, view.month), PixelClass.VEGETATION, 0.16)
+    ground(view, grass_of(look, view.month), PixelClass.VEGETATION, 0.09)
     dense = _DENSITY[look.climate.zone]
     if dice.chance(0.4) and dense > 0.5:
         _fields(view)
@@ -137,7 +137,7 @@ def countryside(view: View) -> None:
     look, dice, canvas = view.look, view.dice, view.canvas
     sky(view)
     ridges(view)
-    ground(view, grass_of(look, view.month), PixelClass.VEGETATION, 0.14)
+    ground(view, grass_of(look, view.month), PixelClass.VEGETATION, 0.08)
     trees(view, round(6 * _DENSITY[look.climate.zone]) + 1, 30, 120, keep_free=5)
     earth = canvas.ink(roof_under(look.soil, 0.6 * look.climate.snow(view.month)), PixelClass.GROUND, fine=0.06)
     bend = dice.between(-9, 9)

@@ -50,7 +50,7 @@ def homes(view: View) -> None:
     dice = view.dice
     backdrop(view)
     ahead = dice.between(17, 26)
-    ground(view, grass_of(view.look, view.month), PixelClass.VEGETATION, 0.14)
+    ground(view, grass_of(view.look, view.month), PixelClass.VEGETATION, 0.08)
     trees(view, 5, ahead + 3, ahead * 3)
     _terrace(view, ahead, 0.0, gap_m=dice.between(3, 8), tall=0.55)
     for _ in range(dice.integer(1, 3)):
@@ -82,7 +82,7 @@ def park(view: View) -> None:
     _skyline(view, 160)
     if dice.chance(0.75):
         landmark(view, dice.between(-0.45, 0.45), view.horizon + 0.01, dice.between(0.14, 0.26), 0.25)
-    ground(view, grass_of(view.look, view.month), PixelClass.VEGETATION, 0.12)
+    ground(view, grass_of(view.look, view.month), PixelClass.VEGETATION, 0.07)
     _path(view, view.look.town.paving, PixelClass.ROAD)
     trees(view, 7, 12, 70, keep_free=3.5, kinds=(view.look.town.street_tree, view.look.flora.trees[0]))
     if dice.chance(0.6):
@@ -154,7 +154,7 @@ def _skyline(view: View, ahead_m: float) -> None:
 def _row(view: View, side_m: float, shops_share: float, light: float) -> None:
     houses: list[tuple[House, float]] = []
     at = view.dice.between(1.2, 5.0)
-    while at < 75:
+    while at < 60:
         built = house(view, view.dice, shops_share)
         houses.append((built, at))
         at += built.width_m + (view.dice.between(2, 6) if view.look.culture.storeys[0] == 1 else 0.0)

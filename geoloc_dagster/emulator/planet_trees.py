@@ -29,7 +29,9 @@ def tree(view: View, kind: Tree, right_m: float, ahead_m: float, tall: float) ->
     canvas = view.canvas
     leaf = leaf_of(view.look, view.month, view.dice)
     far = view.far(ahead_m)
-    inks = [canvas.ink(shade(leaf, factor), PixelClass.VEGETATION, far=far, fine=0.08, leafy=0.2) for factor in (0.74, 1.0, 1.18)]
+    inks = [
+        canvas.ink(shade(leaf, factor), PixelClass.VEGETATION, far=far, fine=0.08, leafy=0.12) for factor in (0.74, 1.0, 1.18)
+    ]
     bark = canvas.ink(view.look.flora.bark, PixelClass.VEGETATION, far=far)
     x, foot = view.at(right_m, 0, ahead_m)
     _SHAPES[kind](view, x, foot, tall * view.focal / ahead_m, inks, bark)

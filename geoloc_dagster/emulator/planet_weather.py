@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from geoloc_dagster.emulator.hashing import Dice
-from geoloc_dagster.emulator.planet_canvas import Rgb, mix, shade
+from geoloc_dagster.emulator.planet_canvas import Rgb, mix
 from geoloc_dagster.emulator.planet_climate import Climate
 
 
@@ -62,11 +62,9 @@ def weather_of(climate: Climate, sun_deg: float, dice: Dice) -> Weather:
     if grey:
         light = (bright * 0.9, bright * 0.92, bright * 0.96)
     cloud = mix((250, 250, 252), (252, 190, 150), 0.6 * low_sun)
-    dusk = min(max((2 - sun_deg) / 9, 0), 1)
+    dusk = min(max((-1 - sun_deg) / 9, 0), 1)
     if dusk > 0:
-        zenith, low, cloud = mix(zenith, (16, 20, 44), dusk), mix(low, (58, 52, 84), dusk), mix(cloud, (46, 46, 70), dusk)
-        light = mix(light, (0.26, 0.29, 0.42), dusk)
-    if not grey:
-        low = shade(low, 1.0)
+        zenith, low, cloud = mix(zenith, (22, 28, 62), dusk), mix(low, (96, 78, 112), dusk), mix(cloud, (46, 46, 70), dusk)
+        light = mix(light, (0.36, 0.39, 0.5), dusk)
     sight_m = dice.between(250, 700) if grey and dice.chance(0.3) else 900 if dust else dice.between(1_500, 4_500)
     return Weather(zenith, low, cloud, clouds, light, 0.25 if grey else 1.0, dusk > 0.5, sight_m)
