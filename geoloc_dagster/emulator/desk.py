@@ -29,12 +29,16 @@ class Desk:
         connections: those of the server.
         latency_s: added to every answer.
         hands: processes that draw.
+
+    Attributes:
+        closing: called at the end; services add what they have to put away.
     """
 
     def __init__(self, controls: Controls, connections: Connections, latency_s: float, hands: int = 1) -> None:
         self.controls = controls
         self._connections = connections
         self._latency_s = latency_s
+        self.closing: list[Callable[[], None]] = []
         self._renderers = ThreadPoolExecutor(_THREADS_PER_HAND * hands, thread_name_prefix="render")
 
     def wire(self, scope: Scope, receive: Receive, send: Send) -> Wire:
@@ -79,5 +83,7 @@ class Desk:
         return await asyncio.get_running_loop().run_in_executor(self._renderers, draw)
 
     def close(self) -> None:
-        """Start no more pictures."""
+        """Start no more pictures, and end what the services have begun."""
         self._renderers.shutdown(wait=False, cancel_futures=True)
+        for close in self.closing:
+            close()

@@ -14,8 +14,9 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import IO
+from typing import IO, TypeVar
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from geoloc_dagster.emulator.city import City
 from geoloc_dagster.emulator.renderer import Camera, View
 
 _PART_M = 100.0
+T = TypeVar("T")
 
 
 class ManyHandedCity(City):
@@ -36,14 +38,16 @@ class ManyHandedCity(City):
 
     def __init__(self, origin: tuple[float, float], seed: int = 0, hands: int = 1) -> None:
         super().__init__(origin, seed)
-        self._others = [_Hand(origin, seed) for _ in range(hands - 1)]
+        place = f"{origin[0]!r},{origin[1]!r}"
+        self._others = [Hand("geoloc_dagster.emulator.hands", place, str(seed)) for _ in range(hands - 1)]
 
     def draw(self, camera: Camera, date: dt.date) -> View:
         """As `City.draw`; a part of the city whose process has died is drawn here."""
         number = (math.floor(camera.x_m / _PART_M) + math.floor(camera.y_m / _PART_M)) % (len(self._others) + 1)
         if number:
             with contextlib.suppress(OSError, EOFError):
-                return self._others[number - 1].draw(camera, date)
+                question = json.dumps([asdict(camera), date.isoformat()]).encode()
+                return self._others[number - 1].ask(question, lambda answer: _view(answer, camera.width, camera.height))
         return super().draw(camera, date)
 
     def close(self) -> None:
@@ -52,18 +56,22 @@ class ManyHandedCity(City):
             hand.close()
 
 
-class _Hand:
-    """Another process that draws, started with its first picture."""
+class Hand:
+    """Another process that draws, started with its first picture.
 
-    def __init__(self, origin: tuple[float, float], seed: int) -> None:
-        module = "geoloc_dagster.emulator.hands"
-        self._command = [sys.executable, "-m", module, f"{origin[0]!r},{origin[1]!r}", str(seed)]
+    Args:
+        module: run as `python -m MODULE ARGUMENTS`; answers every line of its standard input with bytes.
+        arguments: of it.
+    """
+
+    def __init__(self, module: str, *arguments: str) -> None:
+        self._command = [sys.executable, "-m", module, *arguments]
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
         self._closed = False
 
-    def draw(self, camera: Camera, date: dt.date) -> View:
-        """One picture; raises OSError or EOFError where the process is gone."""
+    def ask(self, question: bytes, read: Callable[[IO[bytes]], T]) -> T:
+        """What `read` makes of the answer to a line; raises OSError or EOFError where the process is gone."""
         with self._lock:
             if self._closed:
                 raise EOFError
@@ -75,13 +83,9 @@ class _Hand:
             child = self._child
             assert child.stdin is not None
             assert child.stdout is not None
-            child.stdin.write(json.dumps([asdict(camera), date.isoformat()]).encode() + b"\n")
+            child.stdin.write(question + b"\n")
             child.stdin.flush()
-            width, height = camera.width, camera.height
-            return View(
-                np.frombuffer(_exactly(child.stdout, width * height * 3), np.uint8).reshape(height, width, 3),
-                np.frombuffer(_exactly(child.stdout, width * height), np.uint8).reshape(height, width),
-            )
+            return read(child.stdout)
 
     def close(self) -> None:
         """End the process and wait for it; whoever waits for a picture of it draws that himself."""
@@ -98,11 +102,19 @@ class _Hand:
                         pipe.close()
 
 
-def _exactly(stream: IO[bytes], length: int) -> bytes:
+def exactly(stream: IO[bytes], length: int) -> bytes:
+    """The next bytes of an answer; raises EOFError where there are fewer."""
     data = stream.read(length)
     if len(data) < length:
         raise EOFError
     return data
+
+
+def _view(answer: IO[bytes], width: int, height: int) -> View:
+    return View(
+        np.frombuffer(exactly(answer, width * height * 3), np.uint8).reshape(height, width, 3),
+        np.frombuffer(exactly(answer, width * height), np.uint8).reshape(height, width),
+    )
 
 
 def main(arguments: list[str]) -> None:

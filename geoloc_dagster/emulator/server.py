@@ -41,6 +41,7 @@ PARTS: dict[str, str] = {
     "/robots.txt": "geoloc_dagster.emulator.robots:robots",
     "/photos/": "geoloc_dagster.emulator.photos:photos",
     "/mapillary/": "geoloc_dagster.emulator.mapillary:mapillary",
+    "/planet/": "geoloc_dagster.emulator.planet_site:planet",
 }
 _GRACE_S = 1.0
 
