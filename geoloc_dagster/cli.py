@@ -391,6 +391,7 @@ def backfill(
 
 app.command()(photo_cli.predict)
 app.command("test")(photo_cli.measure)
+app.command("import-checkpoint")(photo_cli.import_checkpoint)
 
 
 @app.command()

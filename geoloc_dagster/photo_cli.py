@@ -112,6 +112,36 @@ def measure(
     _name_skipped(skipped)
 
 
+def import_checkpoint(
+    weights: Annotated[Path, typer.Option("--checkpoint", help="Others' weights: safetensors, or a state dict saved by torch.")],
+    key_map: Annotated[Path, typer.Option("--key-map", help="YAML: which of their names become which of ours.")],
+    recipe: Annotated[str, typer.Option("--hparams", help="A recipe of kind `cells`: its file, or its name in recipes/.")],
+    cells: Annotated[
+        list[str], typer.Option("--cells", help="Their cells: NAME=FILE.csv per level, coarsest first, or a folder.")
+    ],
+    output: Annotated[Path, typer.Option("--output", help="The folder that gets the model as a folder of its own.")],
+) -> None:
+    """Make a model of ours of a classifier of cells that others trained; nothing of it is unpickled, nothing guessed."""
+    import datetime as dt
+
+    from geoloc_dagster.errors import RecipeError
+    from geoloc_dagster.geo.published_cells import read_cell_sets
+    from geoloc_dagster.learning.cells_import import import_cells_model, read_key_map
+    from geoloc_dagster.learning.cells_recipe import CellsRecipe
+    from geoloc_dagster.learning.recipe import load_recipe
+
+    read = load_recipe(recipe, Path.cwd())
+    if not isinstance(read, CellsRecipe):
+        raise RecipeError(f"recipe {read.name} is of kind `{read.kind}`, not `cells`")
+    levels = read_cell_sets(cells).levels
+    for level in levels:
+        for defect in level.defects[:_SHOWN]:
+            typer.echo(str(defect), err=True)
+    made = import_cells_model(weights, read_key_map(key_map), read, levels, output, now=dt.datetime.now(dt.UTC))
+    typer.echo(f"{made.folder}: {', '.join(f'{len(one.level):,} cells of {one.level.name}' for one in levels)}")
+    typer.echo(f"next: geoloc predict --checkpoint {made.folder} --image-dir PHOTOS --out answers.csv")
+
+
 def open_model(
     checkpoint: Path | None,
     hparams: Path | None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError  # noqa: TID251 - the error that torch raises where it refuses to unpickle
 from typing import Any
 
 import timm
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 from geoloc_dagster.errors import RecipeError, WeightsError
 from geoloc_dagster.learning.recipe_parts import BackboneSpec
 from geoloc_dagster.storage import refuse_pickles
+
+_SAVE_TENSORS = "Save the tensors alone: safetensors.torch.save_file(model.state_dict(), path)."
 
 
 class Backbone(nn.Module):
@@ -127,11 +130,12 @@ def _download(spec: BackboneSpec, build: Any) -> nn.Module:
         raise WeightsError(f"the hub's weights of {spec.library}/{spec.name} cannot be had: {error}") from error
 
 
-def _load_file(body: nn.Module, path: Path) -> None:
-    """Load a state dict; never unpickles anything but tensors.
+def read_state_dict(path: Path) -> Mapping[str, Tensor]:
+    """The tensors of a safetensors file or of a state dict that torch saved; never unpickles anything but tensors.
 
     Raises:
-        WeightsError: missing, unreadable, or not of this backbone.
+        WeightsError: missing, unreadable, or no state dict.
+        UnsafeFileError: a pickle.
     """
     if not path.is_file():
         raise WeightsError(f"there is no weights file {path}")
@@ -141,11 +145,22 @@ def _load_file(body: nn.Module, path: Path) -> None:
         else:
             refuse_pickles(path)
             loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError) as error:
-        raise WeightsError(f"{path} cannot be read as weights: {error}") from error
+    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, UnpicklingError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise WeightsError(f"{path} cannot be read as weights alone: {first}", _SAVE_TENSORS) from error
     state = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else None
-    if not isinstance(state, Mapping):
-        raise WeightsError(f"{path} holds no state dict")
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError(f"{path} holds no state dict", _SAVE_TENSORS)
+    return state
+
+
+def _load_file(body: nn.Module, path: Path) -> None:
+    """Load a state dict.
+
+    Raises:
+        WeightsError: missing, unreadable, or not of this backbone.
+    """
+    state = read_state_dict(path)
     missing, _ = body.load_state_dict(_fitting(state, body), strict=False)
     if missing:
         raise WeightsError(f"{path} has no weights for {len(missing)} tensors of the backbone, e.g. {missing[0]}")
