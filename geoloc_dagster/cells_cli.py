@@ -99,7 +99,8 @@ def assign(
     counts = assign_cells(photos, read, output)
     _name_bad_rows(photos, verbose)
     placed = photos.rows - photos.bad_rows
-    _print(assigned_table(f"{placed:,} photos of {dataset.name}, and how near the centre of its cell each lies", counts, placed))
+    _print(assigned_table(f"{placed:,} photos of {dataset.name}", counts, placed))
+    typer.echo("≤ km: from the centre of their own cell, which is what a model that is always right reaches")
     typer.echo(f"wrote {output}")
 
 

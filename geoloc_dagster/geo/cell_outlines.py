@@ -20,7 +20,7 @@ _SLIVER = 1e-9  # of a cell: less than that beyond the antimeridian is a roundin
 
 
 def outlines(ids: s2.U64) -> list[BaseGeometry]:
-    """A polygon per cell, in degrees within ±180 and ±90; two where it lies across the antimeridian."""
+    """A polygon per cell, in degrees within ±180 and ±90; two where it lies across the antimeridian, as whole faces do."""
     levels = s2.levels(ids)
     pieces = np.ones(ids.size, np.int64)
     for level, count in reversed(_BENT):
