@@ -47,7 +47,8 @@ def load_boundary(
         path: the file.
         name: of the region.
         feature: use only the polygon of this number, counted from 0; all polygons are united without it.
-        metric_crs: a projected CRS in metres, e.g. "EPSG:3006"; the UTM zone of the polygon's middle without it.
+        metric_crs: a projected CRS in metres, e.g. "EPSG:3006"; the UTM zone of the polygon's middle without it. Features that
+            together span more than 180° of longitude need one for the world, e.g. "EPSG:6933".
         max_area_km2: a larger polygon is refused.
         start_point: (lat, lng) degrees; where given, tells axes in (lat, lng) order apart from a polygon elsewhere.
 
@@ -55,7 +56,7 @@ def load_boundary(
         BoundaryError: one clear cause; see `features.read_polygons`, and area, feature number, CRS and axes here.
         UnsafeFileError: the file is a pickle.
     """
-    geometry = _choose(path, read_polygons(path), feature)
+    geometry = _choose(path, read_polygons(path), feature, wide=metric_crs is not None)
     _check_axes(path, geometry, start_point)
     area_km2 = _area_km2(geometry)
     if area_km2 > max_area_km2:
@@ -94,7 +95,8 @@ def read_boundary(path: Path) -> Boundary:
     return Boundary(str(row["name"]), row.geometry, str(row["metric_crs"]), float(row["area_km2"]))
 
 
-def _choose(path: Path, features: list[PolygonFeature], number: int | None) -> Polygon | MultiPolygon:
+def _choose(path: Path, features: list[PolygonFeature], number: int | None, *, wide: bool) -> Polygon | MultiPolygon:
+    """One polygon, or all of them united; more than half the globe only where `wide`: it has no UTM zone of its own."""
     if number is not None:
         chosen = [feature for feature in features if feature.number == number]
         if not chosen:
@@ -106,8 +108,8 @@ def _choose(path: Path, features: list[PolygonFeature], number: int | None) -> P
         return features[0].geometry
     united = shapely.union_all([feature.geometry for feature in features])
     west, _, east, _ = united.bounds
-    if not isinstance(united, Polygon | MultiPolygon) or east - west > 180:
-        remedy = "Keep the features of one side, or name one with region.boundary_feature."
+    if not isinstance(united, Polygon | MultiPolygon) or (east - west > 180 and not wide):
+        remedy = "Keep one side, name a feature with region.boundary_feature, or a CRS for the world with region.metric_crs."
         raise BoundaryError(f"the features of {path} together span more than 180° of longitude", remedy)
     return united
 
@@ -127,9 +129,20 @@ def _check_axes(path: Path, geometry: Polygon | MultiPolygon, start_point: tuple
 
 
 def _area_km2(geometry: Polygon | MultiPolygon) -> float:
-    """Area on the ellipsoid; rings are turned first because their direction gives the sign."""
+    """Area on the ellipsoid; rings are turned first because their direction gives the sign.
+
+    A ring around more than half the globe is measured in quarters: of it and of what it leaves out, the smaller would count.
+    """
+    west, _, east, _ = geometry.bounds
+    if east - west > 180:
+        return sum(_area_km2(part) for part in _quarters(geometry))
     parts = geometry.geoms if isinstance(geometry, MultiPolygon) else [geometry]
     return sum(abs(WGS84.geometry_area_perimeter(orient(part))[0]) for part in parts) / 1e6
+
+
+def _quarters(geometry: Polygon | MultiPolygon) -> list[Polygon | MultiPolygon]:
+    cut = (shapely.intersection(geometry, shapely.box(west, -90, west + 90, 90)) for west in (-180, -90, 0, 90))
+    return [part for part in cut if isinstance(part, Polygon | MultiPolygon) and not part.is_empty]
 
 
 def _checked_crs(metric_crs: str | None, geometry: Polygon | MultiPolygon) -> str:
