@@ -88,7 +88,7 @@ class Planet:
 
     def draw(self, photo: PlanetPhoto, size: tuple[int, int] = SIZE_PX) -> Picture:
         """Draw a photo whose facts are known."""
-        view = self._view(photo, size)
+        view = self.view(photo, size)
         if photo.scene == "indoor":
             room(view, photo.group)
         elif photo.scene == "natural":
@@ -100,7 +100,8 @@ class Planet:
         lens = self._lens(photo.photographer)
         return Picture(view.canvas.photo(lens, view.dice), view.canvas.classes(), lens.quality)
 
-    def _view(self, photo: PlanetPhoto, size: tuple[int, int]) -> View:
+    def view(self, photo: PlanetPhoto, size: tuple[int, int] = SIZE_PX) -> View:
+        """Place, moment and camera of a photo, with nothing drawn yet."""
         dice = Dice(self.seed, 981, photo.number)
         look = self._looks.at(photo.lat_deg, photo.lng_deg, photo.cluster)
         month = photo.date.month + (photo.date.day - 1) / 31

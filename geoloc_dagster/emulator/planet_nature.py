@@ -52,15 +52,16 @@ def ridges(view: View, lift: float = 1.0) -> None:
         if top < 0.008:
             continue
         colour = mix(bare, grass_of(view.look, view.month), (0.05, 0.45, 0.8)[layer] * (1 - 0.4 * relief))
-        outline = _outline(view, layer, top)
+        edge = outline(view, layer, top)
         snowy = view.look.climate.snow(view.month) + (0.55 if layer == 0 and relief > 0.55 else 0.0)
         ink = canvas.ink(colour, PixelClass.GROUND, far=far * (0.5 + 0.5 * view.far(1_500)), fine=0.02, leafy=0.03)
-        canvas.polygon([(-view.half, view.horizon + 0.03), *outline, (view.half, view.horizon + 0.03)], ink)
+        canvas.polygon([(-view.half, view.horizon + 0.03), *edge, (view.half, view.horizon + 0.03)], ink)
         if snowy > 0.3:
-            _snow_caps(view, outline, top, min(snowy, 1.0), far)
+            _snow_caps(view, edge, top, min(snowy, 1.0), far)
 
 
-def _outline(view: View, layer: int, top: float) -> list[tuple[float, float]]:
+def outline(view: View, layer: int, top: float) -> list[tuple[float, float]]:
+    """The upper edge of a layer of mountains, from left to right, at most about `top` above the horizon."""
     x, turns = _directions(view)
     harmonics, phases, weights = _profile(view.look.region + 7 * layer)
     rough = 0.25 + 0.75 * view.look.climate.relief

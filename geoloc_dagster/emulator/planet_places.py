@@ -63,7 +63,7 @@ class Clusters:
         for number, (lat_deg, lng_deg) in enumerate(spots):
             dice = Dice(seed, 912, number)
             near = np.argsort(((vectors - vectors[number]) ** 2).sum(axis=1), kind="stable")[:_NEIGHBOURS].tolist()
-            kind: Kind = "town" if dice.chance(0.62) else "sight"
+            kind: Kind = "town" if number * 0.618034 % 1 < 0.62 else "sight"
             spread_km = math.exp(dice.between(math.log(0.8), math.log(14.0))) * (1.0 if kind == "town" else 1.4)
             self.all.append(Cluster(number, lat_deg, lng_deg, kind, spread_km, tuple(near)))
         weights = [1 / (rank + _HEAD) ** _FAME for rank in range(CLUSTERS)]

@@ -37,7 +37,7 @@ def shore(view: View) -> None:
         top = strip + (bottom - strip) * (step / 12) ** 1.5
         colour = mix(water, shade(look.water, 0.82), step / 12)
         colour = mix(colour, (228, 236, 244), 0.85) if frozen else colour
-        canvas.box(-view.half, top, view.half, bottom + 0.01, canvas.ink(colour, PixelClass.WATER, fine=0.025))
+        canvas.box(-view.half, top, view.half, bottom + 0.03, canvas.ink(colour, PixelClass.WATER, fine=0.025))
     glint = canvas.ink(mix(water, (255, 255, 250), 0.45), PixelClass.WATER)
     for _ in range(26):
         down = dice.unit() ** 1.4

@@ -66,6 +66,17 @@ def test_a_polygon_is_found_however_geojson_wraps_it(tmp_path: Path, document: d
     assert not boundary.geometry.has_z
 
 
+def test_a_belt_of_features_round_the_world_is_a_region(tmp_path: Path):
+    def belt(west: int) -> dict[str, Any]:
+        south, north = ([[west + step, lat] for step in range(0, 31, 5)] for lat in (-58, 84))
+        return feature(polygon([*south, *reversed(north), south[0]]))
+
+    path = saved(tmp_path, collection(*(belt(west) for west in range(-180, 180, 30))))
+    world = load(path, metric_crs="EPSG:6933", max_area_km2=6e8)
+    assert world.area_km2 == pytest.approx(470e6, rel=0.005)  # of 510; the caps are left out
+    assert contains(world, [0, 64, -89, 85], [-179.9, 179.9, 0, 0]).tolist() == [True, True, False, False]
+
+
 def test_area_is_measured_on_the_ellipsoid_and_holes_are_left_out(tmp_path: Path):
     whole = load(saved(tmp_path, polygon(OLD_TOWN))).area_km2
     hollow = load(saved(tmp_path, polygon(OLD_TOWN, COURTYARD))).area_km2
