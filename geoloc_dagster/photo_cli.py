@@ -219,9 +219,12 @@ def _predict_photos(
     if map_file is not None and len(photos) != 1:
         raise typer.BadParameter("a map shows one photo", param_hint="--map")
     from geoloc_dagster.console import prediction_table
-    from geoloc_dagster.prediction.release import load_release, predict_photo
+    from geoloc_dagster.prediction.release import load_release, predict_photo, served_manifest
 
     layout = Layout(load_settings(config, data_root=data_root).data_root)
+    if "index" not in served_manifest(layout)[1]["parts"]:
+        _classify_photos(photos, as_json, map_file, layout)
+        return
     release = load_release(layout)
     answers = [predict_photo(release, photo) for photo in photos]
     if as_json:
@@ -241,6 +244,25 @@ def _predict_photos(
         )
         write_bytes(map_file, picture)
         typer.echo(f"wrote {map_file}", err=True)
+
+
+def _classify_photos(photos: list[Path], as_json: bool, map_file: Path | None, layout: Layout) -> None:
+    """One answer per photo, level and all levels together, where the release has a classifier of cells and no index."""
+    if map_file is not None:
+        raise typer.BadParameter("a map is drawn of an index; this release has a classifier of cells only", param_hint="--map")
+    from geoloc_dagster.console import text_table
+    from geoloc_dagster.learning.cells_model import load_cells_model
+    from geoloc_dagster.prediction.cells import classified_table, classify_photos
+    from geoloc_dagster.prediction.release import cells_model_folder
+
+    model = load_cells_model(cells_model_folder(layout))
+    answers = classify_photos(model, photos)
+    if as_json:
+        typer.echo(json.dumps(answers, indent=2))
+        return
+    console = Console()
+    for answer in answers:
+        console.print(text_table(classified_table(answer)))
 
 
 def _limited(answer: dict[str, Any], top: int) -> dict[str, Any]:

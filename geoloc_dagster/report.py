@@ -64,7 +64,8 @@ def _reports(settings: Settings, layout: Layout) -> list[tuple[Path, dict[str, A
         if training is not None:
             paths = sorted((layout.evaluations / recipe).glob(f"{training.model_version}*/report.json"))
             found += [(path.parent, read_json(path)) for path in paths]
-    return sorted(found, key=lambda item: item[1]["split"])
+    placing = [item for item in found if item[1].get("kind") != "scenes"]
+    return sorted(placing, key=lambda item: item[1]["split"])
 
 
 def _lead(reports: list[tuple[Path, dict[str, Any]]], summary: Mapping[str, Any]) -> str:

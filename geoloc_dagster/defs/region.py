@@ -46,10 +46,11 @@ class Region:
         return dg.StaticPartitionsDefinition(self.settings.recipes)
 
     def recipes_of(self, kind: str) -> list[str]:
-        """The recipes of one kind, in the order of the configuration; reads their files, nothing else."""
+        """The recipes of one kind that place photos, in the order of the configuration; reads their files, nothing else."""
         from geoloc_dagster.learning.recipe import load_recipe
 
-        return [name for name in self.settings.recipes if load_recipe(name, self.settings.folder).kind == kind]
+        read = [load_recipe(name, self.settings.folder) for name in self.settings.recipes]
+        return [recipe.name for recipe in read if recipe.kind == kind and recipe.places_photos]
 
     @property
     def model_name(self) -> str:

@@ -13,7 +13,12 @@ def evaluate_any(
     settings: Settings, layout: Layout, recipe: str, progress: Callable[[int, int], None] | None = None
 ) -> RecipeEvaluation:
     """Evaluate the newest model of a recipe; raises as `evaluate_recipe` and `evaluate_cells_recipe` do."""
-    if load_recipe(recipe, settings.folder).kind == "cells":
+    read = load_recipe(recipe, settings.folder)
+    if not read.places_photos:
+        from geoloc_dagster.evaluation.scenes_recipe import evaluate_scenes_recipe
+
+        return evaluate_scenes_recipe(settings, layout, recipe, progress)
+    if read.kind == "cells":
         from geoloc_dagster.evaluation.cells_recipe import evaluate_cells_recipe
 
         return evaluate_cells_recipe(settings, layout, recipe, progress)

@@ -25,6 +25,10 @@ def recipe_figures(layout: Layout, recipes: Sequence[str]) -> dict[str, Any]:
         folders = sorted((layout.evaluations / recipe).glob(f"{training.model_version}*/report.json"))
         for report in (read_json(path) for path in folders):
             split = report["split"]
+            if report.get("kind") == "scenes":
+                entry = found.setdefault(recipe, {"model_version": training.model_version})
+                entry[split] = {name: report[name] for name in ("kind", "n_photos", "accuracy", "by_scene", "commonest_scene")}
+                continue
             if report.get("kind") == "cells":
                 entry = found.setdefault(recipe, {"model_version": training.model_version})
                 entry[split] = {name: report[name] for name in _KEPT_OF_CELLS}
@@ -45,6 +49,9 @@ def headline(metrics: Mapping[str, Any]) -> dict[str, float]:
     """
     figures: dict[str, float] = {}
     for split, report in metrics.items():
+        if report.get("kind") == "scenes":
+            figures |= {f"{split}.accuracy": report["accuracy"]["value"], f"{split}.photos": float(report["n_photos"])}
+            continue
         if report.get("kind") == "cells":
             figures |= _headline_of_cells(split, report)
             continue
@@ -67,6 +74,10 @@ def _lines(recipes: Mapping[str, Any], baselines: Mapping[str, Any]) -> list[lis
         for split, figures in splits.items():
             if isinstance(figures, dict) and figures.get("kind") == "cells":
                 lines.append([f"{name} on {split}", _line_of_cells(figures)])
+            elif isinstance(figures, dict) and figures.get("kind") == "scenes":
+                right = figures["accuracy"]
+                text = f"scene right {right['value']:.3f}  (95 % {right['low']:.3f}-{right['high']:.3f})"
+                lines.append([f"{name} on {split}", f"{text}, always the commonest {figures['commonest_scene']:.3f}"])
             elif isinstance(figures, dict):
                 same = figures["same_place"]
                 recalls = "  ".join(f"R@{k.removeprefix('recall@')} {v['value']:.3f}" for k, v in same.items())

@@ -172,6 +172,11 @@ class CellsRecipe(HashedSection):
     )
     seed: int = Field(default=0, ge=0, lt=2**31)
 
+    @property
+    def places_photos(self) -> bool:
+        """Whether its model says where photos were taken, and not only what they show."""
+        return self.heads.levels != []
+
     @model_validator(mode="after")
     def _trainer(self) -> Self:
         own = sorted(OWN_TRAINER_OPTIONS & self.trainer.keys())

@@ -164,6 +164,11 @@ class Recipe(HashedSection):
     budget: BudgetSpec = BudgetSpec()
     seed: int = Field(default=0, ge=0, lt=2**31)
 
+    @property
+    def places_photos(self) -> bool:
+        """Whether its model says where photos were taken."""
+        return True
+
 
 AnyRecipe = Recipe | CellsRecipe
 _Kind = TypeVar("_Kind", Recipe, CellsRecipe)

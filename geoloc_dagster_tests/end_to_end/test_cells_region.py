@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -59,10 +60,11 @@ def region(folder: Path) -> Path:
     del said["capture"]["size"], said["coverage"]["lookups_per_run"]
     said["splits"] = {"by": "creator", "test_share": 0.25, "dev_share": 0.2}
     said["cells"] = {"levels": {"coarse": [4, 60], "fine": [4, 20]}}
-    said["recipes"] = ["town", "town_by_scene"]
+    said["recipes"] = ["town", "town_by_scene", "shown"]
     config.write_text(yaml.safe_dump(said))
     (folder / "recipes").mkdir()
     (folder / "recipes" / "town.yaml").write_text(cells_recipe(name="town").to_yaml())
+    (folder / "recipes" / "shown.yaml").write_text(cells_recipe(name="shown", heads={"levels": [], "scene": {}}).to_yaml())
     per_scene = cells_recipe(
         name="town_by_scene",
         scene_networks={"base": "town"},
@@ -99,7 +101,9 @@ def test_the_graph_ends_in_a_release_of_a_classifier(made: tuple[Path, Layout]):
     assert not layout.champion.exists()
     assert not layout.embeddings.exists()
     summary = read_json(layout.reports / "summary.json")
-    assert set(summary["recipes"]) == {"town", "town_by_scene"}
+    assert set(summary["recipes"]) == {"town", "town_by_scene", "shown"}
+    shown = summary["recipes"]["shown"]["test"]
+    assert shown["accuracy"]["low"] > shown["commonest_scene"]
     test = summary["recipes"]["town"]["test"]
     assert test["figures"]["hierarchy"]["within_m"]["200000"]["value"] > 0.7
     assert test["baselines"]["random training photo"]["within_m"]["200000"]["value"] < 0.3
@@ -134,6 +138,26 @@ def test_a_folder_is_answered_as_a_csv_and_measured(made: tuple[Path, Layout], t
     assert {"table.md", "errors.png", "levels.png", "predictions.csv"} <= {
         path.name for path in (tmp_path / "tested/meta").iterdir()
     }
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_photo_is_answered_at_every_level(made: tuple[Path, Layout], monkeypatch: Any, capsys: pytest.CaptureFixture[str]):
+    config, layout = made
+    photo = config.parent / "photos/0/003.jpg"
+    for form in ([], ["--json"]):
+        monkeypatch.setattr(sys, "argv", ["geoloc", "predict", str(photo), *form, "--config", str(config)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert ended.value.code == 0
+    table, _, listed = capsys.readouterr().out.partition("[\n")
+    assert "hierarchy" in table
+    answer = json.loads("[\n" + listed)[0]
+    truth = next(row for row in csv.reader((config.parent / "meta.csv").open()) if row[0] == "0/003.jpg")
+    said = answer["cells"]["coarse"]
+    assert abs(said["lat_deg"] - float(truth[2])) < 1
+    token = said["token"]
+    assert token in (layout.s2_partitions / "coarse.csv").read_text()
 
 
 @pytest.mark.slow

@@ -1,0 +1,52 @@
+"""Single photos by a classifier of cells, as values for people and programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geoloc_dagster.evaluation.tables import TextTable
+from geoloc_dagster.geo import s2
+from geoloc_dagster.learning.cells_model import HIERARCHY, CellsModel
+from geoloc_dagster.prediction.photo import as_picture, read_photo
+
+
+def classify_photos(model: CellsModel, photos: Sequence[Path]) -> list[dict[str, Any]]:
+    """The likeliest cell of each photo, per level and of all levels together.
+
+    Raises:
+        ImageError: there is no such file, or it cannot be used as a picture.
+    """
+    pictures = np.stack([as_picture(read_photo(photo), model.size) for photo in photos])
+    answers = model.answers(pictures)
+    found: list[dict[str, Any]] = []
+    for row, photo in enumerate(photos):
+        cells = {
+            p_key: {
+                "token": _token(model, p_key, int(said.classes[row])),
+                "class": int(said.classes[row]),
+                "lat_deg": round(float(said.lat_deg[row]), 6),
+                "lng_deg": round(float(said.lng_deg[row]), 6),
+                "confidence": round(float(said.confidence[row]), 6),
+            }
+            for p_key, said in answers.items()
+        }
+        found.append({"photo": str(photo), "model_version": model.model_version, "cells": cells})
+    return found
+
+
+def classified_table(answer: Mapping[str, Any]) -> TextTable:
+    """One photo's answers for the terminal."""
+    rows = [
+        [p_key, said["token"], f"{said['lat_deg']:.5f}", f"{said['lng_deg']:.5f}", f"{said['confidence']:.1%}"]
+        for p_key, said in answer["cells"].items()
+    ]
+    return TextTable(Path(answer["photo"]).name, ["answer", "S2 cell", "latitude", "longitude", "confidence"], rows)
+
+
+def _token(model: CellsModel, p_key: str, number: int) -> str:
+    level = model.partitioning.level(model.levels[-1] if p_key == HIERARCHY else p_key)
+    return s2.tokens(level.ids[number : number + 1])[0]
