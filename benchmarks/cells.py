@@ -4,7 +4,8 @@
     PYTHONPATH=/tmp/s2geometry python benchmarks/cells.py
 
 Positions are clustered as photos are: those of YFCC25600 where GEOLOC_SHARED_DATA has them, drawn with replacement and moved by
-metres to tens of kilometres; made-up clusters without. Times are medians of turns, each contender once a turn.
+metres to tens of kilometres; made-up clusters without. Times are medians of turns, each contender once a turn. The last table is
+of `geoloc cells` on a CSV of as many photos in the ten columns of MP-16, with all that the process loads and writes.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -109,6 +111,45 @@ def measure(count: int) -> None:
     print(f"| {count:,} | {cells} | {built:.2f} | {assigned:.2f} | {memories} | {inside:.1%} |")
 
 
+def write_photos(path: Path) -> None:
+    """A CSV in the columns in which MP-16 is passed on."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    lat, lng = positions(PHOTOS, 2)
+    numbers, rng = np.arange(PHOTOS), np.random.default_rng(3)
+    columns = {
+        "IMG_ID": [f"{n % 256:02x}/{n // 256 % 256:02x}/{n}.jpg" for n in numbers.tolist()],
+        "AUTHOR": [f"{n % 90_001}@N00" for n in numbers.tolist()],
+        "LAT": lat,
+        "LON": lng,
+        "S3_Label": numbers % 3,
+        "S16_Label": numbers % 16,
+        "S365_Label": numbers % 365,
+    }
+    columns |= {f"Prob_{scene}": rng.random(PHOTOS) for scene in ("indoor", "natural", "urban")}
+    csv.write_csv(pa.table(columns), path)
+
+
+def measure_files(folder: Path) -> None:
+    """Seconds and memory of the commands, each a process."""
+    photos = folder / "mp16.csv"
+    write_photos(photos)
+    print(f"\n| on a CSV of {photos.stat().st_size / 1e6:,.0f} MB | s | greatest memory, MB |\n|---|---:|---:|", flush=True)
+    for name, *options in (
+        ("create", "--output", folder / "cells"),
+        ("assign", "--cells", folder / "cells", "--output", folder / "classes.csv"),
+        ("filter", "--cells", folder / "cells", "--output", folder / "filtered.parquet"),
+    ):
+        command = [sys.executable, "-m", "geoloc_dagster", "cells", name, "--dataset", photos, *options]
+        began = time.perf_counter()
+        with subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL) as process:
+            _, status, used = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        print(f"| geoloc cells {name} | {time.perf_counter() - began:.1f} | {used.ru_maxrss / 1024:,.0f} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--ids", type=int, default=4_000_000)
@@ -118,11 +159,14 @@ def main() -> None:
     if options.measure:
         measure(options.measure)
         return
+    print(f"{len(os.sched_getaffinity(0))} cores, load average {' '.join(f'{load:.1f}' for load in os.getloadavg())}\n")
     compare_ids(options.ids, options.rounds)
     print("\n| photos | cells | three levels, s | assigned, s | greatest memory, MB | in a fine cell |")
     print("|---:|---:|---:|---:|---:|---:|", flush=True)
     for count in (10_000, 100_000, 1_000_000, PHOTOS, 10_000_000):
         subprocess.run([sys.executable, __file__, "--measure", str(count)], check=True)
+    with tempfile.TemporaryDirectory() as folder:
+        measure_files(Path(folder))
 
 
 if __name__ == "__main__":
