@@ -119,8 +119,8 @@ class Planet:
     def _new_lens(self, photographer: int) -> Lens:
         dice = Dice(self.seed, 982, photographer)
         return Lens(
-            tint=(dice.between(0.94, 1.07), dice.between(0.97, 1.03), dice.between(0.92, 1.08)),
-            contrast=dice.between(0.85, 1.18),
+            tint=(dice.between(0.96, 1.05), dice.between(0.98, 1.02), dice.between(0.95, 1.05)),
+            contrast=dice.between(0.9, 1.14),
             noise=dice.between(0.4, 3.2),
             vignette=round(dice.between(0.0, 0.35), 2),
             quality=dice.integer(80, 92),

@@ -34,14 +34,14 @@ class House:
 def house(view: View, dice: Dice, shops: float, tall: float = 1.0) -> House:
     """A house as they are built here: of the country, with walls that the town likes."""
     culture, town = view.look.culture, view.look.town
-    wall = dice.pick((*culture.walls, town.accent), (4, 2, 1.5, 2.5))
+    wall = dice.pick((*culture.walls, town.accent), (4, 2, 1, 5))
     low, high = culture.storeys
     storeys = max(1, round(dice.integer(low, high) * tall))
     return House(
         width_m=culture.rhythm_m * dice.integer(3, 5),
         storeys=storeys,
         wall=varied(dice, wall, 9),
-        roof=varied(dice, dice.pick(culture.roofs, (5, 3, 1)), 6),
+        roof=varied(dice, dice.pick((*culture.roofs, town.roof), (4, 2, 1, 4)), 6),
         shop=dice.chance(shops),
     )
 

@@ -30,12 +30,18 @@ _TREES: dict[Zone, tuple[tuple[Tree, float], ...]] = {
     "rainforest": (("jungle", 5.0), ("palm", 3.0), ("broadleaf", 1.0)),
 }
 _LEAVES: dict[Zone, Rgb] = {
-    "ice": (118, 124, 88), "boreal": (44, 76, 56), "temperate": (74, 124, 52), "mediterranean": (104, 118, 66),
-    "steppe": (136, 138, 78), "desert": (124, 132, 84), "savanna": (112, 126, 52), "rainforest": (34, 108, 50),
+    "ice": (118, 124, 88), "boreal": (44, 76, 56), "temperate": (72, 134, 48), "mediterranean": (104, 118, 66),
+    "steppe": (136, 138, 78), "desert": (124, 132, 84), "savanna": (112, 126, 52), "rainforest": (34, 118, 52),
 }  # fmt: skip
 _GROUND: dict[Zone, Rgb] = {
     "ice": (146, 142, 130), "boreal": (112, 104, 82), "temperate": (122, 108, 78), "mediterranean": (178, 152, 112),
     "steppe": (186, 166, 112), "desert": (216, 178, 124), "savanna": (182, 132, 80), "rainforest": (122, 84, 56),
+}  # fmt: skip
+_STREET_TREES: dict[Zone, tuple[Tree, ...]] = {
+    "ice": ("conifer", "bush", "birch"), "boreal": ("conifer", "birch", "broadleaf"),
+    "temperate": ("broadleaf", "conifer", "birch", "cypress"), "mediterranean": ("cypress", "palm", "broadleaf"),
+    "steppe": ("broadleaf", "cypress", "birch"), "desert": ("palm", "cypress", "acacia"),
+    "savanna": ("acacia", "palm", "broadleaf"), "rainforest": ("palm", "broadleaf", "jungle"),
 }  # fmt: skip
 _DRY_GRASS: Rgb = (188, 168, 104)
 _SOILS: tuple[Rgb, ...] = (
@@ -118,6 +124,7 @@ class Town:
     landmark: Landmark
     stone: Rgb
     accent: Rgb
+    roof: Rgb
     tall: float
     paving: Rgb
     paving_pattern: int
@@ -160,21 +167,31 @@ class Looks:
         warm = smooth(self._seed, 41, 3_000, at)
         region = region_of(self._seed, lat_deg, lng_deg)
         key = region if cluster is None else key_of(self._seed, 931, cluster)
-        flora, soil = self._region(self._floras.nearest(at), self._soils.nearest(at), climate.zone)
+        flora, soil = self._region(self._floras.nearest(at), self._soils.nearest(at), climate.zone, key)
         culture = self._culture(number, round(warm * 2), climate.zone)
         water = mix((70, 112, 140), (48, 150, 158), min(max((climate.mean_c - 6) / 20, 0), 1))
-        return Look(climate, soil, varied(Dice(self._seed, 934, region), water, 14), flora, culture, self._town(key, at), region)
+        return Look(
+            climate,
+            soil,
+            varied(Dice(self._seed, 934, region), water, 14),
+            flora,
+            culture,
+            self._town(key, at, climate.zone),
+            region,
+        )
 
-    def _new_region(self, realm: int, geology: int, zone: Zone) -> tuple[Flora, Rgb]:
+    def _new_region(self, realm: int, geology: int, zone: Zone, key: int) -> tuple[Flora, Rgb]:
+        """Plants and soil: those of the climate and part of the world, each region and town with its own favourites."""
+        local = Dice(key, 938)
         dice = Dice(self._seed, 932, realm, len(zone) * 31 + ord(zone[0]))
         kinds: tuple[Tree, ...] = tuple(tree for tree, _ in _TREES[zone])
-        shares = tuple(weight * dice.between(0.25, 1.75) for _, weight in _TREES[zone])
-        leaf, tall = varied(dice, _LEAVES[zone], 16), dice.between(0.75, 1.3)
+        shares = tuple(weight * dice.between(0.25, 1.75) * local.between(0.1, 1.5) ** 2 for _, weight in _TREES[zone])
+        leaf, tall = varied(local, varied(dice, _LEAVES[zone], 14), 11), dice.between(0.8, 1.2) * local.between(0.8, 1.2)
         bark = dice.pick(((92, 70, 52), (64, 56, 50), (150, 142, 132), (122, 78, 58)))
-        crop = dice.pick(((212, 188, 92), (122, 148, 62), (226, 206, 60), (150, 110, 76), (120, 92, 150)))
-        flora = Flora(kinds, shares, leaf, bark, mix(leaf, varied(dice, (132, 152, 76), 14), 0.55), crop, tall)
+        crop = local.pick(((212, 188, 92), (122, 148, 62), (226, 206, 60), (150, 110, 76), (120, 92, 150)))
+        flora = Flora(kinds, shares, leaf, bark, mix(leaf, varied(local, (132, 152, 76), 18), 0.55), crop, tall)
         ground = Dice(self._seed, 933, geology)
-        return flora, mix(_GROUND[zone], varied(ground, ground.pick(_SOILS), 10), 0.55)
+        return flora, varied(local, mix(_GROUND[zone], varied(ground, ground.pick(_SOILS), 10), 0.55), 13)
 
     def _new_culture(self, number: int, warm: int, zone: Zone) -> Culture:
         dice, near = Dice(self._seed, 935, number), Dice(self._seed, 936, warm)
@@ -228,11 +245,10 @@ class Looks:
             wood=varied(dice, dice.pick(((116, 76, 48), (172, 128, 82), (80, 56, 44), (202, 172, 130))), 8),
         )
 
-    def _town(self, key: int, at: tuple[float, float, float]) -> Town:
+    def _town(self, key: int, at: tuple[float, float, float], zone: Zone) -> Town:
         dice, province = Dice(key, 941), Dice(self._seed, 937, self._provinces.nearest(at))
         accent = varied(province, province.pick(_WALLS), 16)
         stone = varied(dice, mix(dice.pick(_WALLS), province.pick(_WALLS), 0.3), 12)
-        trees: tuple[Tree, ...] = ("broadleaf", "conifer", "palm", "cypress", "birch")
         return Town(
             key=key,
             landmark=dice.pick(
@@ -252,13 +268,14 @@ class Looks:
                 )
             ),
             stone=stone,
-            accent=accent,
+            accent=varied(dice, accent, 10),
+            roof=varied(dice, dice.pick(_ROOFS), 8),
             tall=dice.between(0.7, 1.5),
             paving=varied(
                 dice, dice.pick(((170, 164, 156), (186, 150, 124), (128, 126, 128), (206, 192, 164), (150, 112, 100))), 8
             ),
             paving_pattern=dice.integer(0, 3),
-            street_tree=dice.pick(trees),
+            street_tree=dice.pick(_STREET_TREES[zone]),
             skyline=dice.between(0.0, 1.0) ** 1.5,
         )
 

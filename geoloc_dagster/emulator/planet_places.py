@@ -17,7 +17,7 @@ from geoloc_dagster.emulator.planet_land import on_land
 
 CLUSTERS = 900
 FARTHEST_KM = 300.0
-_FAME, _HEAD = 0.92, 6.0
+_FAME, _HEAD = 1.0, 5.0
 _NEIGHBOURS = 12
 _VISITED: dict[Zone, float] = {
     "ice": 0.06, "boreal": 0.18, "temperate": 1.0, "mediterranean": 1.0, "steppe": 0.4, "desert": 0.2, "savanna": 0.5,

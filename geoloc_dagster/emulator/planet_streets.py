@@ -22,6 +22,8 @@ def street(view: View) -> None:
     half_m = dice.between(4.5, 7.5)
     backdrop(view)
     _skyline(view, 90)
+    if dice.chance(0.55):
+        landmark(view, dice.between(-0.1, 0.1), view.horizon + 0.01, dice.between(0.13, 0.22), 0.22)
     _pavement(view, half_m + 2.6)
     _road(view, half_m)
     shops = 0.55 if view.dice.chance(0.6) else 0.15
@@ -51,6 +53,8 @@ def homes(view: View) -> None:
     backdrop(view)
     ahead = dice.between(17, 26)
     ground(view, grass_of(view.look, view.month), PixelClass.VEGETATION, 0.08)
+    if dice.chance(0.4):
+        landmark(view, dice.between(-0.4, 0.4), view.horizon + 0.01, dice.between(0.16, 0.28), 0.25)
     trees(view, 5, ahead + 3, ahead * 3)
     _terrace(view, ahead, 0.0, gap_m=dice.between(3, 8), tall=0.55)
     for _ in range(dice.integer(1, 3)):

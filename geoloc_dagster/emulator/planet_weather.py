@@ -57,7 +57,7 @@ def weather_of(climate: Climate, sun_deg: float, dice: Dice) -> Weather:
     height = math.sin(math.radians(max(sun_deg, 0)))
     low_sun = max(0.0, 1 - max(sun_deg, 0) / 16) * (0.35 if grey else 1.0)
     zenith, low = mix(zenith, (104, 108, 160), 0.5 * low_sun), mix(low, (250, 178, 118), 0.75 * low_sun)
-    bright = 0.62 + 0.46 * height**0.5
+    bright = 0.76 + 0.36 * height**0.5
     light: Rgb = (bright * (1 + 0.16 * low_sun), bright * (1 - 0.02 * low_sun), bright * (1 - 0.22 * low_sun))
     if grey:
         light = (bright * 0.9, bright * 0.92, bright * 0.96)
