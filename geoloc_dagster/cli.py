@@ -79,11 +79,10 @@ def init(
 @app.command("check-config")
 def check_config(config: Config = None, data_root: DataRoot = None) -> None:
     """Check the configuration and its recipes; print every setting as it resolves, and `ok`."""
-    from geoloc_dagster.learning.recipe import load_recipe
+    from geoloc_dagster.learning.recipe import check_recipes
 
     settings = load_settings(config, data_root=data_root)
-    for recipe in settings.recipes:
-        load_recipe(recipe, settings.folder)
+    check_recipes(settings.recipes, settings.folder, cells=settings.cells is not None)
     typer.echo(resolved_yaml(settings), nl=False)
     typer.echo("ok", err=True)
 

@@ -16,6 +16,7 @@ from geoloc_dagster.defs.automation import build_automation_sensor, build_retrai
 from geoloc_dagster.defs.checks import build_checks
 from geoloc_dagster.defs.region import Region
 from geoloc_dagster.defs.resources import Clock, Imagery, Mlflow
+from geoloc_dagster.learning.recipe import check_recipes
 
 
 def build_definitions(
@@ -31,8 +32,10 @@ def build_definitions(
     Raises:
         ConfigError: the configuration is broken; the message names the line.
         ConfigNotFoundError: there is no configuration.
+        RecipeError: a recipe is wrong, or does not go with the configuration.
     """
     region = Region(settings or load_settings(None if config is None else Path(config)))
+    check_recipes(region.settings.recipes, region.settings.folder, cells=region.settings.cells is not None)
     modules = (region_assets, coverage, collection, photos, dataset, cells, training, release)
     overrides = dict(resource_overrides or {})
     clock: Clock = overrides.setdefault("clock", Clock())

@@ -197,6 +197,32 @@ def load_recipe(name_or_path: str | Path, folder: Path) -> AnyRecipe:
     return recipe
 
 
+def check_recipes(names: Sequence[str], folder: Path, *, cells: bool) -> list[AnyRecipe]:
+    """The recipes of a region, which can be trained one after the other.
+
+    Args:
+        names: in the order in which they are trained.
+        folder: of the region.
+        cells: whether the region has cells.
+
+    Raises:
+        RecipeError: one does not exist or is wrong, needs cells where there are none, or the model of a recipe that comes later.
+    """
+    read = [load_recipe(name, folder) for name in names]
+    for place, recipe in enumerate(read):
+        if not isinstance(recipe, CellsRecipe):
+            continue
+        if not cells:
+            raise RecipeError(
+                f"recipe {recipe.name} classifies cells, and the configuration has none",
+                "Add a section such as `cells: {levels: {coarse: [50, 5000], middle: [50, 2000], fine: [50, 1000]}}`.",
+            )
+        base = None if recipe.scene_networks is None else recipe.scene_networks.base
+        if base is not None and base not in names[:place]:
+            raise RecipeError(f"recipe {recipe.name} starts from a model of {base}", f"List {base} before it under `recipes`.")
+    return read
+
+
 def parse_recipe(text: str, path: Path) -> AnyRecipe:
     """Validate the text of a recipe, of whichever kind it says; `path` appears in errors only.
 

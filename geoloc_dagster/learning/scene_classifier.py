@@ -3,27 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
+from geoloc_dagster.dataset.scene_labels import SceneClassifier
 from geoloc_dagster.errors import ModelMismatchError
-
-
-class SceneClassifier(Protocol):
-    """Pictures in, probabilities of indoor, natural and urban out."""
-
-    model_version: str
-
-    @property
-    def size(self) -> int:
-        """Side in pixels at which pictures are to be read."""
-        ...
-
-    def scenes(self, pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Uint8 pictures, N x 3 x S x S -> probabilities, N x 3."""
-        ...
 
 
 def load_scene_classifier(folder: Path) -> SceneClassifier:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from geoloc_dagster.errors import RecipeError
-from geoloc_dagster.learning.recipe import load_recipe, parse_recipe, recipe_names
+from geoloc_dagster.learning.recipe import check_recipes, load_recipe, parse_recipe, recipe_names
 from geoloc_dagster_tests.learning.city import tiny_recipe
 
 
@@ -64,3 +64,20 @@ def test_an_unknown_recipe_lists_the_known_ones(tmp_path: Path):
         load_recipe("retreival", tmp_path)
     with pytest.raises(RecipeError, match="no recipe file"):
         load_recipe("../elsewhere.yaml", tmp_path)
+
+
+def test_recipes_that_do_not_go_with_the_region_are_named(tmp_path: Path):
+    assert [recipe.kind for recipe in check_recipes(["retrieval", "cells", "cells_by_scene"], tmp_path, cells=True)] == [
+        "retrieval",
+        "cells",
+        "cells",
+    ]
+    with pytest.raises(RecipeError, match="recipe cells classifies cells, and the configuration has none"):
+        check_recipes(["retrieval", "cells"], tmp_path, cells=False)
+    with pytest.raises(RecipeError, match="List cells before it"):
+        check_recipes(["cells_by_scene", "cells"], tmp_path, cells=True)
+
+
+def test_a_recipe_of_an_unknown_kind_is_named_with_its_line(tmp_path: Path):
+    with pytest.raises(RecipeError, match=r"line 2: kind: it is one of retrieval, cells, not 'magic'"):
+        parse_recipe("name: x\nkind: magic\n", tmp_path / "x.yaml")
