@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import typer
 from typer.testing import CliRunner
 
 from geoloc_dagster import cli, errors
@@ -44,19 +45,32 @@ def test_every_error_has_its_own_code_a_meaning_and_a_remedy() -> None:
         assert (error.__doc__ or "").strip().endswith(".")
 
 
+def commands(app: typer.Typer, group: str = "") -> set[str]:
+    """`run`, and `cells create` for one of a group."""
+    own = {f"{group}{command.name or command.callback.__name__}" for command in app.registered_commands if command.callback}
+    return own.union(*(commands(one.typer_instance, f"{one.name} ") for one in app.registered_groups if one.typer_instance))
+
+
+def command_of(words: str) -> str:
+    """The command at the beginning of what stands after `geoloc`."""
+    groups = {one.name for one in cli.app.registered_groups}
+    parts = words.split()
+    return " ".join(parts[: 2 if parts[0] in groups else 1])
+
+
 def test_every_command_in_the_readme_exists() -> None:
-    named = set(re.findall(r"^(?:\$ )?geoloc ([a-z-]+)", README.read_text(), flags=re.MULTILINE))
-    named |= set(re.findall(r"`geoloc ([a-z-]+)", README.read_text()))
-    known = {command.name or command.callback.__name__ for command in cli.app.registered_commands if command.callback}
+    words = re.findall(r"(?:^(?:\$ )?|`)geoloc ([a-z-]+(?: [a-z-]+)?)", README.read_text(), flags=re.MULTILINE)
+    named, known = {command_of(one) for one in words}, commands(cli.app)
     assert named
     assert named <= known
     assert known <= named, "a command that the README does not name"
 
 
 def test_every_option_in_the_readme_exists() -> None:
-    for command, options in re.findall(r"geoloc ([a-z-]+)((?: [^\s`]+)+)", README.read_text()):
-        help_text = CliRunner().invoke(cli.app, [command, "--help"]).output
-        for option in re.findall(r"--[a-z-]+", options):
+    for words in re.findall(r"geoloc ([a-z-]+(?: [^\s`]+)+)", README.read_text()):
+        command = command_of(words)
+        help_text = CliRunner().invoke(cli.app, [*command.split(), "--help"]).output
+        for option in re.findall(r"--[a-z-]+", words):
             assert option in help_text, f"geoloc {command} has no {option}"
 
 
