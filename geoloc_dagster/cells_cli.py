@@ -131,7 +131,8 @@ def filter_rows(
     _name_bad_rows(photos, verbose)
     typer.echo(f"{result.kept:,} of {photos.rows:,} photos kept")
     for reason, count in result.dropped.items():
-        typer.echo(f"{reason}: {count:,}")
+        if count:
+            typer.echo(f"{reason}: {count:,}")
     typer.echo(f"wrote {output}")
 
 
