@@ -40,7 +40,7 @@ def test_without_the_section_the_graph_is_what_it_was(make_region: Callable[...,
     assert inputs == LAND
     assert checks == LAND_CHECKS
     assert said["aland_nightly_lookups"] == "Asks about the next 20,000 grid points, nearest to the start first."
-    assert str(said["grid_points"]).startswith("Every point `grid.spacing_m` apart inside the boundary")
+    assert str(said["grid_points"]).startswith("Points `grid.spacing_m` apart inside the boundary")
 
 
 def test_the_section_adds_the_cells_and_their_check(make_region: Callable[..., Region]) -> None:
