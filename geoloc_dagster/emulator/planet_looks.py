@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, get_args
 
 from geoloc_dagster.emulator.hashing import Dice, key_of
 from geoloc_dagster.emulator.planet_canvas import Rgb, mix, shade, varied
 from geoloc_dagster.emulator.planet_climate import Climate, Zone, climate_of
-from geoloc_dagster.emulator.planet_fields import Sites, region_of, smooth, vector
+from geoloc_dagster.emulator.planet_fields import Sites, region_of, vector
 
 Tree = Literal["conifer", "broadleaf", "palm", "acacia", "cypress", "cactus", "bush", "jungle", "birch"]
 Roof = Literal["gable", "hip", "flat", "curved", "mansard", "dome"]
@@ -43,6 +43,7 @@ _STREET_TREES: dict[Zone, tuple[Tree, ...]] = {
     "steppe": ("broadleaf", "cypress", "birch"), "desert": ("palm", "cypress", "acacia"),
     "savanna": ("acacia", "palm", "broadleaf"), "rainforest": ("palm", "broadleaf", "jungle"),
 }  # fmt: skip
+_LANDMARKS: tuple[Landmark, ...] = get_args(Landmark)
 _DRY_GRASS: Rgb = (188, 168, 104)
 _SOILS: tuple[Rgb, ...] = (
     (188, 92, 58), (206, 178, 118), (112, 98, 90), (222, 208, 186), (150, 112, 72), (96, 84, 70), (200, 140, 108),
@@ -145,6 +146,18 @@ class Look:
     region: int
 
 
+class _Kin(Dice):
+    """Draws of which a share is that of a family: members resemble each other without being the same."""
+
+    def __init__(self, family: Dice, own: Dice, share: float) -> None:
+        super().__init__()
+        self._family, self._own, self._share = family, own, share
+
+    def unit(self) -> float:
+        theirs, mine = self._family.unit(), self._own.unit()
+        return theirs if self._own.unit() < self._share else mine
+
+
 class Looks:
     """The looks of one planet.
 
@@ -155,7 +168,7 @@ class Looks:
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self._cultures, self._soils = Sites(seed, 1, 700), Sites(seed, 2, 2_600)
-        self._floras, self._provinces = Sites(seed, 3, 70), Sites(seed, 4, 6_000)
+        self._realms, self._provinces = Sites(seed, 3, 70), Sites(seed, 4, 6_000)
         self._region = lru_cache(maxsize=4_096)(self._new_region)
         self._culture = lru_cache(maxsize=1_024)(self._new_culture)
 
@@ -164,11 +177,11 @@ class Looks:
         at = vector(lat_deg, lng_deg)
         climate = climate_of(self._seed, lat_deg, lng_deg)
         number = self._cultures.nearest(at)
-        warm = smooth(self._seed, 41, 3_000, at)
+        realm = self._realms.nearest(at)
         region = region_of(self._seed, lat_deg, lng_deg)
         key = region if cluster is None else key_of(self._seed, 931, cluster)
-        flora, soil = self._region(self._floras.nearest(at), self._soils.nearest(at), climate.zone, key)
-        culture = self._culture(number, round(warm * 2), climate.zone)
+        flora, soil = self._region(realm, self._soils.nearest(at), climate.zone, key)
+        culture = self._culture(number, realm, climate.zone)
         water = mix((70, 112, 140), (48, 150, 158), min(max((climate.mean_c - 6) / 20, 0), 1))
         return Look(
             climate,
@@ -186,15 +199,17 @@ class Looks:
         dice = Dice(self._seed, 932, realm, len(zone) * 31 + ord(zone[0]))
         kinds: tuple[Tree, ...] = tuple(tree for tree, _ in _TREES[zone])
         shares = tuple(weight * dice.between(0.25, 1.75) * local.between(0.1, 1.5) ** 2 for _, weight in _TREES[zone])
-        leaf, tall = varied(local, varied(dice, _LEAVES[zone], 14), 11), dice.between(0.8, 1.2) * local.between(0.8, 1.2)
+        leaf, tall = varied(local, varied(dice, _LEAVES[zone], 20), 10), dice.between(0.8, 1.2) * local.between(0.8, 1.2)
         bark = dice.pick(((92, 70, 52), (64, 56, 50), (150, 142, 132), (122, 78, 58)))
         crop = local.pick(((212, 188, 92), (122, 148, 62), (226, 206, 60), (150, 110, 76), (120, 92, 150)))
         flora = Flora(kinds, shares, leaf, bark, mix(leaf, varied(local, (132, 152, 76), 18), 0.55), crop, tall)
         ground = Dice(self._seed, 933, geology)
-        return flora, varied(local, mix(_GROUND[zone], varied(ground, ground.pick(_SOILS), 10), 0.55), 13)
+        soil = mix(dice.pick(_SOILS), varied(ground, ground.pick(_SOILS), 10), 0.5)
+        return flora, varied(local, mix(_GROUND[zone], soil, 0.6), 11)
 
-    def _new_culture(self, number: int, warm: int, zone: Zone) -> Culture:
-        dice, near = Dice(self._seed, 935, number), Dice(self._seed, 936, warm)
+    def _new_culture(self, number: int, realm: int, zone: Zone) -> Culture:
+        """How a country builds: much of it as the others of its part of the world."""
+        dice = _Kin(Dice(self._seed, 936, realm), Dice(self._seed, 935, number), 0.55)
         cold, hot = zone in ("ice", "boreal"), zone in ("desert", "savanna", "rainforest")
         roofs: tuple[tuple[Roof, float], ...] = (
             ("gable", 4 if not hot else 1.5),
@@ -204,10 +219,11 @@ class Looks:
             ("mansard", 0.3 if hot else 1.2),
             ("dome", 0.1 if cold else 0.8),
         )
-        shared, bright = near.pick(_WALLS), [dice.pick(_BRIGHT) for _ in range(9)]
+        shared, bright = dice.pick(_WALLS), [dice.pick(_BRIGHT) for _ in range(9)]
         roof_rgb = varied(dice, dice.pick(_ROOFS), 12)
         high = dice.integer(1, 5)
         pale = (236, 232, 224)
+        shutters, has_shutters = varied(dice, dice.pick(_BRIGHT), 20), dice.chance(0.4)
         return Culture(
             roof=dice.pick([roof for roof, _ in roofs], [weight for _, weight in roofs]),
             roofs=(roof_rgb, varied(dice, roof_rgb, 14), dice.pick(_ROOFS)),
@@ -218,7 +234,7 @@ class Looks:
             rhythm_m=dice.between(1.7, 3.6),
             arched=dice.chance(0.25),
             frame=dice.pick((pale, (74, 50, 38), (52, 60, 66), (150, 40, 40), (40, 90, 70), (46, 74, 130))),
-            shutters=varied(dice, dice.pick(_BRIGHT), 20) if dice.chance(0.4) else None,
+            shutters=shutters if has_shutters else None,
             bands=dice.chance(0.35),
             line=dice.pick(((240, 240, 236), (242, 196, 60)), (6, 4)),
             pattern=dice.pick(("dashes", "solid", "double", "none"), (5, 2, 2, 1)),
@@ -251,22 +267,7 @@ class Looks:
         stone = varied(dice, mix(dice.pick(_WALLS), province.pick(_WALLS), 0.3), 12)
         return Town(
             key=key,
-            landmark=dice.pick(
-                (
-                    "spire",
-                    "dome",
-                    "minarets",
-                    "pagoda",
-                    "obelisk",
-                    "twin towers",
-                    "needle",
-                    "arch",
-                    "castle",
-                    "wheel",
-                    "pyramid",
-                    "pylons",
-                )
-            ),
+            landmark=dice.pick(_LANDMARKS),
             stone=stone,
             accent=varied(dice, accent, 10),
             roof=varied(dice, dice.pick(_ROOFS), 8),
