@@ -28,6 +28,7 @@ from geoloc_dagster.learning.cells_model import CELLS_FOLDER, HIERARCHY_FILE
 from geoloc_dagster.learning.cells_network import build_cells_network
 from geoloc_dagster.learning.cells_recipe import CellsRecipe
 from geoloc_dagster.learning.encoder import WEIGHTS_FILE
+from geoloc_dagster.learning.hierarchy import WORLD_SCORE_KM
 from geoloc_dagster.learning.loop import TrainedModel, training_facts, write_model
 from geoloc_dagster.learning.photo_rows import levels_of
 from geoloc_dagster.storage import sha256_file, write_json
@@ -116,7 +117,7 @@ def import_cells_model(
 
     def also(folder: Path) -> None:
         write_partitioning(folder / CELLS_FOLDER, partitioning)
-        write_json(folder / HIERARCHY_FILE, {"weights": equal, "fitted_on": 0})
+        write_json(folder / HIERARCHY_FILE, {"weights": equal, "fitted_on": 0, "score_km": WORLD_SCORE_KM})
 
     return write_model(out_folder, recipe, {WEIGHTS_FILE: network}, facts, also)
 

@@ -17,10 +17,11 @@ from torch import Tensor
 from geoloc_dagster.errors import IntegrityError, ModelMismatchError
 from geoloc_dagster.geo.partitioning import Partitioning, parent_table
 from geoloc_dagster.geo.partitioning_folder import read_partitioning
+from geoloc_dagster.learning.cells_losses import unit_vectors
 from geoloc_dagster.learning.cells_network import SCENE, CellsNetwork, build_cells_network, mean_logits, views_of
 from geoloc_dagster.learning.cells_recipe import SCENES, CellsRecipe, InferenceSpec
 from geoloc_dagster.learning.encoder import RECIPE_FILE, WEIGHTS_FILE
-from geoloc_dagster.learning.hierarchy import hierarchy_log_probabilities
+from geoloc_dagster.learning.hierarchy import WORLD_SCORE_KM, best_answers, hierarchy_log_probabilities
 from geoloc_dagster.learning.photo_rows import levels_of
 from geoloc_dagster.learning.recipe import read_recipe
 from geoloc_dagster.storage import read_json, verify_manifest
@@ -65,6 +66,7 @@ class CellsModel:
         network: with a head per level; its scene head routes where there are networks per scene.
         scene_networks: by scene; empty without.
         weights: of the levels in f*.
+        score_km: the error at which an answer has lost most of its worth; by it f* weighs where a photo may be.
         model_version: names the exact weights.
         inference: how it is asked.
         precision: of its arithmetic.
@@ -76,6 +78,7 @@ class CellsModel:
     model_version: str
     weights: dict[str, float]
     inference: InferenceSpec
+    score_km: float = WORLD_SCORE_KM
     scene_networks: dict[str, CellsNetwork] = field(default_factory=dict[str, CellsNetwork])
     precision: Precision = "32"
     device: str = ""
@@ -114,11 +117,13 @@ class CellsModel:
         return {p_key: self.answer(p_key, said[p_key]) for p_key in self.p_keys}
 
     def answer(self, p_key: str, log_probabilities: Tensor) -> CellAnswers:
-        """The likeliest cells of log-probabilities, (N, classes), of one level or `hierarchy`."""
+        """The cells to answer with, of log-probabilities, (N, classes), of one level or `hierarchy`."""
         cells = self.partitioning.level(self.levels[-1] if p_key == HIERARCHY else p_key)
-        best, classes = log_probabilities.max(dim=1)
-        chosen = classes.numpy()
-        return CellAnswers(chosen, cells.lat_deg[chosen], cells.lng_deg[chosen], best.exp().numpy())
+        score_km = self.score_km if p_key == HIERARCHY and self.inference.answer == "expected" else None
+        answers = best_answers(log_probabilities, unit_vectors(cells.lat_deg, cells.lng_deg), score_km)
+        sure = log_probabilities.gather(1, answers[:, None]).squeeze(1).exp().numpy()
+        chosen = answers.numpy()
+        return CellAnswers(chosen, cells.lat_deg[chosen], cells.lng_deg[chosen], sure)
 
     def scenes(self, pictures: Tensor | npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Probabilities of indoor, natural and urban, (N, 3).
@@ -177,7 +182,7 @@ def load_cells_model(
     manifest = verify_manifest(folder, remedy=_REMEDY)
     recipe = read_recipe(folder / RECIPE_FILE, CellsRecipe)
     partitioning = read_partitioning(folder / CELLS_FOLDER)
-    weights: Mapping[str, Any] = read_json(folder / HIERARCHY_FILE)["weights"]
+    hierarchy: Mapping[str, Any] = read_json(folder / HIERARCHY_FILE)
     classes = {level: len(partitioning.level(level)) for level in levels_of(recipe, partitioning)}
 
     def network(file: str) -> CellsNetwork:
@@ -193,8 +198,9 @@ def load_cells_model(
         partitioning,
         network(WEIGHTS_FILE),
         str(manifest["model_version"]),
-        {level: float(weight) for level, weight in weights.items()},
+        {level: float(weight) for level, weight in hierarchy["weights"].items()},
         inference or recipe.inference,
+        float(hierarchy["score_km"]),
         {scene: network(scene_weights_file(scene)) for scene in SCENES} if recipe.scene_networks else {},
         precision,
         device,

@@ -116,6 +116,10 @@ class InferenceSpec(Section):
     hierarchy: Literal["fitted", "equal"] = Field(
         default="fitted", description="Weights of the levels in f*: fitted on the split dev, or all 1 as in the paper."
     )
+    answer: Literal["expected", "likeliest"] = Field(
+        default="expected",
+        description="Of f*: the cell whose centre is nearest on average (by GeoScore), or the likeliest one as in the paper.",
+    )
 
 
 class MirroredAugmentationSpec(AugmentationSpec):

@@ -19,15 +19,17 @@ from torch.utils.data import DataLoader, Sampler
 
 from geoloc_dagster.dataset.cells import Labels
 from geoloc_dagster.errors import ModelMismatchError, NotEnoughDataError, RecipeError
+from geoloc_dagster.geo.distance import great_circle_m
 from geoloc_dagster.geo.partitioning import fingerprint_of_levels, parent_table
 from geoloc_dagster.geo.partitioning_folder import write_partitioning
 from geoloc_dagster.learning.callbacks import Clock, ProgressReport, Stopwatch
+from geoloc_dagster.learning.cells_losses import unit_vectors
 from geoloc_dagster.learning.cells_model import CELLS_FOLDER, HIERARCHY_FILE, CellsModel, load_cells_model, scene_weights_file
 from geoloc_dagster.learning.cells_module import CellsModule
 from geoloc_dagster.learning.cells_network import CellsNetwork, build_cells_network
 from geoloc_dagster.learning.cells_recipe import SCENES, CellsRecipe
 from geoloc_dagster.learning.encoder import WEIGHTS_FILE
-from geoloc_dagster.learning.hierarchy import fit_weights
+from geoloc_dagster.learning.hierarchy import WORLD_SCORE_KM, fit_weights
 from geoloc_dagster.learning.loop import LAST_CHECKPOINT, TrainedModel, build_trainer, fit, training_facts, write_model
 from geoloc_dagster.learning.memory import keep_freed_memory
 from geoloc_dagster.learning.photo_rows import PhotoRows, levels_of, require_photos, select_photos
@@ -37,6 +39,8 @@ from geoloc_dagster.storage import translated_errors, write_bytes, write_json
 
 _log = logging.getLogger(__name__)
 _DEV_PHOTOS = 20_000
+_WIDE_KM = 2_000
+_LEAST_SCORE_KM = 0.05
 Progress = Callable[[int, int], None]
 
 
@@ -102,7 +106,8 @@ def train_cells(
 
     def also(folder: Path) -> None:
         write_partitioning(folder / CELLS_FOLDER, labels.partitioning)
-        write_json(folder / HIERARCHY_FILE, {"weights": weights, "fitted_on": fitted_on})
+        said = {"weights": weights, "fitted_on": fitted_on, "score_km": round(training.score_km, 3)}
+        write_json(folder / HIERARCHY_FILE, said)
 
     model = write_model(out_folder, recipe, {file: network.cpu() for file, network in networks.items()}, facts, also)
     shutil.rmtree(work, ignore_errors=True)
@@ -209,15 +214,33 @@ class _Training:
             return dict.fromkeys(self._levels, 1.0), 0
         scene_networks = {scene: networks[scene_weights_file(scene)] for scene in SCENES if scene_weights_file(scene) in networks}
         inference = self._recipe.inference.model_copy(update={"hierarchy": "equal"})
+        finest = self._labels.partitioning.level(self._levels[-1])
         equal = dict.fromkeys(self._levels, 1.0)
-        model = CellsModel(
-            self._recipe, self._labels.partitioning, networks[WEIGHTS_FILE], "being trained", equal, inference, scene_networks
-        )
+        network = networks[WEIGHTS_FILE]
+        model = CellsModel(self._recipe, self._labels.partitioning, network, "being trained", equal, inference)
+        model.scene_networks = scene_networks
         dev = _hold(self._recipe, self._dev, self._crops)
         parts = [model.log_probabilities(dev.__getitems__(rows)[0]) for rows in _in_blocks(len(dev), 512)]
         said = {level: torch.cat([part[level] for part in parts]) for level in self._levels}
         parents = parent_table([self._labels.partitioning.level(level) for level in self._levels])
-        return fit_weights(said, self._dev.classes[:, -1], parents, self._levels), len(dev)
+        fitted = fit_weights(
+            said,
+            self._dev.classes[:, -1],
+            parents,
+            self._levels,
+            unit_vectors(self._dev.lat_deg, self._dev.lng_deg),
+            unit_vectors(finest.lat_deg, finest.lng_deg),
+            self.score_km,
+        )
+        return fitted, len(dev)
+
+    @property
+    def score_km(self) -> float:
+        """As of GeoScore: of the world for wide regions, a tenth of the diagonal for smaller ones."""
+        lat, lng = self._rows.lat_deg, self._rows.lng_deg
+        diagonal_km = float(great_circle_m(lat.min(), lng.min(), lat.max(), lng.max())) / 1000
+        wide = lng.max() - lng.min() > 180 or diagonal_km > _WIDE_KM
+        return WORLD_SCORE_KM if wide else max(diagonal_km / 10, _LEAST_SCORE_KM)
 
     def facts(self) -> dict[str, Any]:
         """What `training.json` says of all its parts."""

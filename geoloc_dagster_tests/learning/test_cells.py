@@ -19,7 +19,7 @@ from geoloc_dagster.learning.cells_network import SCENE, views_of
 from geoloc_dagster.learning.cells_recipe import SCENES, CellsRecipe, InferenceSpec
 from geoloc_dagster.learning.cells_training import ShuffledBatches, train_cells
 from geoloc_dagster.learning.encoder import load_encoder
-from geoloc_dagster.learning.hierarchy import fit_weights, hierarchy_log_probabilities
+from geoloc_dagster.learning.hierarchy import best_answers, fit_weights, hierarchy_log_probabilities
 from geoloc_dagster.learning.loop import LAST_CHECKPOINT, TrainedModel
 from geoloc_dagster.learning.photo_rows import select_photos
 from geoloc_dagster.learning.scene_classifier import load_scene_classifier
@@ -132,17 +132,30 @@ def test_the_hierarchy_is_the_product_over_a_cell_and_those_around_it(globe: Glo
         assert torch.allclose(joint[photo].exp(), torch.stack(product) / sum(product), atol=1e-5)
 
 
-def test_fitted_weights_mistrust_a_level_that_guesses():
+def test_fitted_weights_mistrust_a_level_that_guesses_and_say_how_sure_the_rest_is():
     rng = np.random.default_rng(0)
     parents = np.stack([np.arange(8) // 2, np.arange(8)], axis=1).astype(np.int32)
     classes = rng.integers(0, 8, 600).astype(np.int32)
-    right = torch.from_numpy(rng.normal(0, 1, (600, 8)).astype(np.float32))
-    right[torch.arange(600), torch.from_numpy(classes).long()] += 2
-    guess = torch.from_numpy(rng.normal(0, 2, (600, 4)).astype(np.float32))
-    said = {"coarse": torch.log_softmax(guess, 1), "fine": torch.log_softmax(right, 1)}
-    weights = fit_weights(said, classes, parents, ["coarse", "fine"])
-    assert weights["coarse"] < 0.2 < 0.7 < weights["fine"]
-    assert fit_weights(said, np.full(600, DROPPED, np.int32), parents, ["coarse", "fine"]) == {"coarse": 1.0, "fine": 1.0}
+    centres = unit_vectors(np.zeros(8), np.arange(8) * 40.0)
+    overconfident = torch.from_numpy(rng.normal(0, 3, (600, 8)).astype(np.float32))
+    overconfident[torch.arange(600), torch.from_numpy(classes).long()] += 6
+    guess = torch.from_numpy(rng.normal(0, 6, (600, 4)).astype(np.float32))
+    said = {"coarse": torch.log_softmax(guess, 1), "fine": torch.log_softmax(overconfident, 1)}
+    known = (classes, parents, ["coarse", "fine"], centres[torch.from_numpy(classes).long()], centres)
+    weights = fit_weights(said, *known, score_km=1000)
+    assert weights["coarse"] < 0.3 * weights["fine"]
+    assert weights["fine"] < 0.9
+    nothing = fit_weights({name: part[:0] for name, part in said.items()}, *known, score_km=1000)
+    assert nothing == {"coarse": 1.0, "fine": 1.0}
+
+
+def test_the_answer_that_earns_most_may_lie_between():
+    centres = unit_vectors(np.zeros(4), np.array([0.0, 1.0, 2.0, 90.0]))
+    said = torch.log(torch.tensor([[0.30, 0.06, 0.29, 0.35], [0.1, 0.2, 0.0, 0.7]]))
+    assert best_answers(said, centres, None).tolist() == [3, 3]
+    assert best_answers(said, centres, 1500.0).tolist() == [1, 3]
+    near = best_answers(said, centres, 1.0).tolist()
+    assert near == [3, 3], "with a score that counts only the cell itself, the likeliest earns most"
 
 
 def test_a_dropped_cell_says_nothing(globe: Globe):
@@ -276,5 +289,7 @@ def test_parents_of_a_part_of_the_levels(globe: Globe, tmp_path: Path):
     asked = load_cells_model(made.folder)
     assert asked.p_keys == ["fine", HIERARCHY]
     answers = asked.answers(globe.pixels[:20])
-    assert np.array_equal(answers["fine"].classes, answers[HIERARCHY].classes)
+    said = asked.log_probabilities(globe.pixels[:20])
+    assert torch.equal(said["fine"].argmax(1), said[HIERARCHY].argmax(1))
+    assert np.array_equal(answers["fine"].classes, said["fine"].argmax(1).numpy())
     assert np.array_equal(asked.parents, parent_table([globe.labels.partitioning.level("fine")]))
