@@ -74,6 +74,9 @@ def measure(
         list[Path], typer.Option("--meta-files", help="CSV of their true positions (IMG_ID, LAT, LON, …); one for each folder.")
     ],
     out: Annotated[Path | None, typer.Option("--out", help="A folder for predictions, tables and pictures.")] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Print every table: what cells allow, by area, region, scene and confidence.")
+    ] = False,
     bootstrap: Annotated[int, typer.Option("--bootstrap", min=0, help="Resamples of the intervals.")] = 1000,
     checkpoint: Checkpoint = None,
     hparams: Hparams = None,
@@ -102,7 +105,7 @@ def measure(
             predicted = _predict_folders(model, [folder], place / "predictions.csv", batch_size, num_workers, quiet=True)
             skipped += predicted.unreadable
             measured = measure_files(place / "predictions.csv", meta, model.partitioning, bootstrap=bootstrap)
-            for table in measured.tables:
+            for table in measured.tables if everything else measured.brief:
                 console.print(text_table(table))
             for remark in measured.remarks:
                 typer.echo(remark, err=True)

@@ -58,6 +58,7 @@ class MeasuredSet:
         remarks: what did not fit.
         summary: the same as plain JSON values.
         pictures: file name -> PNG.
+        brief: the tables that one looks at first.
     """
 
     name: str
@@ -66,6 +67,7 @@ class MeasuredSet:
     remarks: list[str]
     summary: dict[str, Any]
     pictures: dict[str, bytes]
+    brief: list[TextTable]
 
 
 def measure_files(
@@ -100,6 +102,7 @@ def measure_matched(
     tables = [figures_table(report.figures, f"{name}: {report.n_photos:,} photos by {report.n_groups:,} photographers")]
     if report.comparisons:
         tables.append(comparison_table(report.comparisons))
+    brief = list(tables)
     if bounds:
         tables += [oracle_table(bounds), decomposition_table(decompose(report, bounds))]
     last = list(matched.answers)[-1]
@@ -113,7 +116,8 @@ def measure_matched(
     sureness = _sureness(matched, last, scale, bootstrap, seed)
     tables += [coverage_table(sureness[0]), reliability_table(sureness[1])] if sureness else []
     if set_called(name) is not None:
-        tables.append(published_table(name, report.figures))
+        brief.append(published_table(name, report.figures))
+        tables.append(brief[-1])
     summary = summarise_report(report) | {
         "set": name,
         "oracle": summarise_oracle(bounds),
@@ -123,7 +127,7 @@ def measure_matched(
         "remarks": matched.remarks(),
     }
     pictures = _pictures(name, matched, report, bounds)
-    return MeasuredSet(name, report, tables, matched.remarks(), summary, pictures)
+    return MeasuredSet(name, report, tables, matched.remarks(), summary, pictures, brief)
 
 
 def write_measured_set(measured: MeasuredSet, folder: Path) -> None:
