@@ -129,9 +129,12 @@ def figures_table(summary: Mapping[str, Any]) -> Table | None:
     lines = summary.get("figures", [])
     if not lines:
         return None
-    table = Table(title="Held-out places found again, newest pictures among older ones", title_justify="left")
-    table.add_column("descriptor")
-    table.add_column("recall")
+    recipes: Mapping[str, Any] = summary.get("recipes", {})
+    kinds = {split.get("kind") for splits in recipes.values() for split in splits.values() if isinstance(split, Mapping)}
+    places = "Held-out places found again, newest pictures among older ones"
+    table = Table(title=places if kinds <= {None} else "What held-out pictures show", title_justify="left")
+    table.add_column("descriptor" if kinds <= {None} else "recipe")
+    table.add_column("recall" if kinds <= {None} else "found")
     for label, value in lines:
         table.add_row(str(label), str(value))
     return table

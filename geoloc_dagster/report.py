@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from geoloc_dagster.config import Layout, Settings
 from geoloc_dagster.dataset.pending import registered_batches
+from geoloc_dagster.evaluation.geolocation import HIERARCHY
 from geoloc_dagster.evaluation.geolocation_reports import radius_name
 from geoloc_dagster.geo.boundary import read_boundary
 from geoloc_dagster.imagery.coverage import read_lookups
@@ -84,8 +85,9 @@ def _lead(reports: list[tuple[Path, dict[str, Any]]], summary: Mapping[str, Any]
 
 
 def _lead_of_cells(report: Mapping[str, Any], minutes: float) -> str:
-    said = list(report["figures"].values())[-1]
-    radius, share = list(said["within_m"].items())[len(said["within_m"]) // 2]
+    said = report["figures"][HIERARCHY]
+    radius = sorted(said["within_m"], key=int)[len(said["within_m"]) // 2]
+    share = said["within_m"][radius]
     return (
         f'<p class="lead">A photo that the model has never seen is placed within <b>{radius_name(int(radius))}</b> of where '
         f"it was taken in <b>{share['value']:.1%}</b> of cases (95 % interval {share['low']:.1%} to {share['high']:.1%}; "
@@ -96,7 +98,7 @@ def _lead_of_cells(report: Mapping[str, Any], minutes: float) -> str:
 def _figures_of_cells(report: Mapping[str, Any]) -> str:
     rows = [*((name, figures, "model") for name, figures in report["figures"].items())]
     rows += [(name, figures, "") for name, figures in report["baselines"].items()]
-    radii = list(next(iter(report["figures"].values()))["within_m"])
+    radii = sorted(report["figures"][HIERARCHY]["within_m"], key=int)
     head = "".join(f"<th>{radius_name(int(radius))}</th>" for radius in radii)
     body = ""
     for name, figures, kind in rows:

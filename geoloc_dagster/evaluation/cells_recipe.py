@@ -16,6 +16,7 @@ from geoloc_dagster.dataset.cells import Labels, read_labels
 from geoloc_dagster.dataset.pictures import CropReader
 from geoloc_dagster.errors import NotEnoughDataError
 from geoloc_dagster.evaluation.benchmark_sets import MeasuredSet, measure_matched, write_measured_set
+from geoloc_dagster.evaluation.bootstrap import paired_differences
 from geoloc_dagster.evaluation.chance import largest_class, random_training
 from geoloc_dagster.evaluation.colour_histogram import answer_by_colour, colour_histograms
 from geoloc_dagster.evaluation.geolocation import (
@@ -28,17 +29,20 @@ from geoloc_dagster.evaluation.geolocation import (
     errors_m,
     geo_score,
     measure,
+    outcomes,
+    verdict_of,
 )
-from geoloc_dagster.evaluation.geolocation_reports import figures_table, summarise_figures
+from geoloc_dagster.evaluation.geolocation_reports import figures_table, radius_name, summarise_figures
 from geoloc_dagster.evaluation.photo_matching import Matched
 from geoloc_dagster.evaluation.recipe import HELD_OUT, RecipeEvaluation, evaluation_folder, older_champion
 from geoloc_dagster.evaluation.run import credit
+from geoloc_dagster.evaluation.tables import TextTable
 from geoloc_dagster.geo.boundary import read_boundary
 from geoloc_dagster.geo.distance import great_circle_m
 from geoloc_dagster.learning.cells_model import CellsModel, load_cells_model
 from geoloc_dagster.learning.cells_recipe import SCENES
 from geoloc_dagster.learning.photo_rows import select_photos
-from geoloc_dagster.learning.registry import require_training
+from geoloc_dagster.learning.registry import newest_training, require_training
 from geoloc_dagster.storage import (
     atomic_folder,
     read_json,
@@ -103,6 +107,9 @@ def _evaluate_model(
         out = evaluation_folder(layout, recipe, model.model_version, split, leading=split == splits[0])
         facts = {"recipe": recipe, "model_version": model.model_version, "crops_version": table_version(layout.crops)}
         sheet = _sheet(answered, catalog, layout, settings.splits.seed, f"{recipe} on {split}")
+        base = model.recipe.scene_networks
+        if base is not None:
+            measured = _with_base(measured, answered, scale, _queries_of(layout, base.base, split), base.base)
         metrics[split] = _write(out, measured, answered, scale, baselines, split, facts, sheet)
     return RecipeEvaluation(
         folder=evaluation_folder(layout, recipe, model.model_version, splits[0], leading=True),
@@ -226,6 +233,36 @@ def _write(
         (made / "sheet.jpg").write_bytes(sheet)
         write_manifest(made, name=measured.name, split=split)
     return summary
+
+
+def _queries_of(layout: Layout, recipe: str, split: str) -> pa.Table | None:
+    """What the newest model of a recipe answered on a split; None where that has not been evaluated."""
+    newest = newest_training(layout.checkpoints / recipe)
+    if newest is None:
+        return None
+    for path in sorted((layout.evaluations / recipe).glob(f"{newest.model_version}*/report.json")):
+        if read_json(path)["split"] == split:
+            return read_parquet(path.parent / "queries.parquet")
+    return None
+
+
+def _with_base(measured: MeasuredSet, answered: _Answered, scale: Scale, base: pa.Table | None, name: str) -> MeasuredSet:
+    """The same with what networks per scene gain over the one model that they start from, on the photos of both, paired."""
+    if base is None or base["capture_id"].to_pylist() != answered.capture_ids:
+        return measured
+    matched = answered.matched
+    ours = outcomes(errors_m(matched.truth, matched.answers[HIERARCHY]), scale)
+    theirs = outcomes(base[f"{HIERARCHY}_error_m"].to_numpy(), scale)
+    found = paired_differences(ours - theirs, matched.groups, measured.report.bootstrap, measured.report.seed)
+    names = [*(radius_name(radius) for radius in scale.radii_m), "GeoScore"]
+    units = [*(100.0 for _ in scale.radii_m), 1.0]
+    row = [
+        f"{unit * one.difference:+.1f} ({unit * one.low:+.1f} to {unit * one.high:+.1f}) {verdict_of(one)}"
+        for unit, one in zip(units, found, strict=True)
+    ]
+    table = TextTable(f"Over the one model of `{name}`, percentage points and GeoScore", ["gain", *names], [["hierarchy", *row]])
+    said = {what: one.as_dict() | {"verdict": verdict_of(one)} for what, one in zip(names, found, strict=True)}
+    return replace(measured, tables=[*measured.tables, table], summary=measured.summary | {"over_base": said})
 
 
 def _sheet(answered: _Answered, catalog: pa.Table, layout: Layout, seed: int, title: str) -> bytes:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from geoloc_dagster.config import Layout
+from geoloc_dagster.evaluation.geolocation import HIERARCHY
 from geoloc_dagster.evaluation.geolocation_reports import radius_name
 from geoloc_dagster.learning.registry import newest_training
 from geoloc_dagster.storage import read_json
@@ -96,7 +97,8 @@ def _headline_of_cells(split: str, report: Mapping[str, Any]) -> dict[str, float
 
 
 def _line_of_cells(figures: Mapping[str, Any]) -> str:
-    """Shares of the last answer, which is that of all levels together."""
-    said = list(figures["figures"].values())[-1]
-    shares = "  ".join(f"{radius_name(int(radius))} {share['value']:.3f}" for radius, share in said["within_m"].items())
+    """Shares of the answer of all levels together."""
+    said = figures["figures"][HIERARCHY]
+    radii = sorted(said["within_m"], key=int)
+    shares = "  ".join(f"{radius_name(int(radius))} {said['within_m'][radius]['value']:.3f}" for radius in radii)
     return f"within {shares}  (GeoScore {said['geo_score']['value']:.0f})"
