@@ -135,7 +135,8 @@ def write_measured_set(measured: MeasuredSet, folder: Path) -> None:
     for file, content in measured.pictures.items():
         write_bytes(folder / file, content)
     write_json(folder / "report.json", measured.summary)
-    page = geolocation_markdown(measured.report, measured.name, measured.tables[1:], measured.remarks)
+    further = measured.tables[2 if measured.report.comparisons else 1 :]  # the page has these by itself
+    page = geolocation_markdown(measured.report, measured.name, further, measured.remarks)
     write_bytes(folder / "table.md", page.encode())
 
 
