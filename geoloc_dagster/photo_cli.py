@@ -251,21 +251,22 @@ def _predict_photos(
 
 def _classify_photos(photos: list[Path], as_json: bool, map_file: Path | None, layout: Layout) -> None:
     """One answer per photo, level and all levels together, where the release has a classifier of cells and no index."""
-    if map_file is not None:
-        raise typer.BadParameter("a map is drawn of an index; this release has a classifier of cells only", param_hint="--map")
     from geoloc_dagster.console import text_table
     from geoloc_dagster.learning.cells_model import load_cells_model
-    from geoloc_dagster.prediction.cells import classified_table, classify_photos
+    from geoloc_dagster.prediction.cells import classified_table, classify_photos, photo_heat_map
     from geoloc_dagster.prediction.release import cells_model_folder
 
     model = load_cells_model(cells_model_folder(layout))
     answers = classify_photos(model, photos)
     if as_json:
         typer.echo(json.dumps(answers, indent=2))
-        return
-    console = Console()
-    for answer in answers:
-        console.print(text_table(classified_table(answer)))
+    else:
+        console = Console()
+        for answer in answers:
+            console.print(text_table(classified_table(answer)))
+    if map_file is not None:
+        write_bytes(map_file, photo_heat_map(model, photos[0], max_bytes=MAP_BYTES))
+        typer.echo(f"wrote {map_file}", err=True)
 
 
 def _limited(answer: dict[str, Any], top: int) -> dict[str, Any]:

@@ -12,6 +12,9 @@ from geoloc_dagster.evaluation.tables import TextTable
 from geoloc_dagster.geo import s2
 from geoloc_dagster.learning.cells_model import HIERARCHY, CellsModel
 from geoloc_dagster.prediction.photo import as_picture, read_photo
+from geoloc_dagster.viz.cells import heat_map
+
+_MOST_OF_IT = 0.9
 
 
 def classify_photos(model: CellsModel, photos: Sequence[Path]) -> list[dict[str, Any]]:
@@ -36,6 +39,26 @@ def classify_photos(model: CellsModel, photos: Sequence[Path]) -> list[dict[str,
         }
         found.append({"photo": str(photo), "model_version": model.model_version, "cells": cells})
     return found
+
+
+def photo_heat_map(model: CellsModel, photo: Path, *, max_bytes: int) -> bytes:
+    """PNG: the cells of the finest level, each as dark as all levels together say that the photo was taken there.
+
+    Raises:
+        ImageError: there is no such file, or it cannot be used as a picture.
+    """
+    said = model.log_probabilities(as_picture(read_photo(photo), model.size)[None])[HIERARCHY]
+    answer = model.answer(HIERARCHY, said)
+    where = (float(answer.lat_deg[0]), float(answer.lng_deg[0]))
+    likeliest = int((said[0].exp().sort(descending=True).values.cumsum(0) < _MOST_OF_IT).sum()) + 1
+    return heat_map(
+        model.partitioning.level(model.levels[-1]),
+        said[0].exp().numpy(),
+        where,
+        title=f"{photo.name}: {where[0]:.3f}, {where[1]:.3f}",
+        subtitle=f"{likeliest:,} cells hold {_MOST_OF_IT:.0%} of the probability; model {model.model_version}",
+        max_bytes=max_bytes,
+    )
 
 
 def classified_table(answer: Mapping[str, Any]) -> TextTable:

@@ -25,6 +25,7 @@ _WORLD_IN: Final = 9.0
 _PLACE_IN: Final = 4.6
 _LINE: Final = "#DDE2E6"
 _EMPTY: Final = "#F7F9FA"
+_FAINTEST: Final = 100.0  # times less likely than the likeliest cell, and all that is less so
 _DOT_PX: Final = 2.0  # a cell is drawn no smaller, or cities would vanish from the globe
 _RIM_PX: Final = 7.0  # cells from this size on are parted by white lines
 
@@ -50,12 +51,69 @@ def cells_map(levels: Sequence[CellLevel], *, title: str = "", max_bytes: int = 
             _draw_globe(axes)
         else:
             axes.set_facecolor(_EMPTY)
-        _draw_cells(axes, level, [_on_globe(one) for one in shape] if is_world else list(shape), norm)
+        _draw_cells(axes, level.ids, level.counts, [_on_globe(one) for one in shape] if is_world else list(shape), norm)
         if not is_world:
             draw_scale_bar(axes)
         _say(axes, level)
     _colour_bar(made, norm, title)
     return style.render(made, "png", max_bytes)
+
+
+def heat_map(
+    level: CellLevel,
+    probabilities: np.ndarray,
+    answer: tuple[float, float],
+    *,
+    title: str,
+    subtitle: str = "",
+    max_bytes: int = 500_000,
+) -> bytes:
+    """PNG: where a photo may have been taken, each cell as dark as it is likely (logarithmic), and the answer as a ring.
+
+    Args:
+        level: the cells.
+        probabilities: of these, (cells,).
+        answer: (lat, lng) in degrees.
+        title: what is shown.
+        subtitle: how sure it is.
+        max_bytes: cap of the picture.
+    """
+    shape = np.array(outlines(level.ids))
+    extent = _extent([shape])
+    is_world = extent[2] - extent[0] > _GLOBE[0] or extent[3] - extent[1] > _GLOBE[1]
+    made, (axes,) = _world_panels(1) if is_world else _place_panels(1, extent)
+    most = float(probabilities.max())
+    norm = LogNorm(most / _FAINTEST, most, clip=True)
+    lat, lng = np.array([answer[0]]), np.array([answer[1]])
+    if is_world:
+        _draw_globe(axes)
+        lng, lat = _equal_earth(lng, lat)
+    else:
+        axes.set_facecolor(_EMPTY)
+    values = np.maximum(probabilities, most / _FAINTEST)
+    _draw_cells(axes, level.ids, values, [_on_globe(one) for one in shape] if is_world else list(shape), norm)
+    axes.plot(lng, lat, "o", markersize=13, markerfacecolor="none", markeredgecolor="white", markeredgewidth=4.0, zorder=6)
+    axes.plot(
+        lng, lat, "o", markersize=13, markerfacecolor="none", markeredgecolor=style.VERMILION, markeredgewidth=2.0, zorder=7
+    )
+    if not is_world:
+        draw_scale_bar(axes)
+    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=style.INK, pad=18)
+    axes.text(0, 1.015, subtitle, transform=axes.transAxes, fontsize=9.5, color=style.MUTED, va="bottom")
+    _scale_of_heat(made, norm)
+    return style.render(made, "png", max_bytes)
+
+
+def _scale_of_heat(made: Figure, norm: LogNorm) -> None:
+    width, height = made.get_size_inches()
+    axes = made.add_axes((0.2 / width, 0.42 / height, min(4.0, width - 0.4) / width, 0.14 / height))
+    bar = made.colorbar(ScalarMappable(norm, _PHOTOS), cax=axes, orientation="horizontal")
+    bar.ax.minorticks_off()
+    least, most = float(norm.vmin or 0), float(norm.vmax or 1)
+    bar.set_ticks([least, (least * most) ** 0.5, most], labels=[f"{least:.2%} or less", "", f"{most:.1%}"])
+    bar.ax.tick_params(colors=style.MUTED, labelsize=9, length=3)
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.ax.set_title("probability of a cell", loc="left", fontsize=9.5, color=style.MUTED, pad=4)
 
 
 def _extent(shapes: Sequence[np.ndarray]) -> Bounds:
@@ -98,11 +156,11 @@ def _place_panels(count: int, extent: Bounds) -> tuple[Figure, list[Axes]]:
     return made, panels
 
 
-def _draw_cells(axes: Axes, level: CellLevel, shapes: list[shapely.Geometry], norm: LogNorm) -> None:
+def _draw_cells(axes: Axes, ids: s2.U64, values: np.ndarray, shapes: list[shapely.Geometry], norm: LogNorm) -> None:
     """Large cells first, so that small ones lie on top; those of a pixel or so as dots."""
-    order = np.argsort(-s2.areas_m2(level.ids))
+    order = np.argsort(-s2.areas_m2(ids))
     parts, owner = shapely.get_parts(np.array(shapes)[order], return_index=True)
-    colours = _PHOTOS(norm(level.counts[order][owner]))
+    colours = _PHOTOS(norm(values[order][owner]))
     pixels = _pixels(axes, parts)
     has_rim = pixels >= _RIM_PX
     edges = np.where(has_rim[:, None], (1.0, 1.0, 1.0, 1.0), colours)

@@ -147,11 +147,14 @@ def test_a_folder_is_answered_as_a_csv_and_measured(made: tuple[Path, Layout], t
 def test_a_photo_is_answered_at_every_level(made: tuple[Path, Layout], monkeypatch: Any, capsys: pytest.CaptureFixture[str]):
     config, layout = made
     photo = config.parent / "photos/0/003.jpg"
-    for form in ([], ["--json"]):
+    heat = layout.root / "heat.png"
+    for form in (["--map", str(heat)], ["--json"]):
         monkeypatch.setattr(sys, "argv", ["geoloc", "predict", str(photo), *form, "--config", str(config)])
         with pytest.raises(SystemExit) as ended:
             cli.main()
         assert ended.value.code == 0
+    assert heat.read_bytes()[:4] == b"\x89PNG"
+    assert heat.stat().st_size < 500_000
     table, _, listed = capsys.readouterr().out.partition("[\n")
     assert "hierarchy" in table
     answer = json.loads("[\n" + listed)[0]
