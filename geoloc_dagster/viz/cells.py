@@ -111,6 +111,8 @@ def _scale_of_heat(made: Figure, norm: LogNorm) -> None:
     bar.ax.minorticks_off()
     least, most = float(norm.vmin or 0), float(norm.vmax or 1)
     bar.set_ticks([least, (least * most) ** 0.5, most], labels=[f"{least:.2%} or less", "", f"{most:.1%}"])
+    for label, side in zip(bar.ax.get_xticklabels(), ("left", "center", "right"), strict=True):
+        label.set_horizontalalignment(side)
     bar.ax.tick_params(colors=style.MUTED, labelsize=9, length=3)
     bar.outline.set_visible(False)  # type: ignore[operator]
     bar.ax.set_title("probability of a cell", loc="left", fontsize=9.5, color=style.MUTED, pad=4)

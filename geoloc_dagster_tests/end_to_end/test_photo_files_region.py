@@ -144,6 +144,23 @@ def test_a_killed_reading_of_a_folder_goes_on_after_what_it_kept(tmp_path: Path,
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
+def test_labels_of_scenes_that_were_killed_anywhere_are_made_whole_by_the_next_run(tmp_path: Path):
+    config = region(tmp_path)
+    layout = make(config, "region_boundary,buffer_csvs,photos,crops")
+    command = [sys.executable, "-m", "geoloc_dagster", "run", "--config", str(config), "--select", "scene_labels"]
+    for point in ("scenes.begun:1", "scenes.made:1", "scenes.written:1"):
+        killed = subprocess.run(command, env={**os.environ, "GEOLOC_FAILPOINT": point}, capture_output=True, check=False)
+        assert killed.returncode != 0, f"{point} was never reached"
+        assert len(rows_of(layout.scene_labels, "capture_id")) == (COUNT + 1 if point.startswith("scenes.written") else 0)
+    make(config, "scene_labels")
+    rows = rows_of(layout.scene_labels, "capture_id", "scene", "source")
+    assert len({row["capture_id"] for row in rows}) == len(rows) == COUNT + 1
+    assert [row["scene"] for row in rows if row["scene"] is not None] == [1]
+    verify_table(layout.scene_labels)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
 def test_a_folder_that_is_not_mounted_says_so_and_costs_nothing(tmp_path: Path):
     config = region(tmp_path)
     layout = make(config, "region_boundary,buffer_csvs")
