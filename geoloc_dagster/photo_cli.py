@@ -94,8 +94,11 @@ def measure(
 
     from geoloc_dagster.console import text_table
     from geoloc_dagster.evaluation.benchmark_sets import measure_files, write_measured_set
+    from geoloc_dagster.evaluation.geolocation import WORLD, city_scale
+    from geoloc_dagster.learning.hierarchy import WORLD_SCORE_KM
 
     model = open_model(checkpoint, hparams, gpu, precision, config, data_root)
+    scale = WORLD if model.score_km >= WORLD_SCORE_KM else city_scale(model.score_km * 10_000)  # a tenth of the diagonal, in km
     console = Console()
     skipped: list[tuple[str, str]] = []
     with TemporaryDirectory() as scratch:
@@ -104,7 +107,7 @@ def measure(
             place.mkdir(parents=True, exist_ok=True)
             predicted = _predict_folders(model, [folder], place / "predictions.csv", batch_size, num_workers, quiet=True)
             skipped += predicted.unreadable
-            measured = measure_files(place / "predictions.csv", meta, model.partitioning, bootstrap=bootstrap)
+            measured = measure_files(place / "predictions.csv", meta, model.partitioning, scale=scale, bootstrap=bootstrap)
             for table in measured.tables if everything else measured.brief:
                 console.print(text_table(table))
             for remark in measured.remarks:

@@ -212,6 +212,27 @@ def test_networks_per_scene_start_from_a_model_and_are_routed_by_it(globe: Globe
             assert np.array_equal(alone.answers(globe.pixels[:40][rows])["fine"].classes, whole.classes[rows])
 
 
+def test_networks_per_scene_that_were_killed_end_at_the_same_weights(globe: Globe, model: TrainedModel, tmp_path: Path):
+    recipe = cells_recipe(name="per_scene", scene_networks={"base": "tiny_cells"}, budget={"epochs": 2, "batch_size": 16})
+    whole = trained(globe, tmp_path / "whole", recipe, base=model.folder)
+
+    class Killed(Exception):
+        pass
+
+    firsts: list[int] = []
+
+    def kill_in_the_second(done: int, total: int) -> None:
+        firsts.extend([total] if done == 1 else [])
+        if len(firsts) == 2 and done > total // 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        trained(globe, tmp_path / "killed", recipe, base=model.folder, progress=kill_in_the_second)
+    work = next(tmp_path.glob("killed/per_scene/.work-*"))
+    assert {path.name for path in work.glob("*.safetensors")} == {"weights-indoor.safetensors"}
+    assert trained(globe, tmp_path / "killed", recipe, base=model.folder).model_version == whole.model_version
+
+
 def test_a_model_of_scenes_alone(globe: Globe, tmp_path: Path):
     recipe = cells_recipe(name="scenes", heads={"levels": [], "scene": {}})
     made = trained(globe, tmp_path, recipe)
