@@ -9,8 +9,7 @@ import numpy.typing as npt
 
 from geoloc_dagster.errors import NotEnoughDataError
 from geoloc_dagster.evaluation.geolocation import F64, FULL_SCORE, WORLD, Positions, Scale, Shares, measure_shares
-from geoloc_dagster.evaluation.oracle import unit_vectors
-from geoloc_dagster.geo.distance import EARTH_RADIUS_M
+from geoloc_dagster.geo.distance import EARTH_RADIUS_M, unit_vectors
 from geoloc_dagster.geo.partitioning import CellLevel
 
 MAX_PAIRS = 50_000_000
@@ -67,7 +66,7 @@ def random_training(
     used = training
     if len(training) > most:
         used = training.take(np.sort(np.random.default_rng(seed).choice(len(training), most, replace=False)))
-    columns = _expected(unit_vectors(truth), unit_vectors(used), scale)
+    columns = _expected(unit_vectors(truth.lat_deg, truth.lng_deg), unit_vectors(used.lat_deg, used.lng_deg), scale)
     return RandomTraining(measure_shares(columns, groups, scale, bootstrap, seed), len(training), len(used))
 
 

@@ -25,6 +25,7 @@ from geoloc_dagster.evaluation.geolocation import (
     measure,
 )
 from geoloc_dagster.geo import s2
+from geoloc_dagster.geo.distance import unit_vectors
 from geoloc_dagster.geo.partitioning import DROPPED, CellLevel
 
 
@@ -99,8 +100,8 @@ def nearest_centre(truth: Positions, level: CellLevel) -> Positions:
     """The class centre nearest to each photo; chords order as great circles do, across the antimeridian and at the poles too."""
     if not len(level):
         return own_centre(truth, level)
-    tree = KDTree(unit_vectors(Positions(level.lat_deg, level.lng_deg)))
-    _, found = tree.query(unit_vectors(truth))
+    tree = KDTree(unit_vectors(level.lat_deg, level.lng_deg))
+    _, found = tree.query(unit_vectors(truth.lat_deg, truth.lng_deg))
     return Positions(level.lat_deg[found], level.lng_deg[found])
 
 
@@ -127,10 +128,3 @@ def decompose(report: GeolocationReport, bounds: Mapping[str, LevelOracle]) -> l
                 )
             )
     return rows
-
-
-def unit_vectors(positions: Positions) -> npt.NDArray[np.float64]:
-    """(N, 3) points on the unit sphere."""
-    lat, lng = np.radians(positions.lat_deg), np.radians(positions.lng_deg)
-    across = np.cos(lat)
-    return np.stack([across * np.cos(lng), across * np.sin(lng), np.sin(lat)], axis=1)

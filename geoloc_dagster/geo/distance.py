@@ -42,6 +42,13 @@ def great_circle_m(
     return 2 * EARTH_RADIUS_M * np.arcsin(np.sqrt(np.clip(a, 0.0, 1.0)))
 
 
+def unit_vectors(lat_deg: npt.ArrayLike, lng_deg: npt.ArrayLike) -> FloatArray:
+    """Positions on the unit sphere, (n, 3)."""
+    lat, lng = (np.radians(values) for values in _as_floats(lat_deg, lng_deg))
+    across = np.cos(lat)
+    return np.stack([across * np.cos(lng), across * np.sin(lng), np.sin(lat)], axis=-1)
+
+
 def ecef_m(lat_deg: npt.ArrayLike, lng_deg: npt.ArrayLike) -> FloatArray:
     """Earth-centred, earth-fixed coordinates of points on the WGS84 ellipsoid: shape (..., 3), metres.
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from geoloc_dagster.geo import distance
 from geoloc_dagster.geo.distance import EARTH_RADIUS_M
 from geoloc_dagster.geo.partitioning import DROPPED, Partitioning
 from geoloc_dagster.learning.cells_network import SCENE
@@ -17,9 +18,7 @@ from geoloc_dagster.learning.cells_recipe import CellHeadSpec
 
 def unit_vectors(lat_deg: np.ndarray, lng_deg: np.ndarray) -> Tensor:
     """Positions on the unit sphere, float32, (N, 3)."""
-    lat, lng = np.radians(lat_deg), np.radians(lng_deg)
-    across = np.cos(lat)
-    return torch.from_numpy(np.stack([across * np.cos(lng), across * np.sin(lng), np.sin(lat)], axis=1).astype(np.float32))
+    return torch.from_numpy(distance.unit_vectors(lat_deg, lng_deg).astype(np.float32))
 
 
 def smoothed_labels(positions: Tensor, centres: Tensor, classes: Tensor, tau_km: float) -> Tensor:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from geoloc_dagster.learning.aggregation import GeM
 from geoloc_dagster.learning.augmentation import normalise, plain
 from geoloc_dagster.learning.backbones import Backbone, build_backbone
-from geoloc_dagster.learning.cells_recipe import SCENES, CellHeadSpec, CellsRecipe, PhotoDataSpec
+from geoloc_dagster.learning.cells_recipe import SCENES, CellHeadSpec, CellsRecipe
+from geoloc_dagster.learning.recipe_parts import PicturesSpec
 
 SCENE = "scene"
 """The name of the scene head among the outputs; no level may be called so."""
@@ -47,7 +48,7 @@ def build_cells_network(recipe: CellsRecipe, classes: Mapping[str, int], *, load
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def views_of(pictures: Tensor, data: PhotoDataSpec, crops: int) -> list[Tensor]:
+def views_of(pictures: Tensor, data: PicturesSpec, crops: int) -> list[Tensor]:
     """What the network is shown of uint8 pictures, N x 3 x any size: `crops` batches, N x 3 x image_size x image_size.
 
     One crop is the whole picture, resized. Five are the corners and the middle at the size that training cuts from; ten are

@@ -14,8 +14,8 @@ from geoloc_dagster.learning.recipe_parts import (
     AugmentationSpec,
     BackboneSpec,
     HashedSection,
-    Normalisation,
     OptimiserSpec,
+    PicturesSpec,
     RecipeName,
     Section,
 )
@@ -41,29 +41,6 @@ OWN_TRAINER_OPTIONS = frozenset(
     }
 )
 """Options of Lightning's trainer that follow from the rest of a recipe, or that a run which can be resumed needs as they are."""
-
-
-class PhotoDataSpec(Section):
-    """Which rows of the catalog are learned from, and how their pictures are held."""
-
-    splits: list[Literal["train", "dev", "test"]] = Field(default=["train"], min_length=1)
-    exclude_flags: list[str] = Field(
-        default=["undecodable", "black", "uniform"], description="Rows with one of these quality flags are left out."
-    )
-    image_size: int = Field(default=224, ge=16, le=1024, description="Pixels, at which the network sees a picture.")
-    stored_size: int = Field(default=256, ge=16, le=2048, description="Pixels, from which crops are cut.")
-    normalise: Normalisation = Field(
-        default="published",
-        description="`published`: as published weights expect; `picture`: by each picture's own spread.",
-    )
-    memory_limit_gib: float = Field(default=4, gt=0, description="Larger collections are streamed from the crops table.")
-    workers: int = Field(default=2, ge=0, le=64, description="Processes that decode a streamed collection.")
-
-    @model_validator(mode="after")
-    def _sizes(self) -> Self:
-        if self.stored_size < self.image_size:
-            raise ValueError("stored_size must be at least image_size")
-        return self
 
 
 class SmoothingSpec(Section):
@@ -162,7 +139,7 @@ class CellsRecipe(HashedSection):
     name: RecipeName
     kind: Literal["cells"] = "cells"
     description: str = ""
-    data: PhotoDataSpec = PhotoDataSpec()
+    data: PicturesSpec = PicturesSpec()
     backbone: BackboneSpec = BackboneSpec(name="resnet50")
     heads: CellHeadSpec = CellHeadSpec()
     scene_networks: SceneNetworksSpec | None = None

@@ -21,8 +21,8 @@ from geoloc_dagster.learning.recipe_parts import (
     AugmentationSpec,
     BackboneSpec,
     HashedSection,
-    Normalisation,
     OptimiserSpec,
+    PicturesSpec,
     RecipeName,
     Section,
 )
@@ -31,10 +31,9 @@ PACKAGED_RECIPES = Path(__file__).parent / "recipes"
 _NAME = re.compile(NAME)
 
 
-class DataSpec(Section):
+class DataSpec(PicturesSpec):
     """Which rows of the catalog are learned from, and how their pictures are held."""
 
-    splits: list[Literal["train", "dev", "test"]] = Field(default=["train"], min_length=1)
     exclude_flags: list[str] = Field(
         default=["undecodable", "black", "uniform", "frozen_rotation", "shared_panorama", "byte_identical"],
         description="Rows with one of these quality flags are left out, also where the catalog counts them as usable.",
@@ -46,19 +45,6 @@ class DataSpec(Section):
     min_pictures: int = Field(default=2, ge=2, description="A place with fewer pictures is left out.")
     image_size: int = Field(default=112, ge=16, le=1024, description="Pixels, at which the network sees a picture.")
     stored_size: int = Field(default=128, ge=16, le=2048, description="Pixels, from which augmentation cuts its crops.")
-    normalise: Normalisation = Field(
-        default="published",
-        description="`published`: by the mean and spread that published weights expect; `picture`: by each picture's own, per "
-        "channel, so that the level of light and its colour say nothing.",
-    )
-    memory_limit_gib: float = Field(default=4, gt=0, description="Larger collections are streamed from the crops table.")
-    workers: int = Field(default=2, ge=0, le=64, description="Processes that decode a streamed collection.")
-
-    @model_validator(mode="after")
-    def _sizes(self) -> Self:
-        if self.stored_size < self.image_size:
-            raise ValueError("stored_size must be at least image_size")
-        return self
 
 
 class WhiteningSpec(Section):

@@ -20,6 +20,31 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class PicturesSpec(Section):
+    """How the pictures that are learned from are chosen and held."""
+
+    splits: list[Literal["train", "dev", "test"]] = Field(default=["train"], min_length=1)
+    exclude_flags: list[str] = Field(
+        default=["undecodable", "black", "uniform"],
+        description="Rows with one of these quality flags are left out, also where the catalog counts them as usable.",
+    )
+    image_size: int = Field(default=224, ge=16, le=1024, description="Pixels, at which the network sees a picture.")
+    stored_size: int = Field(default=256, ge=16, le=2048, description="Pixels, from which augmentation cuts its crops.")
+    normalise: Normalisation = Field(
+        default="published",
+        description="`published`: by the mean and spread that published weights expect; `picture`: by each picture's own, per "
+        "channel, so that the level of light and its colour say nothing.",
+    )
+    memory_limit_gib: float = Field(default=4, gt=0, description="Larger collections are streamed from the crops table.")
+    workers: int = Field(default=2, ge=0, le=64, description="Processes that decode a streamed collection.")
+
+    @model_validator(mode="after")
+    def _sizes(self) -> Self:
+        if self.stored_size < self.image_size:
+            raise ValueError("stored_size must be at least image_size")
+        return self
+
+
 class BackboneSpec(Section):
     """The network that turns a picture into a feature map."""
 
