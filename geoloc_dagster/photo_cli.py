@@ -52,7 +52,7 @@ def predict(
     gpu: Gpu = None,
     precision: Precision = "32",
     batch_size: BatchSize = 64,
-    num_workers: Workers = 1,
+    num_workers: Workers = 2,
     config: Config = None,
     data_root: DataRoot = None,
 ) -> None:
@@ -83,7 +83,7 @@ def measure(
     gpu: Gpu = None,
     precision: Precision = "32",
     batch_size: BatchSize = 64,
-    num_workers: Workers = 1,
+    num_workers: Workers = 2,
     config: Config = None,
     data_root: DataRoot = None,
 ) -> None:

@@ -39,6 +39,20 @@ def plain(pictures: Tensor, size: int, by: Normalisation | Literal["none"] = "pu
     return values if by == "none" else normalise(values, by)
 
 
+def prepared(pictures: Tensor, size: int, by: Normalisation = "published") -> Tensor:
+    """As `plain`, resized in bytes where the device can, which takes a tenth of the time and rounds each value to 1 of 255."""
+    if pictures.shape[-2:] != (size, size):
+        if pictures.is_cuda:
+            return plain(pictures, size, by)
+        bytes_last = pictures.contiguous(memory_format=torch.channels_last)
+        pictures = F.interpolate(bytes_last, size=(size, size), mode="bilinear", antialias=True)
+    if by == "picture":
+        return normalise(pictures.float(), by)
+    scale = torch.tensor(_STD, device=pictures.device).mul(255).reciprocal().view(1, 3, 1, 1)
+    shift = torch.tensor(_MEAN, device=pictures.device).mul(255).view(1, 3, 1, 1) * scale
+    return (pictures * scale).sub_(shift).contiguous(memory_format=torch.channels_last)
+
+
 def augment(
     pictures: Tensor, size: int, spec: AugmentationSpec, generator: torch.Generator, by: Normalisation = "published"
 ) -> Tensor:

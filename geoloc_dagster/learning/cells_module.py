@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from geoloc_dagster.geo.partitioning import DROPPED, Partitioning
-from geoloc_dagster.learning.augmentation import augment, mirror, plain
+from geoloc_dagster.learning.augmentation import augment, mirror, prepared
 from geoloc_dagster.learning.cells_losses import CellsLoss, unit_vectors
 from geoloc_dagster.learning.cells_network import SCENE, CellsNetwork
 from geoloc_dagster.learning.cells_recipe import CellsRecipe
@@ -50,7 +50,7 @@ class CellsModule(SeededModule):
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Loss and accuracy on the split dev."""
         pictures, rows = batch
-        logits = self.network(plain(pictures, self.recipe.data.image_size, self.recipe.data.normalise))
+        logits = self.network(prepared(pictures, self.recipe.data.image_size, self.recipe.data.normalise))
         parts = self._losses("dev", logits, rows)
         values = {f"dev_{name}": value for name, value in parts.items()}
         self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(rows))

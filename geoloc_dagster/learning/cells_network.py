@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from geoloc_dagster.learning.aggregation import GeM
-from geoloc_dagster.learning.augmentation import normalise, plain
+from geoloc_dagster.learning.augmentation import normalise, plain, prepared
 from geoloc_dagster.learning.backbones import Backbone, build_backbone
 from geoloc_dagster.learning.cells_recipe import SCENES, CellHeadSpec, CellsRecipe
 from geoloc_dagster.learning.recipe_parts import PicturesSpec
@@ -56,7 +56,7 @@ def views_of(pictures: Tensor, data: PicturesSpec, crops: int) -> list[Tensor]:
     """
     size = data.image_size
     if crops == 1:
-        return [plain(pictures, size, data.normalise)]
+        return [prepared(pictures, size, data.normalise)]
     whole = plain(pictures, data.stored_size, "none")
     end, middle = data.stored_size - size, (data.stored_size - size) // 2
     corners = [(0, 0), (0, end), (end, 0), (end, end), (middle, middle)]
