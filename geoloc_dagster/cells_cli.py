@@ -207,10 +207,10 @@ def _name_bad_rows(photos: PhotoFile, verbose: bool) -> None:
 
 
 def _name(lines: Sequence[str], shown: int, verbose: bool) -> None:
-    for line in lines if verbose else lines[:shown]:
+    from geoloc_dagster.console import name_first
+
+    for line in name_first(lines, len(lines) if verbose else shown, "; --verbose names them"):
         typer.echo(line, err=True)
-    if not verbose and len(lines) > shown:
-        typer.echo(f"and {len(lines) - shown:,} more; --verbose names them", err=True)
 
 
 def _print(table: Table) -> None:

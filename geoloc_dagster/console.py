@@ -7,7 +7,7 @@ seconds in between, so that a build log stays readable.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -229,10 +229,10 @@ def _counted_table(title: str, first: str, *columns: str) -> Table:
     return table
 
 
-def print_lines(console: Console, lines: Iterable[str]) -> None:
-    """Print plain lines, never wrapped or coloured, so that they can be searched for and cut."""
-    for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+def name_first(lines: Sequence[object], shown: int, hint: str = "") -> list[str]:
+    """The first lines, and how many more there are; `hint` says where."""
+    more = [] if len(lines) <= shown else [f"and {len(lines) - shown:,} more{hint}"]
+    return [*map(str, lines[:shown]), *more]
 
 
 def _name(event: Event) -> str:

@@ -94,11 +94,9 @@ def measure(
 
     from geoloc_dagster.console import text_table
     from geoloc_dagster.evaluation.benchmark_sets import measure_files, write_measured_set
-    from geoloc_dagster.evaluation.geolocation import WORLD, city_scale
-    from geoloc_dagster.learning.hierarchy import WORLD_SCORE_KM
+    from geoloc_dagster.evaluation.geolocation import scale_of
 
     model = open_model(checkpoint, hparams, gpu, precision, config, data_root)
-    scale = WORLD if model.score_km >= WORLD_SCORE_KM else city_scale(model.score_km * 10_000)  # a tenth of the diagonal, in km
     console = Console()
     skipped: list[tuple[str, str]] = []
     with TemporaryDirectory() as scratch:
@@ -107,6 +105,7 @@ def measure(
             place.mkdir(parents=True, exist_ok=True)
             predicted = _predict_folders(model, [folder], place / "predictions.csv", batch_size, num_workers, quiet=True)
             skipped += predicted.unreadable
+            scale = scale_of(1000 * model.score_km)
             measured = measure_files(place / "predictions.csv", meta, model.partitioning, scale=scale, bootstrap=bootstrap)
             for table in measured.tables if everything else measured.brief:
                 console.print(text_table(table))
@@ -130,6 +129,7 @@ def import_checkpoint(
     """Make a model of ours of a classifier of cells that others trained; nothing of it is unpickled, nothing guessed."""
     import datetime as dt
 
+    from geoloc_dagster.console import name_first
     from geoloc_dagster.errors import RecipeError
     from geoloc_dagster.geo.published_cells import read_cell_sets
     from geoloc_dagster.learning.cells_import import import_cells_model, read_key_map
@@ -141,8 +141,8 @@ def import_checkpoint(
         raise RecipeError(f"recipe {read.name} is of kind `{read.kind}`, not `cells`")
     levels = read_cell_sets(cells).levels
     for level in levels:
-        for defect in level.defects[:_SHOWN]:
-            typer.echo(str(defect), err=True)
+        for line in name_first(level.defects, _SHOWN, " (geoloc cells show names them)"):
+            typer.echo(line, err=True)
     made = import_cells_model(weights, read_key_map(key_map), read, levels, output, now=dt.datetime.now(dt.UTC))
     typer.echo(f"{made.folder}: {', '.join(f'{len(one.level):,} cells of {one.level.name}' for one in levels)}")
     typer.echo(f"next: geoloc predict --checkpoint {made.folder} --image-dir PHOTOS --out answers.csv")
@@ -209,10 +209,10 @@ def _predict_folders(
 
 def _name_skipped(unreadable: list[tuple[str, str]]) -> None:
     """Name what could not be read; the exit code says that there was something."""
-    for photo, why in unreadable[:_SHOWN]:
-        typer.echo(f"skipped {photo}: {why}", err=True)
-    if len(unreadable) > _SHOWN:
-        typer.echo(f"… and {len(unreadable) - _SHOWN:,} more", err=True)
+    from geoloc_dagster.console import name_first
+
+    for line in name_first([f"skipped {photo}: {why}" for photo, why in unreadable], _SHOWN):
+        typer.echo(line, err=True)
     if unreadable:
         typer.echo(f"{len(unreadable):,} photos could not be read", err=True)
         raise typer.Exit(PHOTOS_SKIPPED)
@@ -225,10 +225,10 @@ def _predict_photos(
     if map_file is not None and len(photos) != 1:
         raise typer.BadParameter("a map shows one photo", param_hint="--map")
     from geoloc_dagster.console import prediction_table
-    from geoloc_dagster.prediction.release import load_release, predict_photo, served_manifest
+    from geoloc_dagster.prediction.release import load_release, predict_photo, served_parts
 
     layout = Layout(load_settings(config, data_root=data_root).data_root)
-    if "index" not in served_manifest(layout)[1]["parts"]:
+    if "index" not in served_parts(layout):
         _classify_photos(photos, as_json, map_file, layout)
         return
     release = load_release(layout)

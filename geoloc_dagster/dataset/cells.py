@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from geoloc_dagster.config import Layout
 from geoloc_dagster.config.settings import CellSettings
+from geoloc_dagster.dataset.scenes import PROBABILITIES
 from geoloc_dagster.errors import NotEnoughDataError
 from geoloc_dagster.geo import s2
 from geoloc_dagster.geo.partitioning import DROPPED, LevelRule, Partitioning, partition
@@ -19,8 +20,6 @@ from geoloc_dagster.storage import open_table, read_parquet, sha256_file, write_
 
 FINGERPRINT = b"geoloc_cells_fingerprint"
 """Metadata of the table of cell labels: the partitioning that they are of."""
-
-_PROBABILITIES = ("prob_indoor", "prob_natural", "prob_urban")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +123,8 @@ def _read_scenes(layout: Layout) -> pa.Table | None:
     table = open_table(layout.scene_labels)
     if table is None:
         return None
-    rows: Any = table.to_table(columns=["capture_id", "scene", *_PROBABILITIES]).to_pandas()
-    for number, name in enumerate(_PROBABILITIES):
+    rows: Any = table.to_table(columns=["capture_id", "scene", *PROBABILITIES]).to_pandas()
+    for number, name in enumerate(PROBABILITIES):
         certain = (rows["scene"] == number).astype("float32").where(rows["scene"].notna())
         rows[name] = rows[name].fillna(certain)
-    return pa.Table.from_pandas(rows[["capture_id", *_PROBABILITIES]], preserve_index=False)
+    return pa.Table.from_pandas(rows[["capture_id", *PROBABILITIES]], preserve_index=False)

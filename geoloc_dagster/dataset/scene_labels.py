@@ -20,11 +20,12 @@ import pyarrow.compute as pc
 from geoloc_dagster.config.settings import SceneSettings
 from geoloc_dagster.dataset.pictures import CropReader
 from geoloc_dagster.dataset.receipts import fingerprint, read_receipt, receipt_path
+from geoloc_dagster.dataset.scenes import PROBABILITIES, SCENES
 from geoloc_dagster.dataset.schema import SCENE_LABELS
 from geoloc_dagster.errors import IntegrityError, ModelMismatchError
 from geoloc_dagster.failpoints import failpoint
 from geoloc_dagster.geo.batches import BatchKey
-from geoloc_dagster.imagery.photo_scenes import COLUMNS, PROBABILITIES, SCENES
+from geoloc_dagster.imagery.photo_scenes import COLUMNS
 from geoloc_dagster.storage import open_table, read_parquet, replace_batch, table_version, write_json
 
 _log = logging.getLogger(__name__)

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from geoloc_dagster.config import Layout, Settings
 from geoloc_dagster.dataset.cells import Labels, read_labels
 from geoloc_dagster.dataset.pictures import CropReader
+from geoloc_dagster.dataset.scenes import SCENES
 from geoloc_dagster.errors import NotEnoughDataError
 from geoloc_dagster.evaluation.benchmark_sets import MeasuredSet, measure_matched, write_measured_set
 from geoloc_dagster.evaluation.bootstrap import paired_differences
@@ -22,14 +23,13 @@ from geoloc_dagster.evaluation.colour_histogram import answer_by_colour, colour_
 from geoloc_dagster.evaluation.geolocation import (
     FULL_SCORE,
     HIERARCHY,
-    WORLD,
     Positions,
     Scale,
-    city_scale,
     errors_m,
     geo_score,
     measure,
     outcomes,
+    scale_of,
     verdict_of,
 )
 from geoloc_dagster.evaluation.geolocation_reports import figures_table, radius_name, summarise_figures
@@ -38,9 +38,8 @@ from geoloc_dagster.evaluation.recipe import HELD_OUT, RecipeEvaluation, evaluat
 from geoloc_dagster.evaluation.run import credit
 from geoloc_dagster.evaluation.tables import TextTable
 from geoloc_dagster.geo.boundary import read_boundary
-from geoloc_dagster.geo.distance import great_circle_m
+from geoloc_dagster.geo.distance import score_m
 from geoloc_dagster.learning.cells_model import CellsModel, load_cells_model
-from geoloc_dagster.learning.cells_recipe import SCENES
 from geoloc_dagster.learning.photo_rows import select_photos
 from geoloc_dagster.learning.registry import newest_training, require_training
 from geoloc_dagster.storage import (
@@ -54,7 +53,6 @@ from geoloc_dagster.storage import (
 from geoloc_dagster.viz.sheets import Tile, contact_sheet
 
 Progress = Callable[[int, int], None]
-_WORLD_DIAGONAL_M = 2_000_000  # regions wider than this are measured as the world is
 _BLOCK = 256
 _COLOUR_SIDE, _COLOUR_TRAINING = 64, 20_000
 _SHEET = 12
@@ -97,7 +95,8 @@ def _evaluate_model(
             f"recipe {recipe} cannot be evaluated: "
             + ("no split is held out of its training" if model.levels else "it has no levels")
         )
-    scale = _scale_of(layout)
+    west, south, east, north = read_boundary(layout.boundary).geometry.bounds
+    scale = scale_of(score_m(south, west, north, east))
     metrics: dict[str, Any] = {}
     sheet = b""
     for split in splits:
@@ -119,14 +118,6 @@ def _evaluate_model(
         queries=int(metrics[splits[0]]["n_photos"]),
         mlflow_run_id=training.get("mlflow_run_id"),
     )
-
-
-def _scale_of(layout: Layout) -> Scale:
-    """World radii for a country or more, city radii for less."""
-    west, south, east, north = read_boundary(layout.boundary).geometry.bounds
-    diagonal_m = float(great_circle_m(south, west, north, east))
-    wide = east - west > 180 or diagonal_m > _WORLD_DIAGONAL_M
-    return WORLD if wide else city_scale(diagonal_m)
 
 
 def _answer(

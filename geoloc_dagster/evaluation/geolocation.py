@@ -9,7 +9,7 @@ Haas et al., PIGEON, CVPR 2024.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,13 +18,11 @@ import numpy.typing as npt
 
 from geoloc_dagster.errors import NotEnoughDataError
 from geoloc_dagster.evaluation.bootstrap import Interval, PairedDifference, intervals, paired_differences
-from geoloc_dagster.geo.distance import EARTH_RADIUS_M, great_circle_m
+from geoloc_dagster.geo.distance import EARTH_RADIUS_M, WORLD_SCORE_M, great_circle_m
+from geoloc_dagster.geo.partitioning import HIERARCHY
 
 F64 = npt.NDArray[np.float64]
 Verdict = Literal["better", "worse", "neither"]
-
-HIERARCHY = "hierarchy"
-"""The `p_key` of the answer that multiplies the levels' probabilities (f*)."""
 
 FULL_SCORE = 5000.0
 WORLD_RADII_M = (1_000, 25_000, 200_000, 750_000, 2_500_000)
@@ -48,7 +46,7 @@ class Scale:
     area_m2: float
 
 
-WORLD = Scale(WORLD_RADII_M, 1_492_700.0, 4 * np.pi * EARTH_RADIUS_M**2)
+WORLD = Scale(WORLD_RADII_M, WORLD_SCORE_M, 4 * np.pi * EARTH_RADIUS_M**2)
 
 
 def city_scale(diagonal_m: float, radii_m: tuple[int, ...] = CITY_RADII_M) -> Scale:
@@ -56,6 +54,11 @@ def city_scale(diagonal_m: float, radii_m: tuple[int, ...] = CITY_RADII_M) -> Sc
     if not diagonal_m > 0:
         raise ValueError(f"a region has a diagonal, not {diagonal_m} m")
     return Scale(radii_m, diagonal_m / 10, diagonal_m**2 / 2)
+
+
+def scale_of(score_m: float) -> Scale:
+    """The scale by the error at which a GeoScore has fallen to 1 / e (`geo.distance.score_m`)."""
+    return WORLD if score_m >= WORLD_SCORE_M else city_scale(10 * score_m)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -248,11 +251,6 @@ def verdict_of(difference: PairedDifference) -> Verdict:
     if difference.n_places < MIN_GROUPS or difference.p >= SIGNIFICANT_P:
         return "neither"
     return "better" if difference.difference > 0 else "worse"
-
-
-def best_of(comparisons: Sequence[Comparison]) -> dict[int, Comparison]:
-    """Radius -> the comparison with the best level there."""
-    return {comparison.radius_m: comparison for comparison in comparisons if comparison.is_best}
 
 
 def _quantile(values: F64, share: float) -> float:

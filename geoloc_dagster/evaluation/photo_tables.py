@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from geoloc_dagster.dataset.scenes import SCENES
 from geoloc_dagster.errors import PhotoListError
 from geoloc_dagster.evaluation.geolocation import F64, Positions
 from geoloc_dagster.storage import refuse_pickles
 
-SCENES = ("indoor", "natural", "urban")
 UNKNOWN = "unknown"
 _SUFFIX = re.compile(r"\.(jpe?g|png|webp|gif|tiff?|bmp)$", re.IGNORECASE)
 _NAMES: dict[str, tuple[str, ...]] = {

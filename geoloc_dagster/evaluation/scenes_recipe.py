@@ -11,11 +11,11 @@ import pyarrow as pa
 from geoloc_dagster.config import Layout, Settings
 from geoloc_dagster.dataset.cells import read_labels
 from geoloc_dagster.dataset.pictures import CropReader
+from geoloc_dagster.dataset.scenes import SCENES
 from geoloc_dagster.errors import NotEnoughDataError
 from geoloc_dagster.evaluation.bootstrap import intervals
 from geoloc_dagster.evaluation.recipe import HELD_OUT, RecipeEvaluation, evaluation_folder
 from geoloc_dagster.learning.cells_model import CellsModel, load_cells_model
-from geoloc_dagster.learning.cells_recipe import SCENES
 from geoloc_dagster.learning.photo_rows import select_photos
 from geoloc_dagster.learning.registry import require_training
 from geoloc_dagster.storage import atomic_folder, read_json, read_parquet, write_json, write_manifest, write_parquet

@@ -11,6 +11,8 @@ from pyproj import Geod
 FloatArray = npt.NDArray[np.float64]
 
 EARTH_RADIUS_M = 6_371_008.8
+WORLD_SCORE_M = 1_492_700.0
+_WIDE_M, _LEAST_SCORE_M = 2_000_000.0, 50.0
 """Mean radius of the sphere on which accuracy is measured (IUGG R1)."""
 
 WGS84 = Geod(ellps="WGS84")
@@ -40,6 +42,16 @@ def great_circle_m(
     lat1, lng1, lat2, lng2 = (np.radians(values) for values in _as_floats(lat1_deg, lng1_deg, lat2_deg, lng2_deg))
     a = np.sin((lat2 - lat1) / 2) ** 2 + np.cos(lat1) * np.cos(lat2) * np.sin((lng2 - lng1) / 2) ** 2
     return 2 * EARTH_RADIUS_M * np.arcsin(np.sqrt(np.clip(a, 0.0, 1.0)))
+
+
+def score_m(south_deg: float, west_deg: float, north_deg: float, east_deg: float) -> float:
+    """The error at which a GeoScore, exp(-error / this), has fallen to 1/e, for answers within a box: metres.
+
+    That of the world for boxes of more than 2,000 km or half the globe, a tenth of the diagonal for smaller ones, as the game
+    GeoGuessr has it for its maps.
+    """
+    diagonal_m = float(great_circle_m(south_deg, west_deg, north_deg, east_deg))
+    return WORLD_SCORE_M if east_deg - west_deg > 180 or diagonal_m > _WIDE_M else max(diagonal_m / 10, _LEAST_SCORE_M)
 
 
 def unit_vectors(lat_deg: npt.ArrayLike, lng_deg: npt.ArrayLike) -> FloatArray:

@@ -29,6 +29,9 @@ F64 = npt.NDArray[np.float64]
 DROPPED = -1
 """The class of a position that lies in no cell of a level."""
 
+HIERARCHY = "hierarchy"
+"""The name of what all levels say together (f*), among the names of levels."""
+
 
 @dataclass(frozen=True, slots=True)
 class LevelRule:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-SCENES = ("indoor", "natural", "urban")
-"""The three scenes in the order of their numbers: 0, 1, 2."""
+from geoloc_dagster.dataset.scenes import PROBABILITIES, SCENES
+
 CLASSES = {"scene_3": 3, "scene_16": 16, "scene_365": 365}
 """How many classes each label has."""
-PROBABILITIES = tuple(f"prob_{scene}" for scene in SCENES)
 COLUMNS = (*CLASSES, *PROBABILITIES)
 _MOST_OFF = 0.01  # published probabilities reach 1.00000008 and add up to 1 within 1e-6; rounded ones within this
 

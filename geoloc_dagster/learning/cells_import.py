@@ -21,6 +21,7 @@ from torch import Tensor
 
 from geoloc_dagster.errors import RecipeError, WeightsError
 from geoloc_dagster.geo.cell_csv import ImportedLevel
+from geoloc_dagster.geo.distance import WORLD_SCORE_M
 from geoloc_dagster.geo.partitioning import Partitioning, fingerprint_of_levels, parent_table
 from geoloc_dagster.geo.partitioning_folder import write_partitioning
 from geoloc_dagster.learning.backbones import read_state_dict
@@ -28,7 +29,6 @@ from geoloc_dagster.learning.cells_model import CELLS_FOLDER, HIERARCHY_FILE
 from geoloc_dagster.learning.cells_network import build_cells_network
 from geoloc_dagster.learning.cells_recipe import CellsRecipe
 from geoloc_dagster.learning.encoder import WEIGHTS_FILE
-from geoloc_dagster.learning.hierarchy import WORLD_SCORE_KM
 from geoloc_dagster.learning.loop import TrainedModel, training_facts, write_model
 from geoloc_dagster.learning.photo_rows import levels_of
 from geoloc_dagster.storage import sha256_file, write_json
@@ -117,7 +117,7 @@ def import_cells_model(
 
     def also(folder: Path) -> None:
         write_partitioning(folder / CELLS_FOLDER, partitioning)
-        write_json(folder / HIERARCHY_FILE, {"weights": equal, "fitted_on": 0, "score_km": WORLD_SCORE_KM})
+        write_json(folder / HIERARCHY_FILE, {"weights": equal, "fitted_on": 0, "score_km": WORLD_SCORE_M / 1000})
 
     return write_model(out_folder, recipe, {WEIGHTS_FILE: network}, facts, also)
 

@@ -14,21 +14,22 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from geoloc_dagster.dataset.scenes import SCENES
 from geoloc_dagster.errors import IntegrityError, ModelMismatchError
-from geoloc_dagster.geo.partitioning import Partitioning, parent_table
+from geoloc_dagster.geo.distance import WORLD_SCORE_M
+from geoloc_dagster.geo.partitioning import HIERARCHY, Partitioning, parent_table
 from geoloc_dagster.geo.partitioning_folder import read_partitioning
 from geoloc_dagster.learning.cells_losses import unit_vectors
 from geoloc_dagster.learning.cells_network import SCENE, CellsNetwork, build_cells_network, mean_logits, views_of
-from geoloc_dagster.learning.cells_recipe import SCENES, CellsRecipe, InferenceSpec
+from geoloc_dagster.learning.cells_recipe import CellsRecipe, InferenceSpec
 from geoloc_dagster.learning.encoder import RECIPE_FILE, WEIGHTS_FILE
-from geoloc_dagster.learning.hierarchy import WORLD_SCORE_KM, best_answers, hierarchy_log_probabilities
+from geoloc_dagster.learning.hierarchy import best_answers, hierarchy_log_probabilities
 from geoloc_dagster.learning.photo_rows import levels_of
 from geoloc_dagster.learning.recipe import read_recipe
 from geoloc_dagster.storage import read_json, verify_manifest
 
 CELLS_FOLDER = "cells"
 HIERARCHY_FILE = "hierarchy.json"
-HIERARCHY = "hierarchy"
 Precision = Literal["32", "bf16", "16"]
 _REMEDY = "Restore that folder, or materialise `checkpoints` again."
 _AUTOCAST = {"bf16": torch.bfloat16, "16": torch.float16}
@@ -78,7 +79,7 @@ class CellsModel:
     model_version: str
     weights: dict[str, float]
     inference: InferenceSpec
-    score_km: float = WORLD_SCORE_KM
+    score_km: float = WORLD_SCORE_M / 1000
     scene_networks: dict[str, CellsNetwork] = field(default_factory=dict[str, CellsNetwork])
     precision: Precision = "32"
     device: str = ""

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from geoloc_dagster.dataset.scenes import SCENES
 from geoloc_dagster.learning.aggregation import GeM
 from geoloc_dagster.learning.augmentation import normalise, plain, prepared
 from geoloc_dagster.learning.backbones import Backbone, build_backbone
-from geoloc_dagster.learning.cells_recipe import SCENES, CellHeadSpec, CellsRecipe
+from geoloc_dagster.learning.cells_recipe import CellHeadSpec, CellsRecipe
 from geoloc_dagster.learning.recipe_parts import PicturesSpec
 
 SCENE = "scene"

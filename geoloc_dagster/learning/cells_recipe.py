@@ -20,9 +20,6 @@ from geoloc_dagster.learning.recipe_parts import (
     Section,
 )
 
-SCENES = ("indoor", "natural", "urban")
-"""Scenes in the order of their classes, as the published lists number them."""
-
 OWN_TRAINER_OPTIONS = frozenset(
     {
         "max_epochs",

@@ -15,11 +15,11 @@ import pyarrow as pa
 import pytorch_lightning as pl
 import torch
 from safetensors.torch import load_file, save
-from torch.utils.data import DataLoader, Sampler
 
 from geoloc_dagster.dataset.cells import Labels
+from geoloc_dagster.dataset.scenes import SCENES
 from geoloc_dagster.errors import ModelMismatchError, NotEnoughDataError, RecipeError
-from geoloc_dagster.geo.distance import great_circle_m
+from geoloc_dagster.geo.distance import score_m
 from geoloc_dagster.geo.partitioning import fingerprint_of_levels, parent_table
 from geoloc_dagster.geo.partitioning_folder import write_partitioning
 from geoloc_dagster.learning.callbacks import Clock, ProgressReport, Stopwatch
@@ -27,20 +27,18 @@ from geoloc_dagster.learning.cells_losses import unit_vectors
 from geoloc_dagster.learning.cells_model import CELLS_FOLDER, HIERARCHY_FILE, CellsModel, load_cells_model, scene_weights_file
 from geoloc_dagster.learning.cells_module import CellsModule
 from geoloc_dagster.learning.cells_network import CellsNetwork, build_cells_network
-from geoloc_dagster.learning.cells_recipe import SCENES, CellsRecipe
+from geoloc_dagster.learning.cells_recipe import CellsRecipe
 from geoloc_dagster.learning.encoder import WEIGHTS_FILE
-from geoloc_dagster.learning.hierarchy import WORLD_SCORE_KM, fit_weights
+from geoloc_dagster.learning.hierarchy import fit_weights
 from geoloc_dagster.learning.loop import LAST_CHECKPOINT, TrainedModel, build_trainer, fit, training_facts, write_model
 from geoloc_dagster.learning.memory import keep_freed_memory
+from geoloc_dagster.learning.photo_batches import PhotoBatches, hold_photos
 from geoloc_dagster.learning.photo_rows import PhotoRows, levels_of, require_photos, select_photos
-from geoloc_dagster.learning.pictures import MemoryPictures, StreamedPictures, keep_batch, read_pictures
 from geoloc_dagster.learning.tracking import MlflowTarget
 from geoloc_dagster.storage import translated_errors, write_bytes, write_json
 
 _log = logging.getLogger(__name__)
 _DEV_PHOTOS = 20_000
-_WIDE_KM = 2_000
-_LEAST_SCORE_KM = 0.05
 Progress = Callable[[int, int], None]
 
 
@@ -114,47 +112,6 @@ def train_cells(
     return model
 
 
-class ShuffledBatches(Sampler[list[int]]):
-    """Row numbers of one epoch's batches, each row once up to the last incomplete batch; the order follows from (seed, epoch)."""
-
-    def __init__(self, rows: int, batch_size: int, seed: int, epoch: int) -> None:
-        self._rows, self._size = rows, batch_size
-        self._seed, self._epoch = seed, epoch
-
-    def __len__(self) -> int:
-        return self._rows // self._size
-
-    def __iter__(self) -> Iterator[list[int]]:
-        order = np.random.default_rng([self._seed, self._epoch]).permutation(self._rows)
-        for start in range(0, len(self) * self._size, self._size):
-            yield order[start : start + self._size].tolist()
-
-
-class _Photos(pl.LightningDataModule):
-    """Photos of training and dev, in memory or streamed."""
-
-    def __init__(self, recipe: CellsRecipe, rows: PhotoRows, dev: PhotoRows, crops_path: Path) -> None:
-        super().__init__()
-        self._recipe = recipe
-        self._count = len(rows)
-        self._train = _hold(recipe, rows, crops_path)
-        self.dev = _hold(recipe, dev, crops_path) if len(dev) else None
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        """The batches of the epoch that is about to begin."""
-        epoch = 0 if self.trainer is None else self.trainer.current_epoch
-        batches = ShuffledBatches(self._count, self._recipe.budget.batch_size, self._recipe.seed, epoch)
-        return _loader(self._recipe, self._train, batch_sampler=batches)
-
-    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
-        """Dev in its order; nothing where there is none."""
-        if self.dev is None:
-            return []
-        size = self._recipe.budget.batch_size
-        batches = [list(range(start, min(start + size, len(self.dev)))) for start in range(0, len(self.dev), size)]
-        return _loader(self._recipe, self.dev, batch_sampler=batches)
-
-
 class _Training:
     """One training: one network, or one after the other for every scene."""
 
@@ -219,7 +176,7 @@ class _Training:
         network = networks[WEIGHTS_FILE]
         model = CellsModel(self._recipe, self._labels.partitioning, network, "being trained", equal, inference)
         model.scene_networks = scene_networks
-        dev = _hold(self._recipe, self._dev, self._crops)
+        dev = hold_photos(self._recipe, self._dev, self._crops)
         parts = [model.log_probabilities(dev.__getitems__(rows)[0]) for rows in _in_blocks(len(dev), 512)]
         said = {level: torch.cat([part[level] for part in parts]) for level in self._levels}
         parents = parent_table([self._labels.partitioning.level(level) for level in self._levels])
@@ -236,11 +193,9 @@ class _Training:
 
     @property
     def score_km(self) -> float:
-        """As of GeoScore: of the world for wide regions, a tenth of the diagonal for smaller ones."""
+        """By which f* weighs where a photo may be."""
         lat, lng = self._rows.lat_deg, self._rows.lng_deg
-        diagonal_km = float(great_circle_m(lat.min(), lng.min(), lat.max(), lng.max())) / 1000
-        wide = lng.max() - lng.min() > 180 or diagonal_km > _WIDE_KM
-        return WORLD_SCORE_KM if wide else max(diagonal_km / 10, _LEAST_SCORE_KM)
+        return score_m(lat.min(), lng.min(), lat.max(), lng.max()) / 1000
 
     def facts(self) -> dict[str, Any]:
         """What `training.json` says of all its parts."""
@@ -270,7 +225,7 @@ class _Training:
                 clip_norm=recipe.optimiser.clip_norm,
                 options=recipe.trainer,
             )
-            fit(trainer, module, _Photos(recipe, rows, self._dev, self._crops), work / LAST_CHECKPOINT)
+            fit(trainer, module, PhotoBatches(recipe, rows, self._dev, self._crops), work / LAST_CHECKPOINT)
         self._seconds, self._attempts = self._seconds + stopwatch.seconds, max(self._attempts, stopwatch.attempts)
         self._steps += trainer.global_step
         self._samples += recipe.budget.epochs * (len(rows) // recipe.budget.batch_size) * recipe.budget.batch_size
@@ -288,26 +243,6 @@ class _Training:
 
     def _classes(self) -> dict[str, int]:
         return {level: len(self._labels.partitioning.level(level)) for level in self._levels}
-
-
-def _hold(recipe: CellsRecipe, rows: PhotoRows, crops_path: Path) -> MemoryPictures | StreamedPictures:
-    size = recipe.data.stored_size
-    if len(rows) * 3 * size * size > recipe.data.memory_limit_gib * 2**30:
-        return StreamedPictures(crops_path, rows.capture_ids, size, rows.sha256)
-    return MemoryPictures(read_pictures(crops_path, rows.capture_ids, size, expected_sha256=rows.sha256))
-
-
-def _loader(recipe: CellsRecipe, pictures: MemoryPictures | StreamedPictures, *, batch_sampler: Any) -> DataLoader[Any]:
-    """Workers are spawned afresh, never forked (Lance)."""
-    workers = recipe.data.workers if isinstance(pictures, StreamedPictures) else 0
-    return DataLoader(
-        pictures,
-        batch_sampler=batch_sampler,
-        collate_fn=keep_batch,
-        num_workers=workers,
-        multiprocessing_context="forkserver" if workers else None,
-        pin_memory=torch.cuda.is_available(),
-    )
 
 
 def _in_blocks(count: int, size: int) -> Iterator[list[int]]:

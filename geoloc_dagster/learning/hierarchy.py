@@ -17,9 +17,6 @@ from torch import Tensor
 from geoloc_dagster.geo.distance import EARTH_RADIUS_M
 from geoloc_dagster.geo.partitioning import DROPPED, I32
 
-WORLD_SCORE_KM = 1492.7
-"""The error at which a GeoScore has fallen to 1/e, for the world."""
-
 _STEPS = 60
 _FACTORS = (0.0, 0.5, 0.75, 1.33, 2.0)
 _ROUNDS = 3

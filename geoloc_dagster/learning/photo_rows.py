@@ -12,11 +12,10 @@ import pandas as pd
 import pyarrow as pa
 
 from geoloc_dagster.dataset.cells import FINGERPRINT, Labels
+from geoloc_dagster.dataset.scenes import PROBABILITIES, SCENES
 from geoloc_dagster.errors import ModelMismatchError, NotEnoughDataError
 from geoloc_dagster.geo.partitioning import DROPPED, I32, Partitioning
-from geoloc_dagster.learning.cells_recipe import SCENES, CellsRecipe
-
-_PROBABILITIES = [f"prob_{scene}" for scene in SCENES]
+from geoloc_dagster.learning.cells_recipe import CellsRecipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,5 +136,5 @@ def _classes(capture_ids: pd.Series, labels: Labels, levels: list[str]) -> I32:
 def _scenes(capture_ids: pd.Series, labels: Labels) -> npt.NDArray[np.float32]:
     if labels.scenes is None:
         return np.full((len(capture_ids), len(SCENES)), np.nan, np.float32)
-    found: Any = labels.scenes.select(["capture_id", *_PROBABILITIES]).to_pandas().set_index("capture_id").reindex(capture_ids)
+    found: Any = labels.scenes.select(["capture_id", *PROBABILITIES]).to_pandas().set_index("capture_id").reindex(capture_ids)
     return found.to_numpy(np.float32)

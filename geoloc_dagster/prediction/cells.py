@@ -10,7 +10,8 @@ import numpy as np
 
 from geoloc_dagster.evaluation.tables import TextTable
 from geoloc_dagster.geo import s2
-from geoloc_dagster.learning.cells_model import HIERARCHY, CellsModel
+from geoloc_dagster.geo.partitioning import HIERARCHY
+from geoloc_dagster.learning.cells_model import CellsModel
 from geoloc_dagster.prediction.photo import as_picture, read_photo
 from geoloc_dagster.viz.cells import heat_map
 

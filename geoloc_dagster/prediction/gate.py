@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 
 from geoloc_dagster.errors import NotEnoughDataError
 from geoloc_dagster.evaluation.bootstrap import paired_bootstrap
+
+Measure = Literal["R@1", "GeoScore"]
+_KEYS: dict[Measure, str] = {"R@1": "recall_at_1", "GeoScore": "geo_score_share"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +27,7 @@ class ModelEvaluation:
     model_version: str
     queries: pa.Table
     n_gallery: int | None = None
-    measure: str = "R@1"
+    measure: Measure = "R@1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +70,9 @@ def gate(candidate: ModelEvaluation, champion: ModelEvaluation | None, settings:
     recall = float(np.mean([found for found, _ in hits.values()]))
     if champion is None:
         reason = f"{candidate.model_version} is the first model: {candidate.measure} {recall:.1%} on {len(hits)} queries"
-        return GateResult(True, reason, {"recall_at_1": recall})
+        return GateResult(True, reason, {_KEYS[candidate.measure]: recall})
     if champion.model_version == candidate.model_version:
-        return GateResult(False, f"{candidate.model_version} is the champion already", {"recall_at_1": recall})
+        return GateResult(False, f"{candidate.model_version} is the champion already", {_KEYS[candidate.measure]: recall})
     others = _hits(champion)
     shared = sorted(hits.keys() & others.keys())
     if len(shared) < max(1, settings.min_shared * len(hits)):
@@ -76,7 +80,7 @@ def gate(candidate: ModelEvaluation, champion: ModelEvaluation | None, settings:
             f"{candidate.model_version} and {champion.model_version} share only {len(shared)} of {len(hits)} queries; "
             "evaluate the champion on the current catalog before comparing"
         )
-        return GateResult(False, reason, {"recall_at_1": recall, "shared_queries": len(shared)})
+        return GateResult(False, reason, {_KEYS[candidate.measure]: recall, "shared_queries": len(shared)})
     ours, theirs = (np.array([source[capture][0] for capture in shared]) for source in (hits, others))
     places = np.array([hits[capture][1] for capture in shared])
     change = paired_bootstrap(ours, theirs, places, settings.bootstrap, settings.seed)
@@ -88,8 +92,8 @@ def gate(candidate: ModelEvaluation, champion: ModelEvaluation | None, settings:
         f"(95 % interval {_points(change.low)} to {_points(change.high)}){_galleries(candidate, champion)}"
     )
     numbers = {
-        "recall_at_1": float(ours.mean()),
-        "champion_recall_at_1": float(theirs.mean()),
+        _KEYS[candidate.measure]: float(ours.mean()),
+        f"champion_{_KEYS[candidate.measure]}": float(theirs.mean()),
         "shared_queries": float(len(shared)),
     }
     return GateResult(passed, reason, numbers | {"difference": change.difference, "low": change.low, "high": change.high})

@@ -193,6 +193,20 @@ def served_manifest(layout: Layout) -> tuple[str, dict[str, Any]]:
     return str(fields["release"]), _verified_manifest(layout, fields["release"], fields["manifest_sha256"])
 
 
+def served_parts(layout: Layout) -> set[str]:
+    """What the served release consists of; nothing of it is checked yet.
+
+    Raises:
+        NoReleaseError: nothing has been released yet.
+        IntegrityError: the pointer or the manifest is damaged.
+    """
+    pointer = layout.releases / _CURRENT
+    if not pointer.exists():
+        raise NoReleaseError(f"{pointer} does not exist: nothing has been released")
+    release_id = str(read_pointer(pointer, _AGAIN)["release"])
+    return set(storage.read_json(layout.releases / release_id / storage.MANIFEST)["parts"])
+
+
 def cells_model_folder(layout: Layout) -> Path:
     """The released classifier of cells.
 

@@ -16,9 +16,13 @@ import yaml
 from geoloc_dagster import cli
 from geoloc_dagster.config import Layout
 from geoloc_dagster.config.loader import load_settings
+from geoloc_dagster.config.settings import SceneSettings
+from geoloc_dagster.dataset.scene_labels import write_scene_labels
 from geoloc_dagster.defs.headless import run_headless
 from geoloc_dagster.geo.partitioning_folder import read_partitioning
-from geoloc_dagster.storage import read_json, read_parquet
+from geoloc_dagster.learning.registry import require_training
+from geoloc_dagster.learning.scene_classifier import load_scene_classifier
+from geoloc_dagster.storage import open_table, read_json, read_parquet
 from geoloc_dagster_tests.end_to_end.regions import rectangle, write_region
 from geoloc_dagster_tests.imagery.exif_photos import write
 from geoloc_dagster_tests.learning.globe import TOWNS, cells_recipe, town_photo
@@ -98,6 +102,7 @@ def test_the_graph_ends_in_a_release_of_a_classifier(made: tuple[Path, Layout]):
     assert labels.num_rows == PHOTOS
     champion = read_json(layout.cells_champion)
     assert champion["recipe"] in ("town", "town_by_scene")
+    assert champion["evaluation"]["geo_score_share"] > 0.5
     assert not layout.champion.exists()
     assert not layout.embeddings.exists()
     summary = read_json(layout.reports / "summary.json")
@@ -163,6 +168,56 @@ def test_a_photo_is_answered_at_every_level(made: tuple[Path, Layout], monkeypat
     assert abs(said["lat_deg"] - float(truth[2])) < 1
     token = said["token"]
     assert token in (layout.s2_partitions / "coarse.csv").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_trained_classifier_of_scenes_labels_photos_whose_list_says_none(made: tuple[Path, Layout], tmp_path: Path):
+    _, layout = made
+    model = require_training(layout.checkpoints / "shown").folder
+    settings = SceneSettings(source="model", model=model)
+    labels = tmp_path / "scene_labels.lance"
+    result = write_scene_labels(
+        layout.crops, labels, "photos-0000", settings, photos_path=None, load_classifier=lambda: load_scene_classifier(model)
+    )
+    assert result.from_model == result.rows == PHOTOS
+    columns = ["capture_id", "scene", "source"]
+    by_model, by_list = (open_table(path).to_table(columns=columns).to_pandas() for path in (labels, layout.scene_labels))  # type: ignore[union-attr]
+    both = by_model.merge(by_list, on="capture_id")
+    assert (both["scene_x"] == both["scene_y"]).mean() > 0.6
+    assert set(by_model["source"]) == {model.name}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_classifier_is_asked_as_hparams_say(made: tuple[Path, Layout], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    config, _ = made
+    (tmp_path / "ask.yaml").write_text("inference: {crops: 10, hierarchy: equal, answer: likeliest}\n")
+    folder, found = config.parent / "photos" / "0", dict[str, list[dict[str, str]]]()
+    for name, options in {"own": [], "asked": ["--hparams", str(tmp_path / "ask.yaml"), "--precision", "bf16"]}.items():
+        out = tmp_path / f"{name}.csv"
+        command = [
+            "geoloc",
+            "predict",
+            "--image-dir",
+            str(folder),
+            "--out",
+            str(out),
+            "--num-workers",
+            "0",
+            "--config",
+            str(config),
+        ]
+        monkeypatch.setattr(sys, "argv", [*command, *options])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert ended.value.code == 0
+        found[name] = list(csv.DictReader(out.open()))
+    own, asked = (np.array([float(row["confidence"]) for row in found[name]]) for name in ("own", "asked"))
+    assert len(own) == len(asked) == 300
+    assert np.abs(own - asked).max() > 1e-3
+    same = np.mean([a["pred_class"] == b["pred_class"] for a, b in zip(found["own"], found["asked"], strict=True)])
+    assert same > 0.7
 
 
 @pytest.mark.slow

@@ -14,7 +14,6 @@ from geoloc_dagster.evaluation.geolocation import (
     HIERARCHY,
     WORLD,
     Positions,
-    best_of,
     city_scale,
     errors_m,
     evaluate_positions,
@@ -134,8 +133,9 @@ def test_a_planted_difference_is_found_and_only_where_it_was_planted():
     assert said["coarse", 1_000].difference.difference == pytest.approx(0.15)
     assert said["middle", 1_000].verdict == "worse"
     assert {said[level, radius].verdict for level in ("coarse", "middle") for radius in WORLD.radii_m[1:]} == {"neither"}
-    assert best_of(report.comparisons)[1_000].level == "middle"
-    assert len(best_of(report.comparisons)) == 5
+    best = {comparison.radius_m: comparison.level for comparison in report.comparisons if comparison.is_best}
+    assert best[1_000] == "middle"
+    assert len(best) == 5
 
 
 def test_four_photographers_prove_nothing():

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geoloc_dagster.geo.distance import EARTH_RADIUS_M, ecef_m, geodesic_m, great_circle_m
+from geoloc_dagster.geo.distance import EARTH_RADIUS_M, WORLD_SCORE_M, ecef_m, geodesic_m, great_circle_m, score_m, unit_vectors
 
 LAT = st.floats(-90, 90)
 LNG = st.floats(-180, 180)
@@ -53,3 +53,13 @@ def test_the_straight_line_is_never_longer_than_the_geodesic(lat: float, lng: fl
     chord = np.linalg.norm(ecef_m(lat, lng) - ecef_m(other_lat, lng + east))
     geodesic = float(geodesic_m(lat, lng, other_lat, lng + east))
     assert geodesic - 1e-3 <= chord <= geodesic + 1e-7
+
+
+def test_a_score_falls_over_a_tenth_of_a_region_and_as_the_world_s_where_it_is_wide():
+    assert score_m(59.2, 17.8, 59.4, 18.2) == pytest.approx(great_circle_m(59.2, 17.8, 59.4, 18.2) / 10)
+    assert score_m(25, -124, 49, -67) == score_m(-10, -179, 10, 179) == WORLD_SCORE_M
+    assert score_m(59.3, 18.0, 59.3001, 18.0001) == 50
+
+
+def test_unit_vectors_point_where_positions_are():
+    assert np.allclose(unit_vectors([0, 0, 90, 0], [0, 90, 12, 180]), [[1, 0, 0], [0, 1, 0], [0, 0, 1], [-1, 0, 0]], atol=1e-15)

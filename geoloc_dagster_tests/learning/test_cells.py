@@ -11,16 +11,18 @@ import torch
 from pydantic import ValidationError
 
 from geoloc_dagster.dataset.cells import FINGERPRINT, Labels
+from geoloc_dagster.dataset.scenes import SCENES
 from geoloc_dagster.errors import IntegrityError, ModelMismatchError, NotEnoughDataError, RecipeError
-from geoloc_dagster.geo.partitioning import DROPPED, parent_table
+from geoloc_dagster.geo.partitioning import DROPPED, HIERARCHY, parent_table
 from geoloc_dagster.learning.cells_losses import CellsLoss, smoothed_labels, unit_vectors
-from geoloc_dagster.learning.cells_model import HIERARCHY, load_cells_model
+from geoloc_dagster.learning.cells_model import load_cells_model
 from geoloc_dagster.learning.cells_network import SCENE, views_of
-from geoloc_dagster.learning.cells_recipe import SCENES, CellsRecipe, InferenceSpec
-from geoloc_dagster.learning.cells_training import ShuffledBatches, train_cells
+from geoloc_dagster.learning.cells_recipe import CellsRecipe, InferenceSpec
+from geoloc_dagster.learning.cells_training import train_cells
 from geoloc_dagster.learning.encoder import load_encoder
 from geoloc_dagster.learning.hierarchy import best_answers, fit_weights, hierarchy_log_probabilities
 from geoloc_dagster.learning.loop import LAST_CHECKPOINT, TrainedModel
+from geoloc_dagster.learning.photo_batches import ShuffledBatches
 from geoloc_dagster.learning.photo_rows import select_photos
 from geoloc_dagster.learning.scene_classifier import load_scene_classifier
 from geoloc_dagster.storage import read_json

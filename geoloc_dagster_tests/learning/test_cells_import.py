@@ -17,10 +17,10 @@ from torchvision.models import resnet18
 from geoloc_dagster.errors import RecipeError, UnsafeFileError, WeightsError
 from geoloc_dagster.geo import s2
 from geoloc_dagster.geo.cell_csv import COLUMNS, ImportedLevel, read_cells_csvs
-from geoloc_dagster.geo.partitioning import LevelRule, Partitioning, partition
+from geoloc_dagster.geo.partitioning import HIERARCHY, LevelRule, Partitioning, partition
 from geoloc_dagster.learning.augmentation import plain
 from geoloc_dagster.learning.cells_import import KeyMap, import_cells_model, read_key_map
-from geoloc_dagster.learning.cells_model import HIERARCHY, load_cells_model
+from geoloc_dagster.learning.cells_model import load_cells_model
 from geoloc_dagster.learning.cells_recipe import CellsRecipe
 from geoloc_dagster_tests.geo.test_partitioning import clustered
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from geoloc_dagster.errors import NotEnoughDataError
@@ -91,3 +92,21 @@ def test_an_evaluation_without_queries_is_an_error() -> None:
 def test_the_decision_is_the_same_every_time() -> None:
     ours, theirs = evaluation("b", share(0.6, seed=1)), evaluation("a", share(0.5, seed=2))
     assert gate(ours, theirs) == gate(ours, theirs)
+
+
+def test_classifiers_are_compared_by_the_score_of_each_photo() -> None:
+    rng = np.random.default_rng(0)
+    merit = rng.uniform(0, 0.8, 400)
+
+    def scored(name: str, values: np.ndarray) -> ModelEvaluation:
+        ids = [f"c{i}" for i in range(len(values))]
+        return ModelEvaluation(name, pa.table({"capture_id": ids, "location_id": ids, "merit": values}), measure="GeoScore")
+
+    first = gate(scored("a", merit), None)
+    assert first.numbers == {"geo_score_share": pytest.approx(merit.mean())}
+    assert "a is the first model: GeoScore" in first.reason
+    better = gate(scored("b", merit + 0.1), scored("a", merit))
+    assert better.promote
+    assert better.numbers["champion_geo_score_share"] == pytest.approx(merit.mean())
+    assert better.numbers["difference"] == pytest.approx(0.1)
+    assert not gate(scored("b", merit - 0.1), scored("a", merit)).promote
