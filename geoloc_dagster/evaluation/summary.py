@@ -81,7 +81,8 @@ def _lines(recipes: Mapping[str, Any], baselines: Mapping[str, Any]) -> list[lis
                 lines.append([f"{name} on {split}", f"{text}, always the commonest {figures['commonest_scene']:.3f}"])
             elif isinstance(figures, dict):
                 same = figures["same_place"]
-                recalls = "  ".join(f"R@{k.removeprefix('recall@')} {v['value']:.3f}" for k, v in same.items())
+                cuts = sorted(same, key=lambda cut: int(cut.removeprefix("recall@")))
+                recalls = "  ".join(f"R@{cut.removeprefix('recall@')} {same[cut]['value']:.3f}" for cut in cuts)
                 first = same["recall@1"]
                 lines.append([f"{name} on {split}", f"{recalls}  (R@1 95 % {first['low']:.3f}-{first['high']:.3f})"])
     return lines
