@@ -53,7 +53,7 @@ def grid_map(boundary: Boundary, points: pd.DataFrame, spacing_m: float) -> byte
     )
 
 
-def cells_map(boundary: Boundary, cells: Any, step_deg: float, points: pd.DataFrame | None = None) -> bytes:
+def grid_cells_map(boundary: Boundary, cells: Any, step_deg: float, points: pd.DataFrame | None = None) -> bytes:
     """PNG of a region's cells, and of the points drawn in them where they are given.
 
     Args:

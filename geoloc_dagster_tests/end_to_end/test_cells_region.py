@@ -265,3 +265,28 @@ def test_what_cannot_be_done_is_one_clear_error(
         cli.main()
     assert ended.value.code == 2
     assert told in " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_training_again_measures_the_champion_again_and_serves_what_was_served(
+    made: tuple[Path, Layout], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Last, because it adds a model to the region of the others."""
+    config, layout = made
+    champion = read_json(layout.cells_champion)
+    recipe, served = champion["recipe"], read_json(layout.releases / "CURRENT.json")
+    path = config.parent / "recipes" / f"{recipe}.yaml"
+    path.write_text(path.read_text().replace("seed: 0", "seed: 1"))
+    measured = layout.evaluations / recipe / champion["model_version"] / "report.json"
+    before = measured.stat().st_mtime_ns
+    monkeypatch.setattr(sys, "argv", ["geoloc", "train", "--recipe", recipe, "--config", str(config)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 0, capsys.readouterr().err
+    newest = require_training(layout.checkpoints / recipe)
+    assert newest.model_version != champion["model_version"]
+    assert (layout.evaluations / recipe / newest.model_version / "report.json").is_file()
+    assert measured.stat().st_mtime_ns > before
+    assert read_json(layout.cells_champion) == champion
+    assert read_json(layout.releases / "CURRENT.json") == served

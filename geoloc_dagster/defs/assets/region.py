@@ -73,7 +73,7 @@ def _grid_cells(region: Region, rules: GridCellSettings) -> dg.AssetsDefinition:
         from geoloc_dagster.geo.boundary import read_boundary
         from geoloc_dagster.geo.grid_cells import describe_cells, write_grid_cells
         from geoloc_dagster.geo.grid_cells import grid_cells as cut
-        from geoloc_dagster.viz.overview import cells_map
+        from geoloc_dagster.viz.overview import grid_cells_map
 
         boundary = read_boundary(region.layout.boundary)
         cells = describe_cells(cut(boundary.geometry, rules.step_deg, merge_below=rules.merge_below))
@@ -82,7 +82,7 @@ def _grid_cells(region: Region, rules: GridCellSettings) -> dg.AssetsDefinition:
             metadata=facts(
                 len(cells),
                 region.layout.grid_cells,
-                image=cells_map(boundary, cells, rules.step_deg),
+                image=grid_cells_map(boundary, cells, rules.step_deg),
                 smallest_km2=float(cells["area_km2"].min()),
                 largest_km2=float(cells["area_km2"].max()),
             )
@@ -99,13 +99,13 @@ def _cell_points(region: Region, rules: GridCellSettings) -> dg.AssetsDefinition
         from geoloc_dagster.geo.cell_sampling import cell_points
         from geoloc_dagster.geo.grid import write_grid
         from geoloc_dagster.geo.grid_cells import read_grid_cells
-        from geoloc_dagster.viz.overview import cells_map
+        from geoloc_dagster.viz.overview import grid_cells_map
 
         layout, settings = region.layout, region.settings
         cells = read_grid_cells(layout.grid_cells)
         points = cell_points(cells, rules.attempts_per_cell, seed=rules.seed, max_points=settings.grid.max_points)
         write_grid(layout.grid_points, points)
-        image = cells_map(read_boundary(layout.boundary), cells, rules.step_deg, points)
+        image = grid_cells_map(read_boundary(layout.boundary), cells, rules.step_deg, points)
         return dg.MaterializeResult(
             metadata=facts(len(points), layout.grid_points, image=image, points_per_cell=rules.attempts_per_cell)
         )
