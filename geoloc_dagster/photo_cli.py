@@ -35,7 +35,9 @@ Hparams = Annotated[
 Gpu = Annotated[bool | None, typer.Option("--gpu/--cpu", help="Default: a GPU where there is one.")]
 Precision = Annotated[str, typer.Option("--precision", help="32, bf16 or 16.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Photos at once.")]
-Workers = Annotated[int, typer.Option("--num-workers", min=0, max=64, help="Processes that decode photos.")]
+Workers = Annotated[
+    int | None, typer.Option("--num-workers", min=1, max=64, help="Threads that decode photos; by default one for each core.")
+]
 
 
 def predict(
@@ -52,7 +54,7 @@ def predict(
     gpu: Gpu = None,
     precision: Precision = "32",
     batch_size: BatchSize = 64,
-    num_workers: Workers = 2,
+    num_workers: Workers = None,
     config: Config = None,
     data_root: DataRoot = None,
 ) -> None:
@@ -83,7 +85,7 @@ def measure(
     gpu: Gpu = None,
     precision: Precision = "32",
     batch_size: BatchSize = 64,
-    num_workers: Workers = 2,
+    num_workers: Workers = None,
     config: Config = None,
     data_root: DataRoot = None,
 ) -> None:
@@ -184,7 +186,7 @@ def _require_gpu() -> None:
 
 
 def _predict_folders(
-    model: CellsModel, folders: list[Path], out: Path, batch_size: int, workers: int, *, quiet: bool = False
+    model: CellsModel, folders: list[Path], out: Path, batch_size: int, workers: int | None, *, quiet: bool = False
 ) -> FolderPredictions:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -58,7 +58,8 @@ def run_report(settings: Settings, layout: Layout, summary: Mapping[str, Any]) -
 
 
 def _reports(settings: Settings, layout: Layout) -> list[tuple[Path, dict[str, Any]]]:
-    """The newest evaluations of every recipe, by folder; the held-out test split last."""
+    """The newest evaluations of every recipe, by folder; the held-out test split last, and of it the recipe that is served."""
+    served = {read_json(path)["recipe"] for path in (layout.champion, layout.cells_champion) if path.is_file()}
     found: list[tuple[Path, dict[str, Any]]] = []
     for recipe in settings.recipes:
         training = newest_training(layout.checkpoints / recipe)
@@ -66,7 +67,7 @@ def _reports(settings: Settings, layout: Layout) -> list[tuple[Path, dict[str, A
             paths = sorted((layout.evaluations / recipe).glob(f"{training.model_version}*/report.json"))
             found += [(path.parent, read_json(path)) for path in paths]
     placing = [item for item in found if item[1].get("kind") != "scenes"]
-    return sorted(placing, key=lambda item: item[1]["split"])
+    return sorted(placing, key=lambda item: (item[1]["split"], item[0].parent.name in served))
 
 
 def _lead(reports: list[tuple[Path, dict[str, Any]]], summary: Mapping[str, Any]) -> str:
@@ -96,7 +97,7 @@ def _lead_of_cells(report: Mapping[str, Any], minutes: float) -> str:
 
 
 def _figures_of_cells(report: Mapping[str, Any]) -> str:
-    rows = [*((name, figures, "model") for name, figures in report["figures"].items())]
+    rows = [(name, report["figures"][name], "model" if name == HIERARCHY else "") for name in report["answers"]]
     rows += [(name, figures, "") for name, figures in report["baselines"].items()]
     radii = sorted(report["figures"][HIERARCHY]["within_m"], key=int)
     head = "".join(f"<th>{radius_name(int(radius))}</th>" for radius in radii)

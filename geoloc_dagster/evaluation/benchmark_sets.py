@@ -120,6 +120,7 @@ def measure_matched(
         tables.append(brief[-1])
     summary = summarise_report(report) | {
         "set": name,
+        "answers": list(matched.answers),
         "oracle": summarise_oracle(bounds),
         "regions": summarise_regions(regions),
         "by_area": summarise_area(areas),

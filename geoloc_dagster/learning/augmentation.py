@@ -48,9 +48,12 @@ def prepared(pictures: Tensor, size: int, by: Normalisation = "published") -> Te
         pictures = F.interpolate(bytes_last, size=(size, size), mode="bilinear", antialias=True)
     if by == "picture":
         return normalise(pictures.float(), by)
-    scale = torch.tensor(_STD, device=pictures.device).mul(255).reciprocal().view(1, 3, 1, 1)
-    shift = torch.tensor(_MEAN, device=pictures.device).mul(255).view(1, 3, 1, 1) * scale
-    return (pictures * scale).sub_(shift).contiguous(memory_format=torch.channels_last)
+    values = pictures.float().contiguous(memory_format=torch.channels_last)
+    rows = values.permute(0, 2, 3, 1).flatten(2)  # N x H x W3, the same memory: three channels a time are too short for vectors
+    scale = torch.tensor(_STD, device=pictures.device).mul(255).reciprocal()
+    shift = torch.tensor(_MEAN, device=pictures.device).mul(255) * scale
+    rows.mul_(scale.repeat(size)).sub_(shift.repeat(size))
+    return values
 
 
 def augment(

@@ -1,4 +1,7 @@
-"""Folders of photos to a CSV of answers: decoded by worker processes while the model works; what cannot be read is named.
+"""Folders of photos to a CSV of answers: decoded by threads, batch by batch; what cannot be read is named.
+
+On a CPU a batch is decoded by all cores and then answered by all cores: decoding beside the model takes a core from it, and
+the others wait for the slowest at every layer. On a GPU the next batches are decoded while it works.
 
 `img_id,p_key,pred_class,pred_lat,pred_lng,confidence`, a row per photo and `p_key`: each level, and `hierarchy`.
 """
@@ -6,22 +9,26 @@
 from __future__ import annotations
 
 import csv
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
 
+from geoloc_dagster.cores import processes_by_default
 from geoloc_dagster.errors import ImageError, NotEnoughDataError
 from geoloc_dagster.learning.cells_model import CellAnswers, CellsModel
 from geoloc_dagster.prediction.photo import as_picture, read_photo
+from geoloc_dagster.retrieval.encoder import Pictures
 from geoloc_dagster.storage import atomic_path
 
 COLUMNS = ("img_id", "p_key", "pred_class", "pred_lat", "pred_lng", "confidence")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".mpo"})
+_AHEAD = 3
+_Photo = tuple[str, Pictures | None, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +70,7 @@ def predict_folders(
     out: Path,
     *,
     batch_size: int = 64,
-    workers: int = 1,
+    workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> FolderPredictions:
     """Answer every photo of some folders; `out` appears when all are answered.
@@ -73,7 +80,7 @@ def predict_folders(
         folders: searched with all below them.
         out: CSV of `COLUMNS`.
         batch_size: photos at once.
-        workers: processes that decode; 0 decodes between the batches.
+        workers: threads that decode; by default one for each core, four at most.
         progress: called with (photos done, photos).
 
     Raises:
@@ -85,7 +92,9 @@ def predict_folders(
     with atomic_path(out) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(COLUMNS)
-        for pictures, ids, failures in decoded(photos, model.size, batch_size, workers):
+        threads = workers or processes_by_default()
+        ahead = 0 if model.device == "cpu" else _AHEAD
+        for pictures, ids, failures in decoded(photos, model.size, batch_size, workers=threads, ahead=ahead):
             if ids:
                 writer.writerows(answer_rows(ids, model.answers(pictures, batch_size=batch_size)))
             unreadable += failures
@@ -105,36 +114,42 @@ def answer_rows(ids: Sequence[str], answers: dict[str, CellAnswers]) -> Iterator
 
 
 def decoded(
-    photos: Sequence[tuple[str, Path]], size: int, batch_size: int, workers: int
+    photos: Sequence[tuple[str, Path]], size: int, batch_size: int, *, workers: int, ahead: int
 ) -> Iterator[tuple[torch.Tensor, list[str], list[tuple[str, str]]]]:
-    """Batches in the order of the photos: pictures N x 3 x size x size, their ids, and (id, why) of those that are none."""
-    loader: Any = DataLoader(
-        _Files(photos, size),
-        batch_size=batch_size,
-        num_workers=workers,
-        collate_fn=_collate,
-        multiprocessing_context="fork" if workers else None,  # decoding uses no thread pool that a fork would break
-        prefetch_factor=4 if workers else None,
-    )
-    yield from loader
+    """Batches in the order of the photos: pictures N x 3 x size x size, their ids, and (id, why) of those that are none.
 
-
-class _Files(Dataset[tuple[str, np.ndarray | None, str]]):
-    def __init__(self, photos: Sequence[tuple[str, Path]], size: int) -> None:
-        self._photos, self._size = photos, size
-
-    def __len__(self) -> int:
-        return len(self._photos)
-
-    def __getitem__(self, index: int) -> tuple[str, np.ndarray | None, str]:
-        photo, path = self._photos[index]
+    Args:
+        photos: (id, file) of each.
+        size: side of the pictures in pixels.
+        batch_size: photos of a batch.
+        workers: threads; Pillow decodes and resizes without holding the interpreter.
+        ahead: batches that are decoded while one is answered.
+    """
+    waiting: deque[list[Future[_Photo]]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
         try:
-            return photo, as_picture(read_photo(path), self._size), ""
-        except ImageError as error:
-            return photo, None, error.cause
+            for start in range(0, len(photos), batch_size):
+                waiting.append([pool.submit(_read, photo, path, size) for photo, path in photos[start : start + batch_size]])
+                if len(waiting) > ahead:
+                    yield _together(waiting.popleft())
+            while waiting:
+                yield _together(waiting.popleft())
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
-def _collate(items: list[tuple[str, np.ndarray | None, str]]) -> tuple[torch.Tensor, list[str], list[tuple[str, str]]]:
+def _read(photo: str, path: Path, size: int) -> _Photo:
+    try:
+        return photo, as_picture(read_photo(path), size), ""
+    except ImageError as error:
+        return photo, None, error.cause
+
+
+def _together(batch: list[Future[_Photo]]) -> tuple[torch.Tensor, list[str], list[tuple[str, str]]]:
+    items = [future.result() for future in batch]
     good = [(photo, pixels) for photo, pixels, _ in items if pixels is not None]
-    pictures = torch.from_numpy(np.stack([pixels for _, pixels in good])) if good else torch.empty(0)
+    if not good:
+        return torch.empty(0), [], [(photo, why) for photo, _, why in items]
+    channels_last = np.stack([pixels.transpose(1, 2, 0) for _, pixels in good])
+    pictures = torch.from_numpy(channels_last).permute(0, 3, 1, 2)
     return pictures, [photo for photo, _ in good], [(photo, why) for photo, pixels, why in items if pixels is None]

@@ -33,7 +33,7 @@ def read_photo(photo: bytes | Path) -> bytes:
 
 
 def as_picture(content: bytes, size: int) -> Pictures:
-    """The centre square of a photo as the encoder reads it: uint8 (3, size, size).
+    """The centre square of a photo as the encoder reads it: uint8 (3, size, size), channels last in memory.
 
     A photo that is square, upright and in sRGB takes exactly the way of a crop of the gallery, so that one of those gives its
     own vector.
@@ -53,4 +53,4 @@ def as_picture(content: bytes, size: int) -> Pictures:
         left, top = (image.width - side) // 2, (image.height - side) // 2
         square = image.crop((left, top, left + side, top + side))
         pixels = np.asarray(square.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=2.0))
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    return pixels.transpose(2, 0, 1)

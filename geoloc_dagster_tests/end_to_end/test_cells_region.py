@@ -112,7 +112,9 @@ def test_the_graph_ends_in_a_release_of_a_classifier(made: tuple[Path, Layout]):
     test = summary["recipes"]["town"]["test"]
     assert test["figures"]["hierarchy"]["within_m"]["200000"]["value"] > 0.7
     assert test["baselines"]["random training photo"]["within_m"]["200000"]["value"] < 0.3
-    assert "is placed within" in layout.report.read_text()
+    lead = layout.report.read_text().split("<h2>")[0]
+    share = summary["recipes"][champion["recipe"]]["test"]["figures"]["hierarchy"]["within_m"]["200000"]
+    assert f"<b>{share['value']:.1%}</b> of cases (95 % interval {share['low']:.1%} to {share['high']:.1%}" in lead
     per_scene = next(layout.evaluations.glob("town_by_scene/*-test/report.json"))
     assert read_json(per_scene)["over_base"]["200 km"]["n_queries"] == test["n_photos"]
     people = read_parquet(layout.catalog, ["creator", "split"]).to_pandas().groupby("creator")["split"].nunique()
