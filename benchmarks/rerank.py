@@ -39,7 +39,7 @@ from geoloc_dagster.prediction.retrieval import vote_distribution
 from geoloc_dagster.retrieval.cells import cell_ids
 from geoloc_dagster.retrieval.headings import Headings, view_headings
 from geoloc_dagster.retrieval.index import GalleryIndex
-from geoloc_dagster.retrieval.prototypes import Prototypes, RefineSettings, build_prototypes, refine
+from geoloc_dagster.retrieval.prototypes import ClusterBy, Prototypes, RefineSettings, build_prototypes, refine
 from geoloc_dagster.retrieval.rerank import VoteSettings, geographic_votes
 from geoloc_dagster.retrieval.vote_choice import choose_vote, vote_grid
 from geoloc_dagster.storage import read_parquet, write_json
@@ -172,12 +172,13 @@ def refined(hits: Hits, prototypes: Prototypes, settings: VoteSettings, refineme
     return Answers(result.lat_deg, result.lng_deg, np.where(result.row >= 0, places[result.row], winner))
 
 
-def best_refinement(dev: Hits, settings: VoteSettings) -> tuple[str, RefineSettings]:
-    def share(by: str, temperature: float) -> float:
+def best_refinement(dev: Hits, settings: VoteSettings) -> tuple[ClusterBy, RefineSettings]:
+    def share(by: ClusterBy, temperature: float) -> float:
         refinement = RefineSettings(temperature=temperature)
         return float(np.mean(refined(dev, prototypes[by], settings, refinement).errors_m(dev) <= 50))
 
-    prototypes = {by: build_prototypes(dev.index, LEVEL, by=by) for by in ("embedding", "position")}
+    kinds: tuple[ClusterBy, ...] = ("embedding", "position")
+    prototypes = {by: build_prototypes(dev.index, LEVEL, by=by) for by in kinds}
     by, temperature = max(product(prototypes, PROTOTYPE_TEMPERATURES), key=lambda pair: share(*pair))
     return by, RefineSettings(temperature=temperature)
 
@@ -187,7 +188,7 @@ def methods(dev: Hits, test: Hits, protocol: str) -> dict[str, tuple[Answers, st
     disc = chosen_vote(dev, vote_grid(VoteSettings(k=K)))
     gaussian = chosen_vote(dev, vote_grid(VoteSettings(k=K, kernel="gaussian")))
     leader = chosen_vote(dev, [disc, gaussian])
-    headed = chosen_vote(dev, [replace(s, heading_bandwidth_deg=b) for s in vote_grid(replace(leader)) for b in BANDWIDTHS_DEG])
+    headed = chosen_vote(dev, [replace(s, heading_bandwidth_deg=b) for s in (disc, gaussian) for b in BANDWIDTHS_DEG])
     found: dict[str, tuple[Answers, str]] = {
         "nearest picture": (nearest(test), ""),
         "vote, T 0.01, disc of 50 m": (vote(test, VoteSettings()), ""),
@@ -197,10 +198,11 @@ def methods(dev: Hits, test: Hits, protocol: str) -> dict[str, tuple[Answers, st
     }
     if np.isfinite(test.heading).any():
         found["vote, heading of the photo too"] = (vote(test, headed, photo_headings=True), said(headed))
-    by, refinement = best_refinement(dev, leader)
-    prototypes = build_prototypes(test.index, LEVEL, by=by)  # type: ignore[arg-type]
-    answers = refined(test, prototypes, leader, refinement)
-    found["prototypes in cells of the vote"] = (answers, f"by {by}, T {refinement.temperature:g}, {len(prototypes.cells)}")
+    if protocol == "same_place":  # prototypes are made of one gallery, and here every query would need its own
+        by, refinement = best_refinement(dev, leader)
+        prototypes = build_prototypes(test.index, LEVEL, by=by)
+        answers = refined(test, prototypes, leader, refinement)
+        found["prototypes in cells of the vote"] = (answers, f"by {by}, T {refinement.temperature:g}, {len(prototypes.cells)}")
     return found
 
 

@@ -14,8 +14,9 @@ from geoloc_dagster.geo.distance import great_circle_m
 from geoloc_dagster.prediction.protocol import Candidate, CellDistribution, Prediction
 from geoloc_dagster.retrieval.cells import CellIds
 from geoloc_dagster.retrieval.encoder import Encoder, Pictures
+from geoloc_dagster.retrieval.headings import Headings, view_headings
 from geoloc_dagster.retrieval.index import GalleryIndex
-from geoloc_dagster.retrieval.rerank import Floats, Vote, VoteSettings, geographic_vote
+from geoloc_dagster.retrieval.rerank import Floats, Vote, VoteSettings, geographic_votes
 
 _UNIFORM_SHARE = 1e-3  # keeps cells without a hit possible, so that another predictor can still raise them
 
@@ -48,10 +49,19 @@ class RetrievalPredictor:
     def predict(self, images: Pictures) -> list[Prediction]:
         """One prediction per picture, uint8 (N, 3, S, S)."""
         similarity, rows = self.index.search(self.encoder.embed(images, min(64, len(images))), self.vote.k)
-        return [self._answer(s.astype(np.float64), r) for s, r in zip(similarity, rows, strict=True)]
+        lat, lng = self.index.lat_deg[rows], self.index.lng_deg[rows]
+        votes = geographic_votes(similarity, lat, lng, self.vote, headings=self._headings(rows))
+        return [self._answer(s.astype(np.float64), r, votes[i]) for i, (s, r) in enumerate(zip(similarity, rows, strict=True))]
 
-    def _answer(self, similarity: Floats, rows: npt.NDArray[np.int64]) -> Prediction:
-        vote = geographic_vote(similarity, self.index.lat_deg[rows], self.index.lng_deg[rows], self.vote)
+    def _headings(self, rows: npt.NDArray[np.int64]) -> Headings | None:
+        """Directions of the hits (N, k), where the vote looks at them."""
+        if self.vote.heading_bandwidth_deg is None:
+            return None
+        hits = self.index.rows.select(["view", "location_id"]).take(pa.array(rows.ravel()))
+        flat = view_headings(hits["view"].to_pylist(), hits["location_id"].to_pylist())
+        return Headings(flat.deg.reshape(rows.shape), flat.frame.reshape(rows.shape))
+
+    def _answer(self, similarity: Floats, rows: npt.NDArray[np.int64], vote: Vote) -> Prediction:
         hits = self.index.rows.take(pa.array(rows)).to_pylist()
         cells = vote_distribution(self.index.cells, self.index.cells[rows], vote.weights)
         return Prediction(
