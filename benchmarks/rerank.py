@@ -47,6 +47,7 @@ from geoloc_dagster.storage import read_parquet, write_json
 K = 50
 LEVEL = 16
 RADII_M = (25.0, 50.0, 100.0)
+COMPASS_ERROR_DEG = 20.0
 BANDWIDTHS_DEG = (20.0, 30.0, 45.0)
 PROTOCOLS = ("same_place", "unseen_place")
 PROTOTYPE_TEMPERATURES = (0.01, 0.03, 0.1, 0.3, 1.0)
@@ -149,9 +150,14 @@ def vote(hits: Hits, settings: VoteSettings, *, photo_headings: bool = False) ->
         hits.hit_lng[:, columns],
         settings,
         headings=hits.headings[:, columns],
-        photo_heading_deg=hits.heading if photo_headings else None,
+        photo_heading_deg=compass(hits.heading) if photo_headings else None,
     )
     return Answers(votes.lat_deg, votes.lng_deg, hits.hit_place[np.arange(len(hits.rows)), votes.winner])
+
+
+def compass(heading_deg: np.ndarray) -> np.ndarray:
+    """Headings as a phone would have them: with an error of a standard deviation of 20°."""
+    return heading_deg + np.random.default_rng(0).normal(0, COMPASS_ERROR_DEG, len(heading_deg))
 
 
 def chosen_vote(dev: Hits, candidates: list[VoteSettings]) -> VoteSettings:
@@ -197,7 +203,7 @@ def methods(dev: Hits, test: Hits, protocol: str) -> dict[str, tuple[Answers, st
         "vote, headings of hits": (vote(test, headed), said(headed)),
     }
     if np.isfinite(test.heading).any():
-        found["vote, heading of the photo too"] = (vote(test, headed, photo_headings=True), said(headed))
+        found["vote, the photo's heading known"] = (vote(test, disc, photo_headings=True), f"{said(disc)}; compass errs by 20°")
     if protocol == "same_place":  # prototypes are made of one gallery, and here every query would need its own
         by, refinement = best_refinement(dev, leader)
         prototypes = build_prototypes(test.index, LEVEL, by=by)

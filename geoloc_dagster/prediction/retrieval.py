@@ -46,17 +46,23 @@ class RetrievalPredictor:
         """The model of encoder and index."""
         return self.encoder.model_version
 
-    def predict(self, images: Pictures) -> list[Prediction]:
-        """One prediction per picture, uint8 (N, 3, S, S)."""
+    def predict(self, images: Pictures, headings_deg: Floats | None = None) -> list[Prediction]:
+        """One prediction per picture.
+
+        Args:
+            images: uint8 (N, 3, S, S).
+            headings_deg: The direction of each photo from north, (N,), not a number where it is unknown: pictures that look
+                the same way count more.
+        """
         similarity, rows = self.index.search(self.encoder.embed(images, min(64, len(images))), self.vote.k)
         lat, lng = self.index.lat_deg[rows], self.index.lng_deg[rows]
-        votes = geographic_votes(similarity, lat, lng, self.vote, headings=self._headings(rows))
+        looks = headings_deg is not None or self.vote.heading_bandwidth_deg is not None
+        headings = self._headings(rows) if looks else None
+        votes = geographic_votes(similarity, lat, lng, self.vote, headings=headings, photo_heading_deg=headings_deg)
         return [self._answer(s.astype(np.float64), r, votes[i]) for i, (s, r) in enumerate(zip(similarity, rows, strict=True))]
 
-    def _headings(self, rows: npt.NDArray[np.int64]) -> Headings | None:
-        """Directions of the hits (N, k), where the vote looks at them."""
-        if self.vote.heading_bandwidth_deg is None:
-            return None
+    def _headings(self, rows: npt.NDArray[np.int64]) -> Headings:
+        """Directions of the hits (N, k)."""
         hits = self.index.rows.select(["view", "location_id"]).take(pa.array(rows.ravel()))
         flat = view_headings(hits["view"].to_pylist(), hits["location_id"].to_pylist())
         return Headings(flat.deg.reshape(rows.shape), flat.frame.reshape(rows.shape))

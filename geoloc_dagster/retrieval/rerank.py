@@ -20,6 +20,7 @@ from geoloc_dagster.retrieval.headings import Headings, absolute_headings, agree
 
 _METRES_PER_DEGREE = EARTH_RADIUS_M * np.pi / 180
 _TIE = 1e-12
+_LEAST_AGREEMENT = 1e-6  # where all hits look another way, some answer is left
 _PAIRS_PER_BLOCK = 2_000_000
 
 
@@ -34,7 +35,9 @@ class VoteSettings:
         kernel: `disc` counts a hit within `radius_m` in full and one beyond it not at all; `gaussian` counts a hit at distance d
             with exp(-d^2 / (2 radius_m^2)).
         heading_bandwidth_deg: Hits support one another with exp(-turn^2 / (2 bandwidth^2)) of the angle between their headings
-            as well, and a photo of known heading supports its hits so; None looks at no headings.
+            as well; None looks at no headings of hits among themselves, which did not pay where it was measured.
+        photo_heading_bandwidth_deg: Where the heading of the photo is known, each hit counts by how near its own is to it, in the
+            same way. 45 is wide: views are 90 apart, and the compass of a phone errs by tens of degrees.
     """
 
     k: int = 50
@@ -42,14 +45,15 @@ class VoteSettings:
     radius_m: float = 50.0
     kernel: Literal["disc", "gaussian"] = "disc"
     heading_bandwidth_deg: float | None = None
+    photo_heading_bandwidth_deg: float = 45.0
 
     def __post_init__(self) -> None:
         if self.k < 1 or not self.temperature > 0 or not self.radius_m >= 0:
             raise ValueError(f"k and temperature must be positive and radius_m not negative: {self}")
         if self.kernel == "gaussian" and not self.radius_m > 0:
             raise ValueError(f"a gaussian kernel needs a radius_m above 0: {self}")
-        if self.heading_bandwidth_deg is not None and not self.heading_bandwidth_deg > 0:
-            raise ValueError(f"heading_bandwidth_deg must be positive, or None: {self}")
+        if not min(self.heading_bandwidth_deg or 1.0, self.photo_heading_bandwidth_deg) > 0 or self.heading_bandwidth_deg == 0:
+            raise ValueError(f"heading_bandwidth_deg and photo_heading_bandwidth_deg must be positive: {self}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +125,7 @@ def geographic_votes(
         lat_deg: Their latitudes, (N, k).
         lng_deg: Their longitudes, (N, k).
         settings: Temperature, radius and kernel.
-        headings: Their directions, (N, k); looked at only where the settings have a heading bandwidth.
+        headings: Their directions, (N, k); looked at where the settings have a heading bandwidth, or the photo has a heading.
         photo_heading_deg: The direction of each photo from north, (N,); not a number where it is unknown.
 
     Raises:
@@ -149,8 +153,9 @@ def _votes_of_block(
     scores: Floats, lat: Floats, lng: Floats, settings: VoteSettings, headings: Headings | None, photo_heading_deg: Floats | None
 ) -> Votes:
     weights = vote_weights(scores, settings.temperature)
-    if headings is not None and settings.heading_bandwidth_deg is not None and photo_heading_deg is not None:
-        weights = weights * agreement(absolute_headings(photo_heading_deg)[:, None], headings, settings.heading_bandwidth_deg)
+    if headings is not None and photo_heading_deg is not None:
+        photo = absolute_headings(photo_heading_deg)[:, None]
+        weights = weights * np.maximum(agreement(photo, headings, settings.photo_heading_bandwidth_deg), _LEAST_AGREEMENT)
         weights /= weights.sum(axis=1, keepdims=True)
     best = np.argmax(scores, axis=1)[:, None]
     lat0, lng0 = (np.take_along_axis(values, best, axis=1) for values in (lat, lng))

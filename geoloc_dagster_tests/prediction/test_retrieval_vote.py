@@ -45,3 +45,14 @@ def test_a_heading_bandwidth_makes_hits_vote_by_their_direction() -> None:
     seeing = RetrievalPredictor(FakeEncoder(), index, VoteSettings(heading_bandwidth_deg=30))
     assert round(blind.predict(picture)[0].lat_deg, 4) == 59.32
     assert round(seeing.predict(picture)[0].lat_deg, 4) == 59.33
+
+
+def test_the_heading_of_a_photo_chooses_among_equal_pictures() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (1, 3, 32, 32), np.uint8)
+    vectors = np.repeat(FakeEncoder().embed(picture), 2, axis=0)
+    index = gallery(vectors, np.array([59.32, 59.33]), np.full(2, 18.06), ["h000", "h180"])
+    predictor = RetrievalPredictor(FakeEncoder(), index)
+    for heading, lat in ((350.0, 59.32), (170.0, 59.33)):
+        assert round(predictor.predict(picture, np.array([heading]))[0].lat_deg, 4) == lat
+    unknown, none = predictor.predict(picture, np.array([np.nan]))[0], predictor.predict(picture)[0]
+    assert (unknown.lat_deg, unknown.spread_90_m) == (none.lat_deg, none.spread_90_m)

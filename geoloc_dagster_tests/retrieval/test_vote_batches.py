@@ -74,6 +74,8 @@ def test_a_gaussian_of_no_width_is_refused() -> None:
         VoteSettings(radius_m=0, kernel="gaussian")
     with pytest.raises(ValueError, match="heading_bandwidth_deg"):
         VoteSettings(heading_bandwidth_deg=0)
+    with pytest.raises(ValueError, match="heading_bandwidth_deg"):
+        VoteSettings(photo_heading_bandwidth_deg=-1)
 
 
 # --- headings --------------------------------------------------------------------------------------------------------
@@ -90,11 +92,20 @@ def test_hits_that_look_the_same_way_outvote_more_hits_that_look_all_around() ->
 def test_the_heading_of_the_photo_decides_between_two_places() -> None:
     lat, lng = at((0, 0), (900, 0))
     headings = absolute_headings([180, 0])
-    settings = VoteSettings(temperature=0.1, heading_bandwidth_deg=30)
+    settings = VoteSettings(temperature=0.1, photo_heading_bandwidth_deg=30)
     for photo, winner in ((170.0, 0), (355.0, 1)):
         vote = geographic_vote([0.6, 0.6], lat, lng, settings, headings=headings, photo_heading_deg=photo)
         assert vote.winner == winner
         assert vote.weights[winner] > 0.99
+
+
+def test_a_photo_that_looks_where_no_hit_looks_is_answered_all_the_same() -> None:
+    lat, lng = at((0, 0), (900, 0))
+    settings = VoteSettings(temperature=0.1, photo_heading_bandwidth_deg=2)
+    headings = absolute_headings([0, 0])
+    vote = geographic_vote([0.6, 0.5], lat, lng, settings, headings=headings, photo_heading_deg=180.0)
+    assert vote.winner == 0
+    assert np.isfinite([vote.lat_deg, vote.lng_deg, vote.spread_90_m]).all()
 
 
 def test_headings_agree_across_north_and_only_where_they_can_be_compared() -> None:
