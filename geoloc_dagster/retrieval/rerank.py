@@ -26,7 +26,10 @@ _PAIRS_PER_BLOCK = 2_000_000
 
 @dataclass(frozen=True, slots=True)
 class VoteSettings:
-    """How hits vote; `vote_choice.choose_vote` fits them to a model on held-out places.
+    """How hits vote; `vote_choice.choose_vote` fits temperature and radius to a model on held-out places.
+
+    With a 24 x 24 thumbnail as descriptor, in Stockholm and in the emulated city, no vote moved more answers within 50 m than
+    the nearest picture alone has there; it ranks and spreads. What moved them is the heading of the photo, where it is known.
 
     Attributes:
         k: Nearest pictures that vote.

@@ -1,4 +1,4 @@
-"""How the hits of one model vote best: temperature, radius and kernel fitted on held-out photos.
+"""How the hits of one model vote best: temperature and radius fitted on held-out photos.
 
 How far apart the similarities of right and wrong hits lie differs from model to model, so a temperature that suits one says
 nothing about another. A low temperature with a small radius is the nearest picture alone, so a vote that does not pay is not
