@@ -19,7 +19,7 @@ from geoloc_dagster.learning.augmentation import augment, mirror
 from geoloc_dagster.learning.loop import LAST_CHECKPOINT, build_trainer
 from geoloc_dagster.learning.photo_batches import ShuffledBatches
 from geoloc_dagster.learning.recipe_parts import AugmentationSpec, ComputeSpec
-from geoloc_dagster.learning.shared_batch import ShareOfBatches, SharedGenerator
+from geoloc_dagster.learning.shared_batch import SharedGenerator, ShareOfBatches
 from geoloc_dagster_tests.learning.on_many import train_one
 
 START = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
