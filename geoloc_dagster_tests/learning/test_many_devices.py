@@ -64,7 +64,7 @@ def test_shares_together_are_the_batch_in_its_order(parts: int):
     whole = list(ShuffledBatches(50, 16, seed=1, epoch=2))
     shares = [list(ShareOfBatches(ShuffledBatches(50, 16, seed=1, epoch=2), 16, part, parts)) for part in range(parts)]
     assert len(whole) == 3
-    assert [sum((share[number] for share in shares), []) for number in range(3)] == whole
+    assert [[row for share in shares for row in share[number]] for number in range(3)] == whole
 
 
 def test_a_batch_that_cannot_be_shared_equally_is_refused():
