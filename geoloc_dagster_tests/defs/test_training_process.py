@@ -45,9 +45,7 @@ def make_region(folder: Path, **changes: object) -> Region:
 
 def materialised(region: Region) -> dg.ExecuteInProcessResult:
     defs = build_definitions(settings=region.settings)
-    assets = defs.resolve_asset_graph()
     checkpoints = next(asset for asset in defs.assets if region.key("checkpoints") in getattr(asset, "keys", ()))
-    assert assets.has(region.key("checkpoints"))
     return dg.materialize(
         [checkpoints],
         partition_key="tiny",
@@ -81,7 +79,7 @@ def test_what_its_processes_raise_is_raised_here_as_its_own_kind(tmp_path: Path)
     with pytest.raises(Exception, match="ended without a model"):
         result_of(job_file)
     write_json(job_file.parent / FAILURE_FILE, failure_facts(NotEnoughDataError("there are two", "Collect more.")))
-    with pytest.raises(NotEnoughDataError, match="there are two. Collect more"):
+    with pytest.raises(NotEnoughDataError, match="there are two"):
         result_of(job_file)
 
 
