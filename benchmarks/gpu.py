@@ -8,9 +8,9 @@ or forward alone, in the same precision and memory format. `pipeline` of trainin
 memory: pinned copies, augmentation on the device, losses, logging; of embedding it is `Encoder.embed` and
 `CellsModel.log_probabilities`. The two alternate, and the median of the ratios is the share reached.
 
-It runs without an installation, `PYTHONPATH=. python benchmarks/gpu.py`, and downloads nothing. It needs torch, pytorch-lightning,
-timm, numpy, pandas, pyarrow, pillow, pyyaml and safetensors, which machines for GPU work have, and these small packages: pydantic
-with pydantic-core, annotated-types and typing-inspection, pytorch-metric-learning, pyproj, shapely. No Dagster, Lance or MLflow.
+It runs without an installation, `PYTHONPATH=. python benchmarks/gpu.py`, and downloads nothing. Beside torch, pytorch-lightning,
+timm, numpy, pandas, pyarrow, pillow, pyyaml and safetensors, which machines for GPU work have, it needs pydantic (pydantic-core,
+annotated-types, typing-inspection), pytorch-metric-learning, pyproj and shapely; no Dagster, Lance or MLflow.
 """
 
 from __future__ import annotations

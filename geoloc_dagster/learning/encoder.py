@@ -50,6 +50,11 @@ class Encoder:
         return self._network.dimension
 
     @property
+    def on_gpu(self) -> bool:
+        """Whether the CPU is free for other work while it embeds."""
+        return self._device.type == "cuda"
+
+    @property
     def image_size(self) -> int:
         """Side in pixels at which pictures are to be read: as training held them; `embed` takes them to the network's size.
 
