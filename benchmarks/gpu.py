@@ -297,7 +297,7 @@ def main() -> None:
     """Print the table."""
     options = parsed()
     keep_freed_memory()
-    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.benchmark = torch.cuda.is_available()  # as trainings have it
     print(f"{device_name()}, torch {torch.__version__}, {torch.get_num_threads()} threads, {options.size} px, batches of "
           f"{options.batch_size}, {options.steps} steps a turn, {options.rounds} turns")  # fmt: skip
     print("| recipe | backbone | what | precision | compile | pipeline, pictures/s | bare, pictures/s | share reached |")

@@ -84,6 +84,7 @@ def build_trainer(
     chosen: dict[str, Any] = {
         "accelerator": "gpu" if on_gpu else "cpu",
         "precision": trainer_precision(compute, default_device()),
+        "benchmark": on_gpu,  # batches have one size
         **_devices(compute, on_gpu),
         **(options or {}),
     }
