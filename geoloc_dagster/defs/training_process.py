@@ -42,8 +42,14 @@ def train_anywhere(
     command = torchrun_command(job_file, recipe.compute, MODULE)
     context.log.info("training on %s devices: %s", recipe.compute.processes, " ".join(command))
     try:
-        pipes.run(context=context, command=command, env={STEP_VARIABLE: str(os.getpid())})
+        pipes.run(context=context, command=command, env=_environment(recipe.compute.devices))
     except dg.DagsterError:
         result_of(job_file)  # raises what its processes raised, where they could say it
         raise
     return read_trained(result_of(job_file), recipe)
+
+
+def _environment(devices: int) -> dict[str, str]:
+    """The cores of this machine are shared out, where nobody has said otherwise; torchrun would give each process one."""
+    threads = max(1, (os.cpu_count() or 1) // devices)
+    return {STEP_VARIABLE: str(os.getpid()), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
