@@ -47,6 +47,7 @@ from geoloc_dagster.learning.photo_rows import PhotoRows
 from geoloc_dagster.learning.pictures import MemoryPictures, keep_batch
 from geoloc_dagster.learning.recipe import Recipe
 
+_processor_time = False
 RULES = (LevelRule("coarse", 50, 5_000), LevelRule("middle", 50, 2_000), LevelRule("fine", 50, 1_000))
 
 
@@ -147,12 +148,12 @@ class Window(pl.Callback):
         """The clock starts after the warm-up."""
         if batch_idx == self._warm_up:
             wait()
-            self._began = time.perf_counter()
+            self._began = now()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """All that was asked is done."""
         wait()
-        self.seconds, self.steps = time.perf_counter() - self._began, trainer.global_step - self._warm_up
+        self.seconds, self.steps = now() - self._began, trainer.global_step - self._warm_up
 
 
 class Batches(pl.LightningDataModule):
@@ -189,6 +190,11 @@ class _Repeated(torch.utils.data.Sampler[list[int]]):
             epoch += 1
 
 
+def now() -> float:
+    """Seconds of the wall, or of this process's processor time where `--processor-time` asks for it."""
+    return time.process_time() if _processor_time else time.perf_counter()
+
+
 def wait() -> None:
     """Until the device has done all that it was asked."""
     if torch.cuda.is_available():
@@ -216,7 +222,7 @@ def bare_trained_rate(case: Case, inputs: Tensor, options: argparse.Namespace) -
     for step in range(options.warm_up + options.steps):
         if step == options.warm_up:
             wait()
-            began = time.perf_counter()
+            began = now()
         with arithmetic(device, precision):
             said = case.network(inputs)
         optimiser.zero_grad()
@@ -224,7 +230,7 @@ def bare_trained_rate(case: Case, inputs: Tensor, options: argparse.Namespace) -
         nn.utils.clip_grad_norm_(case.network.parameters(), case.recipe.optimiser.clip_norm)
         optimiser.step()
     wait()
-    return options.steps * options.batch_size / (time.perf_counter() - began)
+    return options.steps * options.batch_size / (now() - began)
 
 
 def answered_rate(case: Case, pictures: Tensor, options: argparse.Namespace) -> float:
@@ -233,10 +239,10 @@ def answered_rate(case: Case, pictures: Tensor, options: argparse.Namespace) -> 
     many = pictures[torch.arange(batches * options.batch_size) % len(pictures)]
     case.answer(many[: options.batch_size], options.batch_size)
     wait()
-    began = time.perf_counter()
+    began = now()
     case.answer(many, options.batch_size)
     wait()
-    return len(many) / (time.perf_counter() - began)
+    return len(many) / (now() - began)
 
 
 def bare_answered_rate(case: Case, inputs: Tensor, options: argparse.Namespace) -> float:
@@ -248,11 +254,11 @@ def bare_answered_rate(case: Case, inputs: Tensor, options: argparse.Namespace) 
     with torch.inference_mode(), arithmetic(device, precision_of(case.recipe.compute, device)):
         case.network(inputs)
         wait()
-        began = time.perf_counter()
+        began = now()
         for _ in range(batches):
             case.network(inputs)
         wait()
-    return batches * options.batch_size / (time.perf_counter() - began)
+    return batches * options.batch_size / (now() - began)
 
 
 def measure(name: str, case: Case, pictures: MemoryPictures, options: argparse.Namespace, compiled: str) -> Iterator[str]:
@@ -289,13 +295,20 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--compile", nargs="+", default=["never", "auto"] if gpu else ["never"], choices=("never", "auto", "always")
     )
+    parser.add_argument(
+        "--processor-time",
+        action="store_true",
+        help="time processor seconds: ratios hold beside other work, on one thread of a CPU",
+    )
     parser.add_argument("--photos-of-cells", type=int, default=4_000_000 if gpu else 400_000, help="more photos, more cells")
     return parser.parse_args(arguments)
 
 
 def main() -> None:
     """Print the table."""
+    global _processor_time
     options = parsed()
+    _processor_time = options.processor_time
     keep_freed_memory()
     torch.backends.cudnn.benchmark = torch.cuda.is_available()  # as trainings have it
     print(f"{device_name()}, torch {torch.__version__}, {torch.get_num_threads()} threads, {options.size} px, batches of "
