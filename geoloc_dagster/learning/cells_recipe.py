@@ -162,4 +162,5 @@ class CellsRecipe(HashedSection):
         elsewhere = sorted(COMPUTE_OPTIONS & self.trainer.keys())
         if elsewhere:
             raise ValueError(f"trainer: {elsewhere[0]} is set under `compute`, e.g. compute: {{devices: 2}}")
+        self.compute.check_batch(self.budget.batch_size)
         return self

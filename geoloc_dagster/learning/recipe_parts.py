@@ -113,6 +113,11 @@ class ComputeSpec(Section):
         """One for each device of each machine."""
         return self.devices * self.nodes
 
+    def check_batch(self, pictures: int) -> None:
+        """Raise a `ValueError` for a batch that cannot be shared equally."""
+        if pictures % self.processes:
+            raise ValueError(f"a batch of {pictures} pictures cannot be shared by {self.processes} devices")
+
     @model_validator(mode="after")
     def _machines(self) -> Self:
         if self.nodes > 1 and self.rendezvous is None:

@@ -73,5 +73,7 @@ def test_what_a_training_runs_on_is_not_what_it_is():
     recipe = tiny_recipe()
     assert tiny_recipe(compute={"devices": 4, "precision": "bf16"}).recipe_hash() == recipe.recipe_hash()
     assert tiny_recipe(seed=1).recipe_hash() != recipe.recipe_hash()
+    with pytest.raises(ValueError, match="a batch of 12 pictures cannot be shared by 5 devices"):
+        tiny_recipe(compute={"devices": 5})
     with pytest.raises(ValueError, match="several nodes need a `rendezvous`"):
         ComputeSpec(nodes=2)
