@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from geoloc_dagster.learning.device import moved
 from geoloc_dagster.learning.recipe_parts import AugmentationSpec, Normalisation
+from geoloc_dagster.learning.shared_batch import rand
 
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
@@ -73,8 +75,7 @@ def augment(
 
 
 def _uniform(values: Tensor, channels: int, low: float, high: float, generator: torch.Generator) -> Tensor:
-    drawn = torch.rand(len(values), channels, 1, 1, generator=generator) * (high - low) + low
-    return drawn.to(values.device)
+    return moved(rand(len(values), channels, 1, 1, generator=generator) * (high - low) + low, values.device)
 
 
 def _chosen(values: Tensor, probability: float, generator: torch.Generator) -> Tensor:
@@ -84,14 +85,14 @@ def _chosen(values: Tensor, probability: float, generator: torch.Generator) -> T
 def _crop(values: Tensor, size: int, spec: AugmentationSpec, generator: torch.Generator) -> Tensor:
     """Cut a window of random size, aspect and position out of each picture and resample it."""
     n = len(values)
-    draw = torch.rand(n, 4, generator=generator)
+    draw = rand(n, 4, generator=generator)
     side = spec.min_scale + (1 - spec.min_scale) * draw[:, 0]
     stretch = torch.exp((draw[:, 1] * 2 - 1) * spec.aspect)
     width, height = (side * stretch).clamp(max=1), (side / stretch).clamp(max=1)
     window = torch.zeros(n, 2, 3)
     window[:, 0, 0], window[:, 1, 1] = width, height
     window[:, 0, 2], window[:, 1, 2] = (draw[:, 2] * 2 - 1) * (1 - width), (draw[:, 3] * 2 - 1) * (1 - height)
-    grid = F.affine_grid(window.to(values.device), [n, 3, size, size], align_corners=False)
+    grid = F.affine_grid(moved(window, values.device), [n, 3, size, size], align_corners=False)
     return F.grid_sample(values, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
@@ -112,17 +113,17 @@ def _colours(values: Tensor, spec: AugmentationSpec, generator: torch.Generator)
 def _erase(values: Tensor, probability: float, generator: torch.Generator) -> Tensor:
     """Blank one rectangle of 10 to 45 % of the side in some pictures."""
     side = values.shape[-1]
-    draw = torch.rand(len(values), 5, generator=generator)
+    draw = rand(len(values), 5, generator=generator)
     extent = (draw[:, :2] * 0.35 + 0.10) * side
     start = draw[:, 2:4] * (side - extent)
     axis = torch.arange(side)
     rows = (axis >= start[:, :1]) & (axis < (start + extent)[:, :1])
     columns = (axis >= start[:, 1:]) & (axis < (start + extent)[:, 1:])
     blank = rows[:, :, None] & columns[:, None, :] & (draw[:, 4] < probability)[:, None, None]
-    return values.masked_fill(blank[:, None].to(values.device), 0)
+    return values.masked_fill(moved(blank[:, None], values.device), 0)
 
 
 def mirror(pictures: Tensor, probability: float, generator: torch.Generator) -> Tensor:
     """Turn some pictures left to right; for photos of the world only, because a mirrored street is another street."""
-    chosen = (torch.rand(len(pictures), generator=generator) < probability).to(pictures.device)
+    chosen = moved(rand(len(pictures), generator=generator) < probability, pictures.device)
     return torch.where(chosen.view(-1, 1, 1, 1), pictures.flip(3), pictures)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from geoloc_dagster.geo.partitioning_folder import read_partitioning
 from geoloc_dagster.learning.cells_losses import unit_vectors
 from geoloc_dagster.learning.cells_network import SCENE, CellsNetwork, build_cells_network, mean_logits, views_of
 from geoloc_dagster.learning.cells_recipe import CellsRecipe, InferenceSpec
+from geoloc_dagster.learning.device import Precision, answers_one_late, arithmetic
 from geoloc_dagster.learning.encoder import RECIPE_FILE, WEIGHTS_FILE
 from geoloc_dagster.learning.hierarchy import best_answers, hierarchy_log_probabilities
 from geoloc_dagster.learning.photo_rows import levels_of
@@ -30,9 +31,7 @@ from geoloc_dagster.storage import read_json, verify_manifest
 
 CELLS_FOLDER = "cells"
 HIERARCHY_FILE = "hierarchy.json"
-Precision = Literal["32", "bf16", "16"]
 _REMEDY = "Restore that folder, or materialise `checkpoints` again."
-_AUTOCAST = {"bf16": torch.bfloat16, "16": torch.float16}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +105,10 @@ class CellsModel:
         pixels = torch.as_tensor(pictures)
         if pixels.dtype != torch.uint8 or pixels.ndim != 4 or pixels.shape[1] != 3:
             raise ValueError(f"pictures must be uint8 of shape N x 3 x S x S, not {pixels.dtype} of {tuple(pixels.shape)}")
+        slices = (pixels[start : start + batch_size] for start in range(0, len(pixels), batch_size))
         with torch.inference_mode():
-            parts = [self._batch(pixels[start : start + batch_size]) for start in range(0, len(pixels), batch_size)]
+            said = answers_one_late(self._batch, slices, torch.device(self.device))
+            parts = [{name: value.cpu() for name, value in part.items()} for part in said]
         if not parts:
             raise ValueError("there are no pictures")
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
@@ -137,8 +138,8 @@ class CellsModel:
         return self.log_probabilities(pictures)[SCENE].exp().numpy()
 
     def _batch(self, pictures: Tensor) -> dict[str, Tensor]:
-        views = views_of(pictures.to(self.device), self.recipe.data, self.inference.crops)
-        with torch.autocast(self.device, _AUTOCAST.get(self.precision), enabled=self.precision != "32"):
+        views = views_of(pictures, self.recipe.data, self.inference.crops)
+        with arithmetic(torch.device(self.device), self.precision):
             logits = mean_logits(self.network, views)
             if self.scene_networks:
                 logits = self._routed(logits, views)
@@ -146,7 +147,7 @@ class CellsModel:
         if self.parents is not None:
             weights = self.weights if self.inference.hierarchy == "fitted" else dict.fromkeys(self.levels, 1.0)
             said[HIERARCHY] = hierarchy_log_probabilities(said, self.parents, self.levels, weights)
-        return {name: value.cpu() for name, value in said.items()}
+        return said
 
     def _routed(self, logits: dict[str, Tensor], views: list[Tensor]) -> dict[str, Tensor]:
         """Each photo by the network of its likeliest scene."""

@@ -28,9 +28,18 @@ from geoloc_dagster.learning.cells_model import CELLS_FOLDER, HIERARCHY_FILE, Ce
 from geoloc_dagster.learning.cells_module import CellsModule
 from geoloc_dagster.learning.cells_network import CellsNetwork, build_cells_network
 from geoloc_dagster.learning.cells_recipe import CellsRecipe
+from geoloc_dagster.learning.device import compile_where_it_pays
 from geoloc_dagster.learning.encoder import WEIGHTS_FILE
 from geoloc_dagster.learning.hierarchy import fit_weights
-from geoloc_dagster.learning.loop import LAST_CHECKPOINT, TrainedModel, build_trainer, fit, training_facts, write_model
+from geoloc_dagster.learning.loop import (
+    LAST_CHECKPOINT,
+    TrainedModel,
+    build_trainer,
+    fit,
+    is_first_process,
+    training_facts,
+    write_model,
+)
 from geoloc_dagster.learning.memory import keep_freed_memory
 from geoloc_dagster.learning.photo_batches import PhotoBatches, hold_photos
 from geoloc_dagster.learning.photo_rows import PhotoRows, levels_of, require_photos, select_photos
@@ -161,7 +170,8 @@ class _Training:
                 if len(own) < self._recipe.budget.batch_size:
                     raise NotEnoughDataError(f"only {len(own):,} photos of training show the scene `{scene}`")
                 self._run(network, own, self._work / scene, prefix=f"{scene}_")
-                write_bytes(finished, save({name: value.contiguous() for name, value in network.state_dict().items()}))
+                if is_first_process():
+                    write_bytes(finished, save({name: value.contiguous() for name, value in network.state_dict().items()}))
             networks[scene_weights_file(scene)] = network
         return networks
 
@@ -224,7 +234,9 @@ class _Training:
                 epochs=recipe.budget.epochs,
                 clip_norm=recipe.optimiser.clip_norm,
                 options=recipe.trainer,
+                compute=recipe.compute,
             )
+            compile_where_it_pays(network, recipe.compute, trainer.strategy.root_device, steps=steps)
             fit(trainer, module, PhotoBatches(recipe, rows, self._dev, self._crops), work / LAST_CHECKPOINT)
         self._seconds, self._attempts = self._seconds + stopwatch.seconds, max(self._attempts, stopwatch.attempts)
         self._steps += trainer.global_step
