@@ -200,8 +200,8 @@ def _interval(recall: Interval | None) -> dict[str, float | None]:
 
 
 def _pictures(frame: pd.DataFrame, vectors: np.ndarray) -> tuple[_Pictures, list[int]]:
-    year = frame["year"].to_numpy(float, na_value=np.inf)
-    year[frame["captured_on"].isna().to_numpy()] = np.inf
+    undated = (frame["captured_on"].isna() | frame["year"].isna()).to_numpy(bool)
+    year = np.where(undated, np.inf, frame["year"].to_numpy(float, na_value=np.nan))
     years = sorted(int(value) for value in set(year[np.isfinite(year)].tolist()))
     code = np.searchsorted(np.asarray(years, float), year)  # undated: one beyond the last
     place = pd.factorize(frame["location_id"])[0]

@@ -112,13 +112,12 @@ def _panels() -> list[_Panel]:
     ]
 
 
-def _draw(axes: Axes, panel: _Panel, districts: Sequence[District], shapes: Mapping[str, BaseGeometry | None]) -> None:
+def _draw(axes: Axes, panel: _Panel, districts: Sequence[District], shapes: Mapping[str, BaseGeometry]) -> None:
     values = [panel.value(one) for one in districts]
     known = [value for value in values if value is not None]
     low, high = panel.limits or (min(known), max(known))
     for one, value in zip(districts, values, strict=True):
         shape = shapes[one.name]
-        assert shape is not None
         at = 0.5 if value is None or high <= low else (value - low) / (high - low)
         look = {"facecolors": "white", "hatch": "////"} if value is None else {"facecolors": [panel.colours(at)]}
         rings = [np.asarray(part.exterior.coords)[:, :2] for part in _polygons(shape)]
