@@ -23,6 +23,8 @@ def compare(region, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     lines = [line for line in config.read_text().splitlines() if not line.startswith("recipes:")]
     config.write_text("\n".join([*lines, "recipes: [new, old, lone]"]) + "\n")
 
+    monkeypatch.setenv("COLUMNS", "150")
+
     def run(*arguments: str) -> tuple[object, str, str]:
         where = ["--config", str(config), "--data-root", str(region.root)]
         monkeypatch.setattr(sys, "argv", ["geoloc", "compare", *arguments, *where])

@@ -119,7 +119,8 @@ def make_atlas(
 
 def newest_day(catalog: pa.Table) -> date | None:
     """The newest day of capture in the catalog, to which ages can be counted whatever the day of the evaluation."""
-    return pc.max(catalog["captured_on"]).as_py()
+    days: list[date] = catalog["captured_on"].drop_null().unique().to_pylist()
+    return max(days, default=None)
 
 
 def atlas_frame(atlas: Atlas, outlines: Mapping[str, BaseGeometry | None]) -> gpd.GeoDataFrame:
@@ -135,7 +136,7 @@ def atlas_frame(atlas: Atlas, outlines: Mapping[str, BaseGeometry | None]) -> gp
         found: list[Interval | None] = [getattr(one, figure) for one in atlas.districts]
         for suffix, end in (("", "value"), ("_low", "low"), ("_high", "high")):
             columns[figure + suffix] = [np.nan if one is None else getattr(one, end) for one in found]
-    geometry = [outlines.get(one.name) for one in atlas.districts]
+    geometry: Any = [outlines.get(one.name) for one in atlas.districts]
     return gpd.GeoDataFrame(columns, geometry=geometry, crs="OGC:CRS84")
 
 

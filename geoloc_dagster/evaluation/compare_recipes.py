@@ -84,10 +84,10 @@ def compare_recipes(
             "Materialise `evaluations` of both, or name a split of both with --split.",
         )
     west, south, east, north = read_boundary(layout.boundary).geometry.bounds
-    tables = [_verified(found[recipe][wanted]) for recipe in (recipe_a, recipe_b)]
+    a, b = (_verified(found[recipe][wanted]) for recipe in (recipe_a, recipe_b))
     where = read_parquet(layout.catalog, ["capture_id", "year", "district"])
     scale = scale_of(score_m(south, west, north, east))
-    return compare_queries(*tables, where, scale, names=(recipe_a, recipe_b), split=wanted, bootstrap=bootstrap, seed=seed)
+    return compare_queries(a, b, where, scale, names=(recipe_a, recipe_b), split=wanted, bootstrap=bootstrap, seed=seed)
 
 
 def compare_queries(
@@ -151,7 +151,7 @@ def comparison_table(result: RecipeComparison, measures: Sequence[str] | None = 
     shown = list(measures) if measures is not None else list(dict.fromkeys([named[0], named[-1]]))
     rows = [_row(gain) for gain in result.gains if gain.part == OVERALL or gain.measure in shown]
     title = f"{result.name_a} against {result.name_b} on {result.split}: {result.n_common:,} queries, 95 % intervals by place"
-    header = ["queries", "measure", result.name_a, result.name_b, "difference", "p", "n", "places", f"{result.name_a} is"]
+    header = ["queries", "measure", result.name_a, result.name_b, "difference", "n", "places", f"{result.name_a} is"]
     return TextTable(title, header, rows)
 
 
@@ -214,4 +214,4 @@ def _row(gain: Gain) -> list[str]:
         figures = [f"{gain.a:.0f}", f"{gain.b:.0f}", f"{d.difference:+.0f} ({d.low:+.0f} to {d.high:+.0f})"]
     else:
         figures = [f"{gain.a:.3f}", f"{gain.b:.3f}", f"{d.difference:+.3f} ({d.low:+.3f} to {d.high:+.3f})"]
-    return [gain.part, gain.measure, *figures, f"{d.p:.3f}", f"{d.n_queries:,}", f"{d.n_places:,}", gain.verdict]
+    return [gain.part, gain.measure, *figures, f"{d.n_queries:,}", f"{d.n_places:,}", gain.verdict]

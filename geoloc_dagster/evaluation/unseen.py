@@ -75,9 +75,9 @@ def unseen_gallery(catalog: pa.Table, split: str, gallery_splits: Sequence[str],
     """
     if split in gallery_splits:
         raise ValueError(f"the gallery cannot hold {split}, whose places are asked about")
-    asked = catalog.filter((pc.field("split") == split) & pc.field("usable"))["location_id"].unique()
+    asked = catalog.filter((pc.field("split") == split) & pc.field("usable"))["location_id"].unique().to_pylist()
     rows = catalog.filter(pc.field("usable") & pc.field("split").isin(list(gallery_splits)))
-    rows = rows.filter(pc.invert(pc.is_in(rows["location_id"], asked))).sort_by("capture_id")
+    rows = rows.filter(~pc.field("location_id").isin(asked)).sort_by("capture_id")
     if newest_only and rows.num_rows:
         frame = rows.select(["location_id", "view", "captured_on", "capture_id"]).to_pandas()
         newest = frame.sort_values(["captured_on", "capture_id"], na_position="first").groupby(["location_id", "view"]).tail(1)
@@ -131,7 +131,7 @@ def evaluate_unseen(
         return intervals(np.stack(columns, axis=1), places, bootstrap, seed)
 
     def recall(radius: int) -> dict[str, Interval]:
-        found = shares([(metres[:, :k] <= radius).any(axis=1) for k in ks])
+        found = shares([np.asarray((metres[:, :k] <= radius).any(axis=1)) for k in ks])
         return {f"recall@{k}": share for k, share in zip(ks, found, strict=True)}
 
     def spread(values: np.ndarray) -> dict[str, Interval]:

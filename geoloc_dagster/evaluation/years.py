@@ -208,9 +208,9 @@ def _pictures(frame: pd.DataFrame, vectors: np.ndarray) -> tuple[_Pictures, list
     view = pd.factorize(pd.MultiIndex.from_frame(frame[["location_id", "view"]]))[0]
     order = np.lexsort((place, code))
     days = pd.to_datetime(frame["captured_on"]).to_numpy("datetime64[D]").astype(np.int64)
-    starts = np.searchsorted(code[order], np.arange(len(years)))
-    columns = [np.asarray(values[order], np.int64) for values in (place, view, days, code)]
-    return _Pictures(normalise(vectors[order]), *columns, starts), years
+    place, view, days, code = (np.asarray(values[order], np.int64) for values in (place, view, days, code))
+    starts = np.searchsorted(code, np.arange(len(years)))
+    return _Pictures(normalise(vectors[order]), place, view, days, code, starts), years
 
 
 def _outcomes(pictures: _Pictures, n_years: int) -> _Outcomes:

@@ -59,7 +59,7 @@ def atlas_picture(
     Raises:
         ValueError: no district has a polygon.
     """
-    shapes = {
+    shapes: dict[str, Any] = {
         name: outline if geometry is None else shapely.intersection(outline, geometry) for name, outline in outlines.items()
     }
     drawn = [one for one in atlas.districts if not shapely.is_empty(shapes.get(one.name) or shapely.Polygon())]
@@ -119,7 +119,7 @@ def _draw(axes: Axes, panel: _Panel, districts: Sequence[District], shapes: Mapp
     for one, value in zip(districts, values, strict=True):
         shape = shapes[one.name]
         at = 0.5 if value is None or high <= low else (value - low) / (high - low)
-        look = {"facecolors": "white", "hatch": "////"} if value is None else {"facecolors": [panel.colours(at)]}
+        look: dict[str, Any] = {"facecolors": "white", "hatch": "////"} if value is None else {"facecolors": [panel.colours(at)]}
         rings = [np.asarray(part.exterior.coords)[:, :2] for part in _polygons(shape)]
         edge = style.LAND if value is None else style.MUTED
         axes.add_collection(PolyCollection(rings, edgecolors=edge, linewidths=0.5, zorder=1 if value is None else 2, **look))

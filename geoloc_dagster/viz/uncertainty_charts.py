@@ -124,8 +124,9 @@ def recall_area_chart(curves: Mapping[str, RecallArea], *, title: str, subtitle:
     axes = made.add_subplot()
     for (name, curve), (colour, line) in zip(curves.items(), _LINES, strict=False):
         low, value, high = (np.array([getattr(one, end) for one in curve.recall]) for end in ("low", "value", "high"))
-        axes.fill_between(curve.area_km2, low, high, color=colour, alpha=0.16, lw=0)
-        axes.plot(curve.area_km2, value, color=colour, linestyle=line, lw=2.2, label=f"{name}: area {curve.auc.value:.3f}")
+        axes.fill_between(curve.area_km2, low, high, color=colour, alpha=0.16, lw=0, step="post")
+        label = f"{name}: area {curve.auc.value:.3f}"
+        axes.step(curve.area_km2, value, where="post", color=colour, linestyle=line, lw=2.2, label=label)
     axes.set_xscale("log")
     axes.set_xlim(min(c.area_km2[0] for c in curves.values()), max(c.area_km2[-1] for c in curves.values()))
     axes.set_ylim(0, 1.02)

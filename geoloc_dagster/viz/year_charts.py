@@ -42,11 +42,10 @@ def year_matrix(result: AcrossYears, *, title: str, subtitle: str = "", max_byte
     axes.set_yticks(range(n), [str(year) for year in result.years])
     axes.set_xlabel("year of the gallery (below it: its pictures)", color=style.INK)
     axes.set_ylabel("year of the query", color=style.INK)
-    style.plain_axes(axes, title, subtitle)
+    note = f"R@1 in per cent, small: places; hatched: fewer than {MIN_PLACES}"
+    style.plain_axes(axes, title, "; ".join(filter(None, [subtitle, note])))
     axes.spines[["left", "bottom"]].set_visible(False)
     axes.tick_params(length=0)
-    note = f"R@1 in per cent; small: places. Hatched: fewer than {MIN_PLACES} places"
-    axes.annotate(note, (0, 0), (0, -48), xycoords="axes fraction", textcoords="offset points", fontsize=9, color=style.MUTED)
     made.tight_layout()
     return style.render(made, "png", max_bytes)
 

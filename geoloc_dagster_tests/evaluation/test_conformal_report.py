@@ -94,7 +94,7 @@ def test_what_does_not_fit_is_refused():
         lambda: coverage_report([True], [1.0], ["a"], years=[2010, 2011]),
         lambda: coverage_report([True], [1.0], ["a"], nominal=90),
     ):
-        with pytest.raises(ValueError, match="need as many|nominal coverage"):
+        with pytest.raises(ValueError, match=r"need as many|nominal coverage"):
             call()
 
 

@@ -82,7 +82,7 @@ def test_what_does_not_fit_is_refused():
         (np.zeros((1, 2)), np.ones(2), np.array([2])),
         (np.full((1, 2), np.nan), np.ones(2), np.array([0])),
     ):
-        with pytest.raises(ValueError, match="log-probabilities|true cells"):
+        with pytest.raises(ValueError, match=r"log-probabilities|true cells"):
             needed_area_km2(log_prob, area, cells)
     with pytest.raises(ValueError, match="two cells"):
         recall_area(np.zeros((1, 1)), np.ones(1), np.array([0]), np.array([0]))

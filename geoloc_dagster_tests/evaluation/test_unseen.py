@@ -60,6 +60,7 @@ def test_recall_never_passes_the_oracle_and_grows_with_radius_and_rank():
     trained = [
         r | {"capture_id": f"t{r['capture_id']}", "location_id": f"t{r['location_id']}", "split": "train"} for r in city(9)
     ]
+    rows = city(12) + trained
     vectors = Vectors.from_mapping({r["capture_id"]: rng.standard_normal(8) for r in rows})
     found = measured(rows, vectors)
     for radius, recall in found.within_m.items():
