@@ -16,14 +16,15 @@ from shapely.geometry.base import BaseGeometry
 from geoloc_dagster.evaluation.atlas import Atlas, District
 from geoloc_dagster.evaluation.retrieval import MIN_PLACES
 from geoloc_dagster.viz import style
-from geoloc_dagster.viz.encode import MAX_BYTES
 from geoloc_dagster.viz.maps import draw_scale_bar, frame, padded, ratio
 from geoloc_dagster.viz.year_charts import SCALE
 
 # Light to dark like the other, in a warm hue: where dark means old, large or far, it shall not look like "good".
 WARM = LinearSegmentedColormap.from_list("burden", ["#FEF6E6", style.ORANGE, style.VERMILION, "#6B2E00"])
 _MOST_LABELS = 60
-_MAP_IN = 3.7
+_SLIVER = 0.2  # of the median district: what the region leaves of it is too small for a figure
+_MAP_IN = 3.1
+MAX_ATLAS_BYTES = 150_000  # several maps with figures: it lies in the folder, not in an event log
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +44,9 @@ def atlas_picture(
     title: str,
     subtitle: str = "",
     attribution: str = "",
-    max_bytes: int = MAX_BYTES,
+    max_bytes: int = MAX_ATLAS_BYTES,
 ) -> bytes:
-    """PNG: recall, coverage, image age, region size, places and pictures by district; hatched where there is too little.
+    """PNG: recall, coverage, image age, region size and places by district; hatched where there is too little.
 
     Args:
         atlas: the figures; those that no district has get no map.
@@ -105,10 +106,9 @@ def _panels() -> list[_Panel]:
     return [
         _Panel("R@1, % of queries", of("recall"), share, SCALE, (0.0, 1.0)),
         _Panel("Coverage of regions, %", of("coverage"), share, SCALE, (0.0, 1.0)),
-        _Panel("Median age of pictures, years", of("age_years"), lambda v: f"{v:.1f}", WARM),
+        _Panel("Median image age, years", of("age_years"), lambda v: f"{v:.1f}", WARM),
         _Panel("Median region, km²", of("region_km2"), lambda v: f"{v:.2g}", WARM),
         _Panel("Places with pictures", count("n_places"), lambda v: f"{v:,.0f}", SCALE),
-        _Panel("Pictures", count("n_pictures"), lambda v: f"{v:,.0f}", SCALE),
     ]
 
 
@@ -116,19 +116,26 @@ def _draw(axes: Axes, panel: _Panel, districts: Sequence[District], shapes: Mapp
     values = [panel.value(one) for one in districts]
     known = [value for value in values if value is not None]
     low, high = panel.limits or (min(known), max(known))
+    least = _SLIVER * float(np.median([shapely.area(shapes[one.name]) for one in districts]))
     for one, value in zip(districts, values, strict=True):
         shape = shapes[one.name]
         at = 0.5 if value is None or high <= low else (value - low) / (high - low)
         look: dict[str, Any] = {"facecolors": "white", "hatch": "////"} if value is None else {"facecolors": [panel.colours(at)]}
         rings = [np.asarray(part.exterior.coords)[:, :2] for part in _polygons(shape)]
-        edge = style.LAND if value is None else style.MUTED
+        edge = style.GREY if value is None else style.MUTED
         axes.add_collection(PolyCollection(rings, edgecolors=edge, linewidths=0.5, zorder=1 if value is None else 2, **look))
-        if value is not None and len(known) <= _MOST_LABELS:
+        if value is not None and len(known) <= _MOST_LABELS and shapely.area(shape) >= least:
             point = shapely.point_on_surface(max(_polygons(shape), key=shapely.area))
-            ink = "white" if at >= 0.5 else style.INK
-            axes.text(point.x, point.y, panel.text(value), ha="center", va="center", fontsize=7.5, color=ink, zorder=4)
+            ink = "white" if _luminance(panel.colours(at)) < 0.3 else style.INK
+            axes.text(point.x, point.y, panel.text(value), ha="center", va="center", fontsize=8, color=ink, zorder=4)
     range_text = "" if panel.limits else f"  ({panel.text(low)} to {panel.text(high)})"
     axes.set_title(panel.title + range_text, loc="left", fontsize=10, fontweight="bold", color=style.INK, pad=4)
+
+
+def _luminance(colour: tuple[float, float, float, float]) -> float:
+    """Relative luminance of an sRGB colour, 0 to 1 (WCAG 2)."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 def _polygons(shape: BaseGeometry) -> list[Any]:

@@ -13,7 +13,7 @@ from geoloc_dagster.evaluation.conformal_report import coverage_report
 from geoloc_dagster.evaluation.recall_area import recall_area
 from geoloc_dagster.evaluation.years import AcrossYears, GapBin, YearCell
 from geoloc_dagster.viz import style
-from geoloc_dagster.viz.atlas import atlas_picture
+from geoloc_dagster.viz.atlas import MAX_ATLAS_BYTES, atlas_picture
 from geoloc_dagster.viz.encode import MAX_BYTES
 from geoloc_dagster.viz.uncertainty_charts import coverage_chart, recall_area_chart, reliability_diagram
 from geoloc_dagster.viz.year_charts import age_gap_curve, year_matrix
@@ -113,7 +113,7 @@ OUTLINES = {f"d{i}": box(lng, lat, lng + 0.02, lat + 0.01) for i, (lng, lat) in 
 def test_every_figure_that_a_district_has_gets_its_map():
     found = atlas_picture(districts(1.0), OUTLINES, title="Made", subtitle="ages on 2020-01-01", attribution="Test City")
     without = atlas_picture(districts(None), OUTLINES, title="Made")
-    assert max(len(found), len(without)) <= MAX_BYTES
+    assert max(len(found), len(without)) <= MAX_ATLAS_BYTES
     assert count(found, "#003B5C") > count(without, "#003B5C") + 1_000  # the map of recall is not drawn without recall
     assert pixels(found).shape != pixels(without).shape
 
