@@ -150,9 +150,7 @@ def year_matrix_table(result: AcrossYears) -> TextTable:
 
     rows = [[str(a), *(text(result.matrix[a, b]) for b in result.years)] for a in result.years]
     pictures = [str(result.matrix[b, b].n_gallery) for b in result.years]
-    title = (
-        f"R@1 in per cent by year: every picture of the row's year asks those of the column's (fewer than {MIN_PLACES} places: n)"
-    )
+    title = f"R@1 in per cent: pictures of the row's year ask those of the column's (in brackets: places, under {MIN_PLACES})"
     return TextTable(title, ["asks / answers", *map(str, result.years)], [*rows, ["pictures", *pictures]])
 
 

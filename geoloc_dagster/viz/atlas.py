@@ -16,6 +16,7 @@ from shapely.geometry.base import BaseGeometry
 from geoloc_dagster.evaluation.atlas import Atlas, District
 from geoloc_dagster.evaluation.retrieval import MIN_PLACES
 from geoloc_dagster.viz import style
+from geoloc_dagster.viz.encode import MAX_FILE_BYTES
 from geoloc_dagster.viz.maps import draw_scale_bar, frame, padded, ratio
 from geoloc_dagster.viz.year_charts import SCALE
 
@@ -24,7 +25,6 @@ WARM = LinearSegmentedColormap.from_list("burden", ["#FEF6E6", style.ORANGE, sty
 _MOST_LABELS = 60
 _SLIVER = 0.2  # of the median district: what the region leaves of it is too small for a figure
 _MAP_IN = 3.1
-MAX_ATLAS_BYTES = 150_000  # several maps with figures: it lies in the folder, not in an event log
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def atlas_picture(
     title: str,
     subtitle: str = "",
     attribution: str = "",
-    max_bytes: int = MAX_ATLAS_BYTES,
+    max_bytes: int = MAX_FILE_BYTES,
 ) -> bytes:
     """PNG: recall, coverage, image age, region size and places by district; hatched where there is too little.
 

@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from geoloc_dagster.evaluation.retrieval import MIN_PLACES
 from geoloc_dagster.evaluation.years import AcrossYears, GapBin, YearCell
 from geoloc_dagster.viz import style
-from geoloc_dagster.viz.encode import MAX_BYTES
+from geoloc_dagster.viz.encode import MAX_BYTES, MAX_FILE_BYTES
 
 # Light to dark in one hue, so that it reads in print and with every colour vision.
 SCALE = LinearSegmentedColormap.from_list("share", ["#F3F8FC", style.SKY, style.BLUE, "#003B5C"])
@@ -18,7 +18,7 @@ _DARK = 0.5  # share from which white figures are easier to read than dark ones
 _CELL_IN = 0.62
 
 
-def year_matrix(result: AcrossYears, *, title: str, subtitle: str = "", max_bytes: int = MAX_BYTES) -> bytes:
+def year_matrix(result: AcrossYears, *, title: str, subtitle: str = "", max_bytes: int = MAX_FILE_BYTES) -> bytes:
     """PNG: recall@1 of pictures of one year (rows) among those of another (columns), with the number of places of each cell.
 
     Cells of too few places are hatched, without a figure.
