@@ -104,7 +104,7 @@ def coverage_chart(
     axes.grid(axis="x", color=style.LAND)
     axes.set_axisbelow(True)
     axes.set_xlabel(f"share of regions that hold the true position (dashed: {100 * report.nominal:g} %)", color=style.INK)
-    style.plain_axes(axes, title, subtitle)
+    style.tall_axes(axes, title, subtitle)
     for label in axes.get_yticklabels():
         label.set_color(style.INK)
     made.tight_layout()

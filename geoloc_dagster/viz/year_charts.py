@@ -43,7 +43,7 @@ def year_matrix(result: AcrossYears, *, title: str, subtitle: str = "", max_byte
     axes.set_xlabel("year of the gallery (below it: its pictures)", color=style.INK)
     axes.set_ylabel("year of the query", color=style.INK)
     note = f"R@1 in per cent, small: places; hatched: fewer than {MIN_PLACES}"
-    style.plain_axes(axes, title, "; ".join(filter(None, [subtitle, note])))
+    style.tall_axes(axes, title, "; ".join(filter(None, [subtitle, note])))
     axes.spines[["left", "bottom"]].set_visible(False)
     axes.tick_params(length=0)
     made.tight_layout()
