@@ -26,7 +26,7 @@ _BOOTSTRAP = 1000
 _SHEET = 12
 
 
-def evaluate_scenes_recipe(
+def evaluate_scene_classifier(
     settings: Settings, layout: Layout, recipe: str, progress: Callable[[int, int], None] | None = None
 ) -> RecipeEvaluation:
     """Share of held-out photos whose scene is told right, overall and by scene, with intervals by photographer.
