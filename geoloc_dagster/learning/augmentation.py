@@ -70,7 +70,7 @@ def augment(
 def augment_with_maps(
     pictures: Tensor, maps: Tensor, size: int, spec: MirroredAugmentationSpec, generator: torch.Generator, by: Normalisation
 ) -> tuple[Tensor, Tensor]:
-    """As `mirror` and `augment`, and the class maps, uint8, N x S x S, turned and cropped as their pictures are: N x size x size."""
+    """As `mirror` and `augment`; the class maps, uint8, N x S x S, are turned and cut as their pictures, to N x size x size."""
     turned = _turned(len(pictures), spec.mirror, generator)
     grid = _windows(len(pictures), size, spec, generator)
     values = _changed(_cut(_where_turned(pictures, turned).float(), grid, "bilinear"), spec, generator, by)

@@ -123,7 +123,7 @@ def _torchvision(spec: BackboneSpec, from_hub: bool) -> nn.Module:
 
 
 def no_such_model(name: str, usual: str) -> RecipeError:
-    """timm does not have it, but names that begin alike."""
+    """A model that timm does not have, and names that begin alike."""
     near = ", ".join(timm.list_models(f"*{name[:6]}*")[:5]) or usual
     return RecipeError(f"timm has no model {name!r}", f"It has e.g. {near}.")
 

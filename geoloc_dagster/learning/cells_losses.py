@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from geoloc_dagster.dataset.scenes import SCENES
 from geoloc_dagster.geo import distance
 from geoloc_dagster.geo.distance import EARTH_RADIUS_M
 from geoloc_dagster.geo.partitioning import DROPPED, Partitioning
@@ -66,9 +67,7 @@ class CellsLoss(nn.Module):
         scenes: probabilities of the photos of training, (N, 3); their frequencies balance the scenes.
     """
 
-    def __init__(
-        self, spec: LevelHeadSpec, partitioning: Partitioning, levels: list[str], scenes: Tensor | None = None
-    ) -> None:
+    def __init__(self, spec: LevelHeadSpec, partitioning: Partitioning, levels: list[str], scenes: Tensor | None = None) -> None:
         super().__init__()
         balance = "none" if spec.scene is None or scenes is None else spec.scene.balance
         weights = torch.ones(len(SCENES)) if scenes is None else scene_weights(scenes, balance)

@@ -31,7 +31,9 @@ class PhotoModule(SeededModule):
         dev: photos on which loss and accuracy are told after each epoch.
     """
 
-    def __init__(self, recipe: PhotoRecipe, network: nn.Module, partitioning: Partitioning, rows: PhotoRows, dev: PhotoRows) -> None:
+    def __init__(
+        self, recipe: PhotoRecipe, network: nn.Module, partitioning: Partitioning, rows: PhotoRows, dev: PhotoRows
+    ) -> None:
         super().__init__(recipe.seed, recipe.optimiser if isinstance(recipe, CellsRecipe) else None)
         self.network = network
         self._levels = levels_of(recipe, partitioning)

@@ -1,8 +1,8 @@
-"""Two token branches, one over the photo and one over its class map, that exchange class tokens; a classifier per level and scene.
+"""Two token branches, over the photo and over its class map, that exchange class tokens; classifiers of the levels and the scene.
 
 Source: Pramanick et al., ECCV 2022, section 3 (multimodal feature fusion): after every layer both class tokens are projected to a
-shared width, added, and projected back to each branch, while patch tokens stay in theirs; after the last layer the two class tokens
-are added up with weights that attention gives them.
+shared width, added, and projected back to each branch, while patch tokens stay in theirs; after the last layer the two class
+tokens are added up with weights that attention gives them.
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ class TokenExchange(nn.Module):
         super().__init__()
         self._replace = replace
         self.to_shared = nn.ModuleList([nn.Linear(width, shared) for width in widths])
-        self.back = nn.ModuleList([nn.Linear(shared, width) for width in widths])
-        for back in self.back if not replace else ():
-            nn.init.zeros_(back.weight)
-            nn.init.zeros_(back.bias)
+        back = [nn.Linear(shared, width) for width in widths]
+        for linear in back if not replace else ():
+            nn.init.zeros_(linear.weight)
+            nn.init.zeros_(linear.bias)
+        self.back = nn.ModuleList(back)
 
     def forward(self, tokens: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens of both branches, N x T x width each; only the first token of each changes."""
@@ -150,7 +151,20 @@ def class_channels(maps: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return channels, channels.sum(dim=1, keepdim=True)
 
 
-def build_multitask_network(recipe: MultitaskRecipe, classes: Mapping[str, int], *, load_weights: bool = True) -> MultitaskNetwork:
+def check_classes(maps: Tensor, count: int) -> None:
+    """Raise RecipeError where a class map holds a class that has no channel."""
+    known = maps[maps != NO_CLASS]
+    highest = int(known.max()) if len(known) else 0
+    if highest >= count:
+        raise RecipeError(
+            f"seg_channels: the class maps hold class {highest}, and {count} channels are for classes 0 to {count - 1}",
+            f"Say `branches: {{seg_channels: {highest + 1}}}` or more.",
+        )
+
+
+def build_multitask_network(
+    recipe: MultitaskRecipe, classes: Mapping[str, int], *, load_weights: bool = True
+) -> MultitaskNetwork:
     """The untrained network of a recipe; `load_weights=False` leaves its pretrained weights out.
 
     Raises:

@@ -1,7 +1,7 @@
 """Recipes of kind `scenes`: a vision transformer that looks at a photo and at its class map, and tells cells and scene.
 
-Source: Pramanick et al., Where in the World is this Image? Transformer-based Geo-localization in the Wild, ECCV 2022. Defaults are
-those of the paper and its published script where they say one. Cheap to import: no torch here.
+Source: Pramanick et al., Where in the World is this Image? Transformer-based Geo-localization in the Wild, ECCV 2022. Defaults
+are those of the paper and its published script where they say one. Cheap to import: no torch here.
 """
 
 from __future__ import annotations
@@ -130,9 +130,8 @@ class MultitaskRecipe(ClassifierRecipe):
         if self.heads.levels == []:
             raise ValueError("heads: levels may not be empty; a classifier of scenes alone is a recipe of kind `cells`")
         if self.optimiser.warmup_epochs >= self.budget.epochs:
-            raise ValueError(
-                f"optimiser: warmup_epochs is {self.optimiser.warmup_epochs:g} of {self.budget.epochs} epochs; leave some to learn in"
-            )
+            warmup, epochs = self.optimiser.warmup_epochs, self.budget.epochs
+            raise ValueError(f"optimiser: {warmup:g} of {epochs} epochs are warm-up; say a smaller warmup_epochs")
         return self
 
 

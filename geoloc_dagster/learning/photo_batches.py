@@ -16,7 +16,6 @@ from geoloc_dagster.learning.multitask_recipe import PhotoRecipe
 from geoloc_dagster.learning.photo_rows import PhotoRows
 from geoloc_dagster.learning.pictures import MemoryPictures, StreamedPictures, keep_batch, read_pictures
 
-
 HeldPhotos = MemoryPictures | StreamedPictures | MappedPictures
 
 

@@ -114,7 +114,7 @@ def select_photos(
 
 
 def of_interest(recipe: PhotoRecipe, scenes: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-    """Which photos the recipe is about: (N,), of the probabilities of their scenes, (N, 3); none of unknown scene, where it matters."""
+    """Which photos a recipe is about, (N,), of their scenes' probabilities, (N, 3); where it matters, none of unknown scene."""
     if not isinstance(recipe, MultitaskRecipe) or recipe.scene_of_interest == "all":
         return np.ones(len(scenes), dtype=bool)
     likeliest = np.nan_to_num(scenes, nan=-1).argmax(axis=1)
