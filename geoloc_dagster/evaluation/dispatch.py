@@ -18,7 +18,7 @@ def evaluate_any(
         from geoloc_dagster.evaluation.scene_classifier import evaluate_scene_classifier
 
         return evaluate_scene_classifier(settings, layout, recipe, progress)
-    if read.kind == "cells":
+    if read.kind in ("cells", "scenes"):
         from geoloc_dagster.evaluation.cells_recipe import evaluate_cells_recipe
 
         return evaluate_cells_recipe(settings, layout, recipe, progress)

@@ -93,10 +93,10 @@ def build_branch(
         body = _body(spec, image_size, channels, from_hub)
     except (RuntimeError, ValueError, TypeError, AssertionError) as error:
         raise RecipeError(f"backbone {spec.name} cannot be built for {image_size} px: {error}") from error
-    if not isinstance(body, VisionTransformer) or body.cls_token is None:
-        what = "no class token" if isinstance(body, VisionTransformer) else "no vision transformer that runs layer by layer"
+    if not isinstance(body, VisionTransformer):
         raise RecipeError(
-            f"backbone {spec.name}: it {'has' if 'token' in what else 'is'} {what}", "Use e.g. vit_base_patch16_224."
+            f"backbone {spec.name} is no plain vision transformer, whose layers can be run one by one",
+            "Use e.g. vit_base_patch16_224, deit3_small_patch16_224 or vit_small_patch14_dinov2.",
         )
     if load_weights and spec.weights not in ("none", "hub"):
         _load_file(body, Path(spec.weights), channels)
