@@ -184,16 +184,18 @@ def load_recipe(name_or_path: str | Path, folder: Path) -> AnyRecipe:
     return recipe
 
 
-def check_recipes(names: Sequence[str], folder: Path, *, cells: bool) -> list[AnyRecipe]:
+def check_recipes(names: Sequence[str], folder: Path, *, cells: bool, class_maps: bool = True) -> list[AnyRecipe]:
     """The recipes of a region, which can be trained one after the other.
 
     Args:
         names: in the order in which they are trained.
         folder: of the region.
         cells: whether the region has cells.
+        class_maps: whether it has class maps.
 
     Raises:
-        RecipeError: one does not exist or is wrong, needs cells where there are none, or the model of a recipe that comes later.
+        RecipeError: one does not exist or is wrong, needs cells or class maps where there are none, or the model of a recipe that
+            comes later.
     """
     read = [load_recipe(name, folder) for name in names]
     for place, recipe in enumerate(read):
@@ -203,6 +205,11 @@ def check_recipes(names: Sequence[str], folder: Path, *, cells: bool) -> list[An
             raise RecipeError(
                 f"recipe {recipe.name} classifies cells, and the configuration has none",
                 "Add a section such as `cells: {levels: {coarse: [50, 5000], middle: [50, 2000], fine: [50, 1000]}}`.",
+            )
+        if isinstance(recipe, MultitaskRecipe) and recipe.needs_maps and not class_maps:
+            raise RecipeError(
+                f"recipe {recipe.name} learns from class maps, and the configuration makes none",
+                "Add a section such as `segmentation: {model: lraspp_mobilenet_v3_large}`, or say `branches: {segmentation: off}`.",
             )
         networks = recipe.scene_networks if isinstance(recipe, CellsRecipe) else None
         base = None if networks is None else networks.base

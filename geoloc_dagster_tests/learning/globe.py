@@ -14,7 +14,7 @@ from PIL import Image
 
 from geoloc_dagster.dataset.cells import FINGERPRINT, Labels
 from geoloc_dagster.dataset.class_maps import encode_map
-from geoloc_dagster.dataset.schema import CATALOG, CROPS, SEGMENTATION_MAPS
+from geoloc_dagster.dataset.schema import CATALOG, CROPS, SCENE_LABELS, SEGMENTATION_MAPS
 from geoloc_dagster.geo import s2
 from geoloc_dagster.geo.partitioning import LevelRule, partition
 from geoloc_dagster.learning.cells_recipe import CellsRecipe
@@ -110,6 +110,13 @@ def town_photo(town: int | None, district: int, scene: int, rng: np.random.Gener
     stream = io.BytesIO()
     Image.fromarray(values.clip(0, 255).astype(np.uint8)).save(stream, "JPEG", quality=90)
     return stream.getvalue()
+
+
+def write_scene_labels(path: Path, globe: Globe) -> None:
+    """The scenes of its photos as the asset writes them."""
+    assert globe.labels.scenes is not None
+    rows = [{"batch": "photos-0000", "source": "list", **row} for row in globe.labels.scenes.to_pylist()]
+    append_rows(path, pa.Table.from_pylist(rows, schema=SCENE_LABELS))
 
 
 def multitask_recipe(**changes: object) -> MultitaskRecipe:

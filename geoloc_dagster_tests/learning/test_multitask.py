@@ -251,3 +251,6 @@ def test_switches_are_written_as_on_and_off(tmp_path: Path):
     assert not bare.needs_maps
     with pytest.raises(RecipeError, match="the configuration has none"):
         check_recipes(["bare"], tmp_path, cells=False)
+    with pytest.raises(RecipeError, match="the configuration makes none"):
+        check_recipes(["scenes"], tmp_path, cells=True, class_maps=False)
+    assert check_recipes(["bare"], tmp_path, cells=True, class_maps=False) == [bare]
