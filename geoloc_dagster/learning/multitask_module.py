@@ -12,7 +12,7 @@ from geoloc_dagster.geo.partitioning import Partitioning
 from geoloc_dagster.learning.augmentation import augment, augment_with_maps, mirror, prepared
 from geoloc_dagster.learning.cells_module import PhotoModule
 from geoloc_dagster.learning.cells_network import resized_maps
-from geoloc_dagster.learning.multitask_network import NO_CLASS, MultitaskNetwork, Seen, check_classes
+from geoloc_dagster.learning.multitask_network import NO_CLASS, MultitaskNetwork, Seen
 from geoloc_dagster.learning.multitask_recipe import MultitaskOptimiserSpec, MultitaskRecipe
 from geoloc_dagster.learning.photo_rows import PhotoRows
 
@@ -43,7 +43,6 @@ class MultitaskModule(PhotoModule):
         if len(seen) < 2:
             turned = mirror(pictures, spec.mirror, self._generator)
             return augment(turned, data.image_size, spec, self._generator, data.normalise), None
-        check_classes(seen[1], self.recipe.branches.seg_channels)
         pictures, maps = augment_with_maps(pictures, seen[1], data.image_size, spec, self._generator, data.normalise)
         lost = torch.rand(len(maps), generator=self._generator) < self.recipe.branches.map_dropout
         return pictures, maps.masked_fill(lost.to(maps.device)[:, None, None], NO_CLASS)

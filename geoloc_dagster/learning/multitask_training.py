@@ -10,6 +10,7 @@ import pyarrow as pa
 from torch import Tensor
 
 from geoloc_dagster.dataset.cells import Labels
+from geoloc_dagster.dataset.class_maps import CLASSES
 from geoloc_dagster.errors import RecipeError
 from geoloc_dagster.learning.encoder import WEIGHTS_FILE
 from geoloc_dagster.learning.loop import TrainedModel
@@ -52,6 +53,11 @@ def train_multitask(
         raise RecipeError(
             f"recipe {recipe.name} learns from class maps, and there are none",
             "Materialise `segmentation_maps` for every batch, or say `branches: {segmentation: off}`.",
+        )
+    if recipe.needs_maps and recipe.branches.seg_channels < len(CLASSES):
+        raise RecipeError(
+            f"recipe {recipe.name} has {recipe.branches.seg_channels} channels for the {len(CLASSES)} classes of the maps",
+            f"Say `branches: {{seg_channels: {len(CLASSES)}}}`.",
         )
     training = _MultitaskTraining(
         recipe, catalog, labels, crops_path, maps_path if recipe.needs_maps else None, out_folder, options

@@ -209,7 +209,7 @@ def check_recipes(names: Sequence[str], folder: Path, *, cells: bool, class_maps
         if isinstance(recipe, MultitaskRecipe) and recipe.needs_maps and not class_maps:
             raise RecipeError(
                 f"recipe {recipe.name} learns from class maps, and the configuration makes none",
-                "Add a section such as `segmentation: {model: lraspp_mobilenet_v3_large}`, or say `branches: {segmentation: off}`.",
+                "Add e.g. `segmentation: {model: lraspp_mobilenet_v3_large}`, or let it say `branches: {segmentation: off}`.",
             )
         networks = recipe.scene_networks if isinstance(recipe, CellsRecipe) else None
         base = None if networks is None else networks.base

@@ -208,7 +208,7 @@ def test_a_region_without_class_maps_is_told_so(globe: Globe, tmp_path: Path):
         with pytest.raises(RecipeError, match=r"learns from class maps, and there are none.*segmentation: off"):
             trained(globe, tmp_path, maps_path=maps_path)
     few = {"segmentation": True, "seg_channels": 4}
-    with pytest.raises(RecipeError, match="seg_channels"):
+    with pytest.raises(RecipeError, match=r"4 channels for the 9 classes .*seg_channels: 9"):
         trained(globe, tmp_path, multitask_recipe(branches=few))
 
 
