@@ -70,17 +70,8 @@ class _CellsTraining(PhotoTraining[CellsRecipe, CellsNetwork]):
 
     def asked(self, networks: Mapping[str, CellsNetwork], seen: tuple[Tensor, ...]) -> dict[str, Tensor]:
         """What the trained networks say of pictures; each photo by that of its scene."""
-        model = CellsModel(
-            recipe=self.recipe,
-            partitioning=self.labels.partitioning,
-            network=networks[WEIGHTS_FILE],
-            model_version="being trained",
-            weights=dict.fromkeys(self.levels, 1.0),
-            inference=self.recipe.inference.model_copy(update={"hierarchy": "equal"}),
-            scene_networks={
-                scene: networks[scene_weights_file(scene)] for scene in SCENES if scene_weights_file(scene) in networks
-            },
-        )
+        per_scene = {scene: networks[scene_weights_file(scene)] for scene in SCENES if scene_weights_file(scene) in networks}
+        model = CellsModel(**self.answering(networks[WEIGHTS_FILE]), scene_networks=per_scene)
         return model.log_probabilities(seen[0])
 
     def per_scene(self, base: Path | None) -> dict[str, CellsNetwork]:

@@ -78,12 +78,4 @@ class _MultitaskTraining(PhotoTraining[MultitaskRecipe, MultitaskNetwork]):
 
     def asked(self, networks: Mapping[str, MultitaskNetwork], seen: tuple[Tensor, ...]) -> dict[str, Tensor]:
         """What the trained network says of pictures and their class maps."""
-        model = MultitaskModel(
-            recipe=self.recipe,
-            partitioning=self.labels.partitioning,
-            network=networks[WEIGHTS_FILE],
-            model_version="being trained",
-            weights=dict.fromkeys(self.levels, 1.0),
-            inference=self.recipe.inference.model_copy(update={"hierarchy": "equal"}),
-        )
-        return model.log_probabilities(*seen)
+        return MultitaskModel(**self.answering(networks[WEIGHTS_FILE])).log_probabilities(*seen)

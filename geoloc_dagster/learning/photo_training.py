@@ -111,6 +111,17 @@ class PhotoTraining(ABC, Generic[R, N]):
     def asked(self, networks: Mapping[str, N], seen: tuple[Tensor, ...]) -> dict[str, Tensor]:
         """Log-probabilities of every level that trained networks give photos of dev, of what a batch holds of them."""
 
+    def answering(self, network: N) -> dict[str, Any]:
+        """What a `PhotoModel` of a network is made of before its levels are weighed."""
+        return {
+            "recipe": self.recipe,
+            "partitioning": self.labels.partitioning,
+            "network": network,
+            "model_version": "being trained",
+            "weights": dict.fromkeys(self.levels, 1.0),
+            "inference": self.recipe.inference.model_copy(update={"hierarchy": "equal"}),
+        }
+
     def plain(self) -> dict[str, N]:
         """One network for all photos."""
         torch.manual_seed(self.recipe.seed)
