@@ -43,8 +43,14 @@ Workers = Annotated[
 def predict(
     photos: Annotated[list[Path] | None, typer.Argument(help="JPEG, PNG or WebP files.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    map_file: Annotated[Path | None, typer.Option("--map", help="Write a PNG map of the answer (one photo only).")] = None,
+    map_file: Annotated[
+        Path | None, typer.Option("--map", help="Write a map of the answer: .png, or .geojson with a fusion (one photo only).")
+    ] = None,
     top: Annotated[int, typer.Option(min=1, max=1000, help="Candidates to show.")] = 5,
+    coverage: Annotated[
+        float, typer.Option("--coverage", help="Share of photos whose place the region is to hold: 0.5, 0.8, 0.9 or 0.95.")
+    ] = 0.9,
+    expert: Annotated[str | None, typer.Option("--expert", help="Ask this expert alone, e.g. retrieval; else all.")] = None,
     image_dir: Annotated[
         list[Path] | None, typer.Option("--image-dir", help="Ask the classifier of cells about a whole folder; can be repeated.")
     ] = None,
@@ -67,7 +73,7 @@ def predict(
         return
     if not photos:
         raise typer.BadParameter("name photos, or a folder with --image-dir", param_hint="PHOTOS")
-    _predict_photos(photos, as_json, map_file, top, config, data_root)
+    _predict_photos(photos, as_json, map_file, top, coverage, expert, config, data_root)
 
 
 def measure(
@@ -221,16 +227,29 @@ def _name_skipped(unreadable: list[tuple[str, str]]) -> None:
 
 
 def _predict_photos(
-    photos: list[Path], as_json: bool, map_file: Path | None, top: int, config: Path | None, data_root: Path | None
+    photos: list[Path],
+    as_json: bool,
+    map_file: Path | None,
+    top: int,
+    coverage: float,
+    expert: str | None,
+    config: Path | None,
+    data_root: Path | None,
 ) -> None:
-    """One answer per photo by the released model of retrieval."""
+    """One answer per photo: of the fusion where the release has one, else of the released model of retrieval."""
     if map_file is not None and len(photos) != 1:
         raise typer.BadParameter("a map shows one photo", param_hint="--map")
     from geoloc_dagster.console import prediction_table
     from geoloc_dagster.prediction.release import load_release, predict_photo, served_parts
 
     layout = Layout(load_settings(config, data_root=data_root).data_root)
-    if "index" not in served_parts(layout):
+    parts = served_parts(layout)
+    if "fusion" in parts or expert is not None:
+        from geoloc_dagster.fused_cli import answer_fused
+
+        answer_fused(photos, layout, as_json=as_json, map_file=map_file, top=top, coverage=coverage, expert=expert)
+        return
+    if "index" not in parts:
         _classify_photos(photos, as_json, map_file, layout)
         return
     release = load_release(layout)

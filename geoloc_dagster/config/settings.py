@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+COVERAGES = (0.5, 0.8, 0.9, 0.95)
+"""For which the regions of answers are calibrated."""
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Z_][A-Z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 LatLng = tuple[Annotated[float, Field(ge=-90, le=90)], Annotated[float, Field(ge=-180, le=180)]]
 Spacing = Annotated[int, Field(gt=0, le=10_000)]
@@ -397,6 +399,34 @@ class SplitSettings(Section):
     seed: int = 0
 
 
+class FusionSettings(Section):
+    """How the experts of a region are made into one answer."""
+
+    coverage: float = Field(
+        default=0.9, description="Share of photos whose place the region of an answer is to hold: 0.5, 0.8, 0.9 or 0.95."
+    )
+    refused: float = Field(
+        default=0.05, gt=0, lt=1, description="Share of the region's own photos that may be taken for those of another place."
+    )
+    largest_region_km2: float | None = Field(
+        default=None, gt=0, description="An answer whose region is larger is no answer; without it every one is."
+    )
+    finest_level: int | None = Field(
+        default=None,
+        ge=1,
+        le=30,
+        description="S2 level of the smallest cells of the grid; 20 (8 m) in a city, 13 (1 km) elsewhere.",
+    )
+    most_cells: int = Field(default=16_384, ge=64, le=1_000_000, description="Places share cells where there would be more.")
+
+    @field_validator("coverage")
+    @classmethod
+    def _calibrated(cls, value: float) -> float:
+        if value not in COVERAGES:
+            raise ValueError(f"one of {', '.join(map(str, COVERAGES))}, for which regions are calibrated")
+        return value
+
+
 class AutomationSettings(Section):
     """When the system acts by itself."""
 
@@ -430,6 +460,7 @@ class Settings(Section):
         default=None, description="Adds the asset `segmentation_maps`; without it there is none."
     )
     splits: SplitSettings = SplitSettings()
+    fusion: FusionSettings = FusionSettings()
     automation: AutomationSettings = AutomationSettings()
     recipes: list[str] = Field(
         default=["retrieval"], min_length=1, description="Names in `recipes/` beside this file, or packaged ones."
