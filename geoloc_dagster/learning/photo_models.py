@@ -10,7 +10,8 @@ from torch import Tensor
 
 from geoloc_dagster.dataset.class_maps import ClassMapReader
 from geoloc_dagster.errors import IntegrityError
-from geoloc_dagster.learning.cells_model import CellsModel, load_cells_model
+from geoloc_dagster.learning.cells_model import CellsModel, Precision, load_cells_model
+from geoloc_dagster.learning.cells_recipe import InferenceSpec
 from geoloc_dagster.learning.encoder import RECIPE_FILE
 from geoloc_dagster.learning.multitask_model import MultitaskModel, load_multitask_model
 from geoloc_dagster.learning.multitask_recipe import MultitaskRecipe
@@ -19,13 +20,16 @@ from geoloc_dagster.learning.recipe import parse_recipe
 AnyPhotoModel = CellsModel | MultitaskModel
 
 
-def load_photo_model(folder: Path) -> AnyPhotoModel:
-    """Load a trained classifier; raises as `load_cells_model` and `load_multitask_model` do."""
+def load_photo_model(
+    folder: Path, *, inference: InferenceSpec | None = None, precision: Precision = "32", device: str = ""
+) -> AnyPhotoModel:
+    """Load a trained classifier; takes and raises what `load_cells_model` and `load_multitask_model` do."""
     path = folder / RECIPE_FILE
     if not path.is_file():
         raise IntegrityError(f"{path} is missing", "Restore that folder, or materialise `checkpoints` again.")
     kind = parse_recipe(path.read_text(encoding="utf-8"), path)
-    return load_multitask_model(folder) if isinstance(kind, MultitaskRecipe) else load_cells_model(folder)
+    load = load_multitask_model if isinstance(kind, MultitaskRecipe) else load_cells_model
+    return load(folder, inference=inference, precision=precision, device=device)
 
 
 class PhotoAsker:

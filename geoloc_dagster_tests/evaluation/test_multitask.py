@@ -14,8 +14,10 @@ from geoloc_dagster.geo.boundary import Boundary, write_boundary
 from geoloc_dagster.geo.partitioning_folder import write_partitioning
 from geoloc_dagster.learning.dispatch import provenance_of, train_recipe
 from geoloc_dagster.learning.multitask_recipe import MultitaskRecipe
+from geoloc_dagster.learning.photo_models import load_photo_model
+from geoloc_dagster.prediction.image_folder import predict_folders
 from geoloc_dagster.storage import read_json, read_parquet, write_parquet
-from geoloc_dagster_tests.learning.globe import Globe, make_globe, multitask_recipe, write_scene_labels
+from geoloc_dagster_tests.learning.globe import Globe, make_globe, multitask_recipe, town_photo, write_scene_labels
 
 
 @pytest.fixture
@@ -52,6 +54,15 @@ def test_held_out_photos_are_measured_with_their_maps_and_their_scene(region: tu
     report = found.metrics["test"]
     assert report["figures"]["hierarchy"]["within_m"]["200000"]["value"] > 0.6, "the maps tell the town"
     assert report["scene"]["accuracy"]["value"] >= 0
+    (settings.folder / "photos").mkdir()
+    (settings.folder / "photos/a.jpg").write_bytes(town_photo(2, 1, 0, np.random.default_rng(0)))
+    answered = predict_folders(load_photo_model(model.folder), [settings.folder / "photos"], settings.folder / "out.csv")
+    assert answered.answered == 1, "a photo of anybody's has no map"
+    assert {row.split(",")[1] for row in (settings.folder / "out.csv").read_text().splitlines()[1:]} == {
+        "coarse",
+        "fine",
+        "hierarchy",
+    }
     table = read_parquet(layout.evaluations / recipe.name / f"{model.model_version}-test" / "queries.parquet")
     assert table.num_rows == report["n_photos"] == globe.catalog["split"].to_pylist().count("test")
     assert all(table["of_interest"].to_pylist())
