@@ -12,7 +12,7 @@ from geoloc_dagster.learning.registry import newest_training
 from geoloc_dagster.storage import read_json
 
 _KEPT = ("n_queries", "n_gallery", "n_places", "same_place", "within_m", "by_year", "by_district", "variants", "gained_over")
-_KEPT_OF_CELLS = ("kind", "n_photos", "n_groups", "figures", "hierarchy_against", "oracle", "baselines", "merit")
+_KEPT_OF_CELLS = ("kind", "n_photos", "n_groups", "figures", "hierarchy_against", "oracle", "baselines", "merit", "scene")
 
 
 def recipe_figures(layout: Layout, recipes: Sequence[str]) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def recipe_figures(layout: Layout, recipes: Sequence[str]) -> dict[str, Any]:
                 continue
             if report.get("kind") == "cells":
                 entry = found.setdefault(recipe, {"model_version": training.model_version})
-                entry[split] = {name: report[name] for name in _KEPT_OF_CELLS}
+                entry[split] = {name: report[name] for name in _KEPT_OF_CELLS if name in report}
                 continue
             entry = found.setdefault(recipe, {"model_version": training.model_version})
             entry[split] = {name: report[name] for name in _KEPT}
