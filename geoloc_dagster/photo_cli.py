@@ -14,7 +14,7 @@ from geoloc_dagster.config.loader import load_settings
 from geoloc_dagster.storage import write_bytes
 
 if TYPE_CHECKING:
-    from geoloc_dagster.learning.cells_model import CellsModel
+    from geoloc_dagster.learning.photo_models import AnyPhotoModel
     from geoloc_dagster.prediction.image_folder import FolderPredictions
 
 MAP_BYTES = 500_000
@@ -163,11 +163,11 @@ def open_model(
     precision: str,
     config: Path | None,
     data_root: Path | None,
-) -> CellsModel:
+) -> AnyPhotoModel:
     """The classifier that was asked for: of a folder, or the region's."""
     if precision not in ("32", "bf16", "16"):
         raise typer.BadParameter("32, bf16 or 16", param_hint="--precision")
-    from geoloc_dagster.learning.cells_model import load_cells_model
+    from geoloc_dagster.learning.photo_models import load_photo_model
     from geoloc_dagster.learning.recipe import read_inference
     from geoloc_dagster.prediction.release import cells_model_folder
 
@@ -181,7 +181,7 @@ def open_model(
     device = "" if gpu is None else "cuda" if gpu else "cpu"
     if gpu:
         _require_gpu()
-    return load_cells_model(folder, inference=inference, precision=precision, device=device)  # type: ignore[arg-type]
+    return load_photo_model(folder, inference=inference, precision=precision, device=device)  # type: ignore[arg-type]
 
 
 def _require_gpu() -> None:
@@ -192,7 +192,7 @@ def _require_gpu() -> None:
 
 
 def _predict_folders(
-    model: CellsModel, folders: list[Path], out: Path, batch_size: int, workers: int | None, *, quiet: bool = False
+    model: AnyPhotoModel, folders: list[Path], out: Path, batch_size: int, workers: int | None, *, quiet: bool = False
 ) -> FolderPredictions:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -276,11 +276,11 @@ def _predict_photos(
 def _classify_photos(photos: list[Path], as_json: bool, map_file: Path | None, layout: Layout) -> None:
     """One answer per photo, level and all levels together, where the release has a classifier of cells and no index."""
     from geoloc_dagster.console import text_table
-    from geoloc_dagster.learning.cells_model import load_cells_model
+    from geoloc_dagster.learning.photo_models import load_photo_model
     from geoloc_dagster.prediction.cells import classified_table, classify_photos, photo_heat_map
     from geoloc_dagster.prediction.release import cells_model_folder
 
-    model = load_cells_model(cells_model_folder(layout))
+    model = load_photo_model(cells_model_folder(layout))
     answers = classify_photos(model, photos)
     if as_json:
         typer.echo(json.dumps(answers, indent=2))

@@ -113,6 +113,11 @@ class Layout:
         return self.root / "tables" / "scene_labels.lance"
 
     @property
+    def segmentation_maps(self) -> Path:
+        """Lance table of what each pixel of each crop shows."""
+        return self.root / "tables" / "segmentation_maps.lance"
+
+    @property
     def checkpoints(self) -> Path:
         """Folder with one folder per recipe, therein one per model version."""
         return self.root / "checkpoints"

@@ -8,6 +8,7 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -348,6 +349,38 @@ class SceneSettings(Section):
         return self
 
 
+class SegmentationSettings(Section):
+    """What each pixel of each picture shows: sky, building, road, vegetation, water, vehicle, person, sign, or other."""
+
+    source: Literal["emulator", "model"] = Field(
+        default="model",
+        description="`emulator`: the exact maps of an emulated city's or planet's pictures; or as a model sees it.",
+    )
+    library: Literal["torchvision", "transformers"] = Field(default="torchvision", description="That has the model.")
+    model: str | None = Field(
+        default=None,
+        description="torchvision: e.g. `lraspp_mobilenet_v3_large`; transformers: a name on the hub, or a folder of safetensors.",
+    )
+    weights: str = Field(
+        default="hub", description="torchvision: `hub`, or a file of safetensors or of a state dict, relative to this file."
+    )
+    categories: Literal["voc", "cityscapes"] | list[str] = Field(
+        default="voc", description="torchvision: what the outputs of weights from a file stand for, in their order."
+    )
+    mapping: dict[str, Literal["other", "sky", "building", "road", "vegetation", "water", "vehicle", "person", "sign"]] = Field(
+        default_factory=dict, description="Which class a category of the model counts as, where not as packaged."
+    )
+    size: int = Field(default=512, ge=32, le=2048, description="Side at which the model sees pictures, pixels.")
+
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        if self.source == "model" and self.model is None:
+            raise ValueError("`source: model` needs a `model`, e.g. `lraspp_mobilenet_v3_large`")
+        if self.library == "transformers" and self.weights != "hub":
+            raise ValueError("weights: `transformers` reads them from the folder that `model` names; leave it out")
+        return self
+
+
 class SplitSettings(Section):
     """How places are divided into train, dev and test."""
 
@@ -423,6 +456,9 @@ class Settings(Section):
     catalog: CatalogSettings = CatalogSettings()
     cells: CellSettings | None = Field(default=None, description="Needed by recipes of kind `cells`.")
     scenes: SceneSettings | None = Field(default=None, description="Adds the asset `scene_labels`; without it there is none.")
+    segmentation: SegmentationSettings | None = Field(
+        default=None, description="Adds the asset `segmentation_maps`; without it there is none."
+    )
     splits: SplitSettings = SplitSettings()
     fusion: FusionSettings = FusionSettings()
     automation: AutomationSettings = AutomationSettings()
@@ -446,6 +482,17 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _maps_come_from_somewhere(self) -> Self:
+        if self.segmentation is None or self.segmentation.source == "model":
+            return self
+        provider, emulated = self.capture.provider, ("emulator", "google", "google_maps", "photo_list")
+        if provider not in emulated:
+            raise ValueError(f"segmentation: an emulator has no maps of pictures of `{provider}`; set `source: model`")
+        if provider.startswith("google") and not _is_this_machine(self.service.base_url):
+            raise ValueError("segmentation: pictures of the real service have no maps; set `source: model`")
+        return self
+
+    @model_validator(mode="after")
     def _cells_have_something_to_sample(self) -> Self:
         if self.grid_cells is None:
             return self
@@ -466,3 +513,7 @@ class Settings(Section):
         """A path of the YAML, relative to its folder; `${NAME:-default}` stands for an environment variable."""
         expanded = Path(_VARIABLE.sub(lambda match: os.environ.get(match["name"]) or match["default"] or "", str(path)))
         return expanded if expanded.is_absolute() else (self.folder / expanded).resolve()
+
+
+def _is_this_machine(url: str | None) -> bool:
+    return urlsplit(url or "").hostname in ("127.0.0.1", "localhost", "::1")

@@ -14,7 +14,7 @@ from geoloc_dagster.storage import read_json
 _KEPT = ("n_queries", "n_gallery", "n_places", "same_place", "within_m", "by_year", "by_district", "variants", "gained_over")
 _HEADLINE_UNSEEN_M = ("250",)
 _NEW = ("unseen_place",)  # evaluations of before do not have it
-_KEPT_OF_CELLS = ("kind", "n_photos", "n_groups", "figures", "hierarchy_against", "oracle", "baselines", "merit")
+_KEPT_OF_CELLS = ("kind", "n_photos", "n_groups", "figures", "hierarchy_against", "oracle", "baselines", "merit", "scene")
 
 
 def recipe_figures(layout: Layout, recipes: Sequence[str]) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def recipe_figures(layout: Layout, recipes: Sequence[str]) -> dict[str, Any]:
                 continue
             if report.get("kind") == "cells":
                 entry = found.setdefault(recipe, {"model_version": training.model_version})
-                entry[split] = {name: report[name] for name in _KEPT_OF_CELLS}
+                entry[split] = {name: report[name] for name in _KEPT_OF_CELLS if name in report}
                 continue
             entry = found.setdefault(recipe, {"model_version": training.model_version})
             entry[split] = {name: report[name] for name in (*_KEPT, *(new for new in _NEW if new in report))}

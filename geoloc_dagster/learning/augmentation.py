@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from geoloc_dagster.learning.cells_recipe import MirroredAugmentationSpec
 from geoloc_dagster.learning.device import moved
 from geoloc_dagster.learning.recipe_parts import AugmentationSpec, Normalisation
 from geoloc_dagster.learning.shared_batch import rand
@@ -65,7 +66,22 @@ def augment(
 
     All random numbers come from `generator`, which lives on the CPU.
     """
-    values = _crop(pictures.float(), size, spec, generator)
+    return _changed(_cut(pictures.float(), _windows(len(pictures), size, spec, generator), "bilinear"), spec, generator, by)
+
+
+def augment_with_maps(
+    pictures: Tensor, maps: Tensor, size: int, spec: MirroredAugmentationSpec, generator: torch.Generator, by: Normalisation
+) -> tuple[Tensor, Tensor]:
+    """As `mirror` and `augment`; the class maps, uint8, N x S x S, are turned and cut as their pictures, to N x size x size."""
+    turned = _turned(len(pictures), spec.mirror, generator)
+    grid = _windows(len(pictures), size, spec, generator)
+    values = _changed(_cut(_where_turned(pictures, turned).float(), grid, "bilinear"), spec, generator, by)
+    cut = _cut(_where_turned(maps[:, None], turned).float(), grid, "nearest")
+    return values, cut[:, 0].to(maps.dtype)
+
+
+def _changed(values: Tensor, spec: AugmentationSpec, generator: torch.Generator, by: Normalisation) -> Tensor:
+    """Other colours, and what else changes without moving anything."""
     values = _colours(values, spec, generator)
     if spec.blur:
         blurred = F.avg_pool2d(values, 3, stride=1, padding=1)
@@ -82,9 +98,8 @@ def _chosen(values: Tensor, probability: float, generator: torch.Generator) -> T
     return _uniform(values, 1, 0, 1, generator) < probability
 
 
-def _crop(values: Tensor, size: int, spec: AugmentationSpec, generator: torch.Generator) -> Tensor:
-    """Cut a window of random size, aspect and position out of each picture and resample it."""
-    n = len(values)
+def _windows(n: int, size: int, spec: AugmentationSpec, generator: torch.Generator) -> Tensor:
+    """Where each of `n` pictures is sampled: a window of random size, aspect and position, N x size x size x 2, from -1 to 1."""
     draw = rand(n, 4, generator=generator)
     side = spec.min_scale + (1 - spec.min_scale) * draw[:, 0]
     stretch = torch.exp((draw[:, 1] * 2 - 1) * spec.aspect)
@@ -92,8 +107,11 @@ def _crop(values: Tensor, size: int, spec: AugmentationSpec, generator: torch.Ge
     window = torch.zeros(n, 2, 3)
     window[:, 0, 0], window[:, 1, 1] = width, height
     window[:, 0, 2], window[:, 1, 2] = (draw[:, 2] * 2 - 1) * (1 - width), (draw[:, 3] * 2 - 1) * (1 - height)
-    grid = F.affine_grid(moved(window, values.device), [n, 3, size, size], align_corners=False)
-    return F.grid_sample(values, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return F.affine_grid(window, [n, 3, size, size], align_corners=False)
+
+
+def _cut(values: Tensor, grid: Tensor, mode: Literal["bilinear", "nearest"]) -> Tensor:
+    return F.grid_sample(values, moved(grid, values.device), mode=mode, padding_mode="border", align_corners=False)
 
 
 def _colours(values: Tensor, spec: AugmentationSpec, generator: torch.Generator) -> Tensor:
@@ -125,5 +143,12 @@ def _erase(values: Tensor, probability: float, generator: torch.Generator) -> Te
 
 def mirror(pictures: Tensor, probability: float, generator: torch.Generator) -> Tensor:
     """Turn some pictures left to right; for photos of the world only, because a mirrored street is another street."""
-    chosen = moved(rand(len(pictures), generator=generator) < probability, pictures.device)
-    return torch.where(chosen.view(-1, 1, 1, 1), pictures.flip(3), pictures)
+    return _where_turned(pictures, _turned(len(pictures), probability, generator))
+
+
+def _turned(count: int, probability: float, generator: torch.Generator) -> Tensor:
+    return rand(count, generator=generator) < probability
+
+
+def _where_turned(values: Tensor, turned: Tensor) -> Tensor:
+    return torch.where(moved(turned, values.device).view(-1, 1, 1, 1), values.flip(3), values)

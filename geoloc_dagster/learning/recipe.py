@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from geoloc_dagster.errors import RecipeError
 from geoloc_dagster.learning.cells_recipe import CellsRecipe, InferenceSpec
+from geoloc_dagster.learning.multitask_recipe import MultitaskRecipe, PhotoRecipe
 from geoloc_dagster.learning.recipe_parts import (
     NAME,
     AugmentationSpec,
@@ -161,9 +162,9 @@ class Recipe(HashedSection):
         return True
 
 
-AnyRecipe = Recipe | CellsRecipe
-_Kind = TypeVar("_Kind", Recipe, CellsRecipe)
-_KINDS: dict[Any, type[Recipe] | type[CellsRecipe]] = {"retrieval": Recipe, "cells": CellsRecipe}
+AnyRecipe = Recipe | CellsRecipe | MultitaskRecipe
+_Kind = TypeVar("_Kind", Recipe, CellsRecipe, MultitaskRecipe)
+_KINDS: dict[Any, type[AnyRecipe]] = {"retrieval": Recipe, "cells": CellsRecipe, "scenes": MultitaskRecipe}
 
 
 def recipe_names(folder: Path) -> list[str]:
@@ -188,27 +189,35 @@ def load_recipe(name_or_path: str | Path, folder: Path) -> AnyRecipe:
     return recipe
 
 
-def check_recipes(names: Sequence[str], folder: Path, *, cells: bool) -> list[AnyRecipe]:
+def check_recipes(names: Sequence[str], folder: Path, *, cells: bool, class_maps: bool = True) -> list[AnyRecipe]:
     """The recipes of a region, which can be trained one after the other.
 
     Args:
         names: in the order in which they are trained.
         folder: of the region.
         cells: whether the region has cells.
+        class_maps: whether it has class maps.
 
     Raises:
-        RecipeError: one does not exist or is wrong, needs cells where there are none, or the model of a recipe that comes later.
+        RecipeError: one does not exist or is wrong, needs cells or class maps where there are none, or the model of a recipe that
+            comes later.
     """
     read = [load_recipe(name, folder) for name in names]
     for place, recipe in enumerate(read):
-        if not isinstance(recipe, CellsRecipe):
+        if not isinstance(recipe, PhotoRecipe):
             continue
         if not cells:
             raise RecipeError(
                 f"recipe {recipe.name} classifies cells, and the configuration has none",
                 "Add a section such as `cells: {levels: {coarse: [50, 5000], middle: [50, 2000], fine: [50, 1000]}}`.",
             )
-        base = None if recipe.scene_networks is None else recipe.scene_networks.base
+        if isinstance(recipe, MultitaskRecipe) and recipe.needs_maps and not class_maps:
+            raise RecipeError(
+                f"recipe {recipe.name} learns from class maps, and the configuration makes none",
+                "Add e.g. `segmentation: {model: lraspp_mobilenet_v3_large}`, or let it say `branches: {segmentation: off}`.",
+            )
+        networks = recipe.scene_networks if isinstance(recipe, CellsRecipe) else None
+        base = None if networks is None else networks.base
         if base is not None and base not in names[:place]:
             raise RecipeError(f"recipe {recipe.name} starts from a model of {base}", f"List {base} before it under `recipes`.")
     return read

@@ -22,7 +22,7 @@ class SeededModule(pl.LightningModule):
 
     Args:
         seed: of the recipe.
-        optimiser: of the recipe.
+        optimiser: of the recipe, for `one_cycle`.
 
     Attributes:
         shares_batches: whether its loss is that of the whole batch where several devices share one; others refuse to try.
@@ -30,7 +30,7 @@ class SeededModule(pl.LightningModule):
 
     shares_batches: ClassVar[bool] = False
 
-    def __init__(self, seed: int, optimiser: OptimiserSpec) -> None:
+    def __init__(self, seed: int, optimiser: OptimiserSpec | None = None) -> None:
         super().__init__()
         self._seed, self._optimiser = seed, optimiser
         self._generator = SharedGenerator()
@@ -45,6 +45,7 @@ class SeededModule(pl.LightningModule):
     def one_cycle(self, network: nn.Module, total_steps: int, classifier: Iterable[nn.Parameter] = ()) -> dict[str, Any]:
         """Optimiser and schedule; no decay for norms, biases, GeM exponents and the classifier, which may learn faster."""
         spec = self._optimiser
+        assert spec is not None
         learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
         groups: list[dict[str, Any]] = [
             {"params": [p for p in learned if p.ndim > 1], "weight_decay": spec.weight_decay},

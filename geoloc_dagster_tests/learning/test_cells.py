@@ -239,7 +239,7 @@ def test_networks_per_scene_that_were_killed_end_at_the_same_weights(globe: Glob
 
 
 def test_a_model_of_scenes_alone(globe: Globe, tmp_path: Path):
-    recipe = cells_recipe(name="scenes", heads={"levels": [], "scene": {}})
+    recipe = cells_recipe(name="scene_classifier", heads={"levels": [], "scene": {}})
     made = trained(globe, tmp_path, recipe)
     classifier = load_scene_classifier(made.folder)
     test = of_split(globe, "test")
