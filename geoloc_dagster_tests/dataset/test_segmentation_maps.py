@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, get_args
 
@@ -116,6 +120,29 @@ def test_a_batch_is_replaced_whole_others_stay_and_nothing_is_done_twice(tmp_pat
     assert {name: row for name, row in rows.items() if "0001" in name} == {n: row for n, row in others.items() if "0001" in n}
     verify_table(layout.segmentation_maps)
     read_class_maps(layout.segmentation_maps, [f"{BATCH}/c0"], 48)  # the list of classes outlives a replaced batch
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from geoloc_dagster_tests.dataset.test_segmentation_maps import Layout, Stub, write
+write(Layout(Path(sys.argv[1])), Stub())
+"""
+
+
+@pytest.mark.slow
+def test_maps_that_were_killed_anywhere_are_made_whole_by_the_next_run(tmp_path: Path):
+    layout = layout_of(tmp_path)
+    for point in ("maps.begun:1", "maps.made:1", "maps.written:1"):
+        command = [sys.executable, "-c", KILLED, str(tmp_path)]
+        killed = subprocess.run(command, env={**os.environ, "GEOLOC_FAILPOINT": point}, capture_output=True, check=False)
+        assert killed.returncode == -signal.SIGKILL, f"{point} was never reached"
+        table = open_table(layout.segmentation_maps)
+        assert (0 if table is None else table.count_rows()) == (3 if point.startswith("maps.written") else 0)
+    stub = Stub()
+    assert write(layout, stub).changed  # the killed one left no note of having finished
+    assert (len(rows_of(layout)), stub.seen) == (3, 2)
+    verify_table(layout.segmentation_maps)
 
 
 @pytest.mark.parametrize(
