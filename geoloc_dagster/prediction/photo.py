@@ -52,5 +52,5 @@ def as_picture(content: bytes, size: int) -> Pictures:
         side = min(image.size)
         left, top = (image.width - side) // 2, (image.height - side) // 2
         square = image.crop((left, top, left + side, top + side))
-        pixels = np.asarray(square.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=2.0))
+        pixels = np.array(square.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=2.0))
     return pixels.transpose(2, 0, 1)
