@@ -27,7 +27,7 @@ def build_definitions(
     Args:
         config: path of the region's `geoloc.yaml`; found through GEOLOC_CONFIG or `./geoloc.yaml` when omitted.
         settings: settings that are loaded already; takes precedence over `config`.
-        resource_overrides: resources to use in place of the default `clock`, `imagery` and `mlflow`.
+        resource_overrides: resources to use in place of the default `clock`, `imagery`, `mlflow` and `pipes`.
 
     Raises:
         ConfigError: the configuration is broken; the message names the line.
@@ -51,6 +51,7 @@ def build_definitions(
             artifact_location=str(region.layout.mlflow_artifacts),
             experiment=region.model_name,
         ),
+        "pipes": dg.PipesSubprocessClient(),
         **overrides,
     }
     return dg.Definitions(

@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from geoloc_dagster.learning.cells_recipe import MirroredAugmentationSpec
+from geoloc_dagster.learning.device import moved
 from geoloc_dagster.learning.recipe_parts import AugmentationSpec, Normalisation
+from geoloc_dagster.learning.shared_batch import rand
 
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
@@ -89,8 +91,7 @@ def _changed(values: Tensor, spec: AugmentationSpec, generator: torch.Generator,
 
 
 def _uniform(values: Tensor, channels: int, low: float, high: float, generator: torch.Generator) -> Tensor:
-    drawn = torch.rand(len(values), channels, 1, 1, generator=generator) * (high - low) + low
-    return drawn.to(values.device)
+    return moved(rand(len(values), channels, 1, 1, generator=generator) * (high - low) + low, values.device)
 
 
 def _chosen(values: Tensor, probability: float, generator: torch.Generator) -> Tensor:
@@ -99,7 +100,7 @@ def _chosen(values: Tensor, probability: float, generator: torch.Generator) -> T
 
 def _windows(n: int, size: int, spec: AugmentationSpec, generator: torch.Generator) -> Tensor:
     """Where each of `n` pictures is sampled: a window of random size, aspect and position, N x size x size x 2, from -1 to 1."""
-    draw = torch.rand(n, 4, generator=generator)
+    draw = rand(n, 4, generator=generator)
     side = spec.min_scale + (1 - spec.min_scale) * draw[:, 0]
     stretch = torch.exp((draw[:, 1] * 2 - 1) * spec.aspect)
     width, height = (side * stretch).clamp(max=1), (side / stretch).clamp(max=1)
@@ -110,7 +111,7 @@ def _windows(n: int, size: int, spec: AugmentationSpec, generator: torch.Generat
 
 
 def _cut(values: Tensor, grid: Tensor, mode: Literal["bilinear", "nearest"]) -> Tensor:
-    return F.grid_sample(values, grid.to(values.device), mode=mode, padding_mode="border", align_corners=False)
+    return F.grid_sample(values, moved(grid, values.device), mode=mode, padding_mode="border", align_corners=False)
 
 
 def _colours(values: Tensor, spec: AugmentationSpec, generator: torch.Generator) -> Tensor:
@@ -130,14 +131,14 @@ def _colours(values: Tensor, spec: AugmentationSpec, generator: torch.Generator)
 def _erase(values: Tensor, probability: float, generator: torch.Generator) -> Tensor:
     """Blank one rectangle of 10 to 45 % of the side in some pictures."""
     side = values.shape[-1]
-    draw = torch.rand(len(values), 5, generator=generator)
+    draw = rand(len(values), 5, generator=generator)
     extent = (draw[:, :2] * 0.35 + 0.10) * side
     start = draw[:, 2:4] * (side - extent)
     axis = torch.arange(side)
     rows = (axis >= start[:, :1]) & (axis < (start + extent)[:, :1])
     columns = (axis >= start[:, 1:]) & (axis < (start + extent)[:, 1:])
     blank = rows[:, :, None] & columns[:, None, :] & (draw[:, 4] < probability)[:, None, None]
-    return values.masked_fill(blank[:, None].to(values.device), 0)
+    return values.masked_fill(moved(blank[:, None], values.device), 0)
 
 
 def mirror(pictures: Tensor, probability: float, generator: torch.Generator) -> Tensor:
@@ -146,8 +147,8 @@ def mirror(pictures: Tensor, probability: float, generator: torch.Generator) -> 
 
 
 def _turned(count: int, probability: float, generator: torch.Generator) -> Tensor:
-    return torch.rand(count, generator=generator) < probability
+    return rand(count, generator=generator) < probability
 
 
 def _where_turned(values: Tensor, turned: Tensor) -> Tensor:
-    return torch.where(turned.to(values.device).view(-1, 1, 1, 1), values.flip(3), values)
+    return torch.where(moved(turned, values.device).view(-1, 1, 1, 1), values.flip(3), values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ from geoloc_dagster.learning.cells_network import (
     views_of,
 )
 from geoloc_dagster.learning.cells_recipe import CellsRecipe, InferenceSpec
+from geoloc_dagster.learning.device import Precision, answers_one_late, arithmetic
 from geoloc_dagster.learning.encoder import RECIPE_FILE, WEIGHTS_FILE
 from geoloc_dagster.learning.hierarchy import best_answers, hierarchy_log_probabilities
 from geoloc_dagster.learning.multitask_recipe import PhotoRecipe
@@ -38,9 +39,7 @@ from geoloc_dagster.storage import read_json, verify_manifest
 
 CELLS_FOLDER = "cells"
 HIERARCHY_FILE = "hierarchy.json"
-Precision = Literal["32", "bf16", "16"]
 _REMEDY = "Restore that folder, or materialise `checkpoints` again."
-_AUTOCAST = {"bf16": torch.bfloat16, "16": torch.float16}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,17 +122,31 @@ class PhotoModel(Generic[R, N]):
         chosen = answers.numpy()
         return CellAnswers(chosen, cells.lat_deg[chosen], cells.lng_deg[chosen], sure)
 
-    def in_batches(self, ask: Callable[..., dict[str, Tensor]], batch_size: int, *seen: Tensor) -> dict[str, Tensor]:
-        """Logits of `ask`, some photos at a time, as log-probabilities of every level, `hierarchy` and `scene`, on the CPU."""
-        if not len(seen[0]):
-            raise ValueError("there are no pictures")
-        parts: list[dict[str, Tensor]] = []
+    def in_batches(
+        self, look: Callable[[Tensor], list[Any]], ask: Callable[[list[Any]], dict[str, Tensor]], seen: Tensor, batch_size: int
+    ) -> dict[str, Tensor]:
+        """Log-probabilities of every level, `hierarchy` and `scene`, float32 on the CPU.
+
+        Args:
+            look: makes the views of some photos.
+            ask: logits of views.
+            seen: what the photos are seen by, N x channels x S x S.
+            batch_size: photos at once.
+        """
+        device = torch.device(self.device)
+
+        def answer(part: Tensor) -> dict[str, Tensor]:
+            views = look(part)
+            with arithmetic(device, self.precision):
+                logits = ask(views)
+            return self._together(logits)
+
+        slices = (seen[start : start + batch_size] for start in range(0, len(seen), batch_size))
         with torch.inference_mode():
-            for start in range(0, len(seen[0]), batch_size):
-                block = [part[start : start + batch_size].to(self.device) for part in seen]
-                with torch.autocast(self.device, _AUTOCAST.get(self.precision), enabled=self.precision != "32"):
-                    logits = ask(*block)
-                parts.append(self._together(logits))
+            said = answers_one_late(answer, slices, device)
+            parts = [{name: value.cpu() for name, value in part.items()} for part in said]
+        if not parts:
+            raise ValueError("there are no pictures")
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def _together(self, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -141,7 +154,7 @@ class PhotoModel(Generic[R, N]):
         if self.parents is not None:
             weights = self.weights if self.inference.hierarchy == "fitted" else dict.fromkeys(self.levels, 1.0)
             said[HIERARCHY] = hierarchy_log_probabilities(said, self.parents, self.levels, weights)
-        return {name: value.cpu() for name, value in said.items()}
+        return said
 
 
 @dataclass(kw_only=True)
@@ -161,7 +174,7 @@ class CellsModel(PhotoModel[CellsRecipe, CellsNetwork]):
 
     def log_probabilities(self, pictures: Tensor | npt.NDArray[np.uint8], *, batch_size: int = 64) -> dict[str, Tensor]:
         """Of every level, `hierarchy` and `scene`, float32 on the CPU: uint8 pictures N x 3 x S x S -> N x classes."""
-        return self.in_batches(self._logits, batch_size, as_pictures(pictures))
+        return self.in_batches(self._views, self._logits, as_pictures(pictures), batch_size)
 
     def answers(self, pictures: Tensor | npt.NDArray[np.uint8], *, batch_size: int = 64) -> dict[str, CellAnswers]:
         """The likeliest cell of each level and of all together."""
@@ -177,8 +190,10 @@ class CellsModel(PhotoModel[CellsRecipe, CellsNetwork]):
             raise ModelMismatchError(f"{self.model_version} tells no scenes", "Train a recipe with `heads.scene`.")
         return self.log_probabilities(pictures)[SCENE].exp().numpy()
 
-    def _logits(self, pictures: Tensor) -> dict[str, Tensor]:
-        views = views_of(pictures, self.recipe.data, self.inference.crops)
+    def _views(self, pictures: Tensor) -> list[Tensor]:
+        return views_of(pictures, self.recipe.data, self.inference.crops)
+
+    def _logits(self, views: list[Tensor]) -> dict[str, Tensor]:
         logits = mean_logits(self.network, views)
         return self._routed(logits, views) if self.scene_networks else logits
 

@@ -16,6 +16,7 @@ from geoloc_dagster.learning.cells_recipe import CellsRecipe
 from geoloc_dagster.learning.multitask_recipe import PhotoRecipe
 from geoloc_dagster.learning.photo_rows import PhotoRows, levels_of
 from geoloc_dagster.learning.seeded import SeededModule
+from geoloc_dagster.learning.shared_batch import all_gathered, gathered
 
 
 class PhotoModule(SeededModule):
@@ -30,6 +31,8 @@ class PhotoModule(SeededModule):
         rows: photos of training.
         dev: photos on which loss and accuracy are told after each epoch.
     """
+
+    shares_batches = True
 
     def __init__(
         self, recipe: PhotoRecipe, network: nn.Module, partitioning: Partitioning, rows: PhotoRows, dev: PhotoRows
@@ -48,12 +51,16 @@ class PhotoModule(SeededModule):
     def whole(self, *seen: Tensor) -> Any:
         """Inputs of the network for measuring: as they are."""
 
+    def on_fit_start(self) -> None:
+        """What rows are of lies where they are learned from; no buffers, which several devices would send each other."""
+        self._targets = {split: tuple(part.to(self.device) for part in parts) for split, parts in self._targets.items()}
+
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
         """Augment, classify, add up the losses."""
         *seen, rows = batch
-        parts = self._losses("train", self.network(self.changed(*seen)), rows)
+        parts = self._losses("train", all_gathered(self.network(self.changed(*seen))), gathered(rows))
         values = {f"train_{name}": value.detach() for name, value in parts.items()}
-        self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(rows))
+        self.log_dict(values, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(rows))
         return parts["loss"]
 
     def validation_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
@@ -62,26 +69,28 @@ class PhotoModule(SeededModule):
         logits: dict[str, Tensor] = self.network(self.whole(*seen))
         parts = self._losses("dev", logits, rows)
         values = {f"dev_{name}": value for name, value in parts.items()}
-        self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(rows))
-        classes = self._targets["dev"][0][rows.cpu()].to(self.device)
+        self.log_dict(values, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(rows))
+        classes = self._targets["dev"][0][rows]
         for number, level in enumerate(self._levels):
             known = classes[:, number] != DROPPED
             if bool(known.any()):
                 right = (logits[level][known].argmax(1) == classes[known, number]).float().mean()
-                self.log(f"dev_{level}_accuracy", right, on_step=False, on_epoch=True, batch_size=int(known.sum()))
+                self.log(
+                    f"dev_{level}_accuracy", right, on_step=False, on_epoch=True, sync_dist=True, batch_size=int(known.sum())
+                )
         if SCENE in logits:
             self._log_scenes(logits[SCENE], rows)
 
     def _losses(self, split: str, logits: dict[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
-        classes, positions, scenes = (part[rows.cpu()].to(self.device) for part in self._targets[split])
+        classes, positions, scenes = (part[rows] for part in self._targets[split])
         return self.loss({name: value.float() for name, value in logits.items()}, classes, positions, scenes)
 
     def _log_scenes(self, logits: Tensor, rows: Tensor) -> None:
-        scenes = self._targets["dev"][2][rows.cpu()].to(self.device)
+        scenes = self._targets["dev"][2][rows]
         known = ~scenes.isnan().any(dim=1)
         if bool(known.any()):
             right = (logits[known].argmax(1) == scenes[known].argmax(1)).float().mean()
-            self.log("dev_scene_accuracy", right, on_step=False, on_epoch=True, batch_size=int(known.sum()))
+            self.log("dev_scene_accuracy", right, on_step=False, on_epoch=True, sync_dist=True, batch_size=int(known.sum()))
 
 
 class CellsModule(PhotoModule):
@@ -108,5 +117,5 @@ class CellsModule(PhotoModule):
         return self.one_cycle(self.network, int(self.trainer.estimated_stepping_batches))
 
 
-def _targets(rows: PhotoRows) -> tuple[Tensor, Tensor, Tensor]:
+def _targets(rows: PhotoRows) -> tuple[Tensor, ...]:
     return torch.tensor(rows.classes, dtype=torch.int64), unit_vectors(rows.lat_deg, rows.lng_deg), torch.tensor(rows.scenes)

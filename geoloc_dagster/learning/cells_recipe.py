@@ -32,12 +32,11 @@ OWN_TRAINER_OPTIONS = frozenset(
         "enable_progress_bar",
         "enable_model_summary",
         "gradient_clip_val",
-        "devices",
-        "num_nodes",
-        "strategy",
     }
 )
 """Options of Lightning's trainer that follow from the rest of a recipe, or that a run which can be resumed needs as they are."""
+COMPUTE_OPTIONS = frozenset({"devices", "num_nodes", "strategy"})
+"""Options of Lightning's trainer that a recipe sets under `compute`, because such a training is started in another way."""
 
 
 class SmoothingSpec(Section):
@@ -160,6 +159,10 @@ class ClassifierRecipe(HashedSection):
         own = sorted(OWN_TRAINER_OPTIONS & self.trainer.keys())
         if own:
             raise ValueError(f"trainer: {own[0]} follows from the rest of the recipe")
+        elsewhere = sorted(COMPUTE_OPTIONS & self.trainer.keys())
+        if elsewhere:
+            raise ValueError(f"trainer: {elsewhere[0]} is set under `compute`, e.g. compute: {{devices: 2}}")
+        self.compute.check_batch(self.budget.batch_size)
         return self
 
 

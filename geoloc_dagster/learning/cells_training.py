@@ -19,7 +19,7 @@ from geoloc_dagster.learning.cells_module import CellsModule
 from geoloc_dagster.learning.cells_network import CellsNetwork, build_cells_network
 from geoloc_dagster.learning.cells_recipe import CellsRecipe
 from geoloc_dagster.learning.encoder import WEIGHTS_FILE
-from geoloc_dagster.learning.loop import TrainedModel
+from geoloc_dagster.learning.loop import TrainedModel, is_first_process
 from geoloc_dagster.learning.photo_rows import PhotoRows
 from geoloc_dagster.learning.photo_training import PhotoTraining, TrainingOptions
 from geoloc_dagster.storage import write_bytes
@@ -93,7 +93,8 @@ class _CellsTraining(PhotoTraining[CellsRecipe, CellsNetwork]):
                 if len(own) < self.recipe.budget.batch_size:
                     raise NotEnoughDataError(f"only {len(own):,} photos of training show the scene `{scene}`")
                 self.run(network, own, self.work / scene, prefix=f"{scene}_")
-                write_bytes(finished, save({name: value.contiguous() for name, value in network.state_dict().items()}))
+                if is_first_process():
+                    write_bytes(finished, save({name: value.contiguous() for name, value in network.state_dict().items()}))
             networks[scene_weights_file(scene)] = network
         return networks
 

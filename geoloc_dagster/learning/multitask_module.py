@@ -12,9 +12,11 @@ from geoloc_dagster.geo.partitioning import Partitioning
 from geoloc_dagster.learning.augmentation import augment, augment_with_maps, mirror, prepared
 from geoloc_dagster.learning.cells_module import PhotoModule
 from geoloc_dagster.learning.cells_network import resized_maps
+from geoloc_dagster.learning.device import moved
 from geoloc_dagster.learning.multitask_network import NO_CLASS, MultitaskNetwork, Seen
 from geoloc_dagster.learning.multitask_recipe import MultitaskOptimiserSpec, MultitaskRecipe
 from geoloc_dagster.learning.photo_rows import PhotoRows
+from geoloc_dagster.learning.shared_batch import rand
 
 _LAST_SHARE = 1e-3  # of the learning rate, at the last step
 
@@ -44,8 +46,8 @@ class MultitaskModule(PhotoModule):
             turned = mirror(pictures, spec.mirror, self._generator)
             return augment(turned, data.image_size, spec, self._generator, data.normalise), None
         pictures, maps = augment_with_maps(pictures, seen[1], data.image_size, spec, self._generator, data.normalise)
-        lost = torch.rand(len(maps), generator=self._generator) < self.recipe.branches.map_dropout
-        return pictures, maps.masked_fill(lost.to(maps.device)[:, None, None], NO_CLASS)
+        lost = rand(len(maps), generator=self._generator) < self.recipe.branches.map_dropout
+        return pictures, maps.masked_fill(moved(lost, maps.device)[:, None, None], NO_CLASS)
 
     def whole(self, *seen: Tensor) -> Seen:
         """Resized."""

@@ -15,6 +15,7 @@ from geoloc_dagster.learning.mapped_pictures import MappedPictures
 from geoloc_dagster.learning.multitask_recipe import PhotoRecipe
 from geoloc_dagster.learning.photo_rows import PhotoRows
 from geoloc_dagster.learning.pictures import MemoryPictures, StreamedPictures, keep_batch, read_pictures
+from geoloc_dagster.learning.shared_batch import ShareOfBatches
 
 HeldPhotos = MemoryPictures | StreamedPictures | MappedPictures
 
@@ -51,6 +52,13 @@ class PhotoBatches(pl.LightningDataModule):
         """The batches of the epoch that is about to begin."""
         epoch = 0 if self.trainer is None else self.trainer.current_epoch
         batches = ShuffledBatches(self._count, self._recipe.budget.batch_size, self._recipe.seed, epoch)
+        if self.trainer is not None and self.trainer.world_size > 1:
+            rank, parts = self.trainer.global_rank, self.trainer.world_size
+            return _loader(
+                self._recipe,
+                self._train,
+                batch_sampler=ShareOfBatches(batches, self._recipe.budget.batch_size, rank, parts),
+            )
         return _loader(self._recipe, self._train, batch_sampler=batches)
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:

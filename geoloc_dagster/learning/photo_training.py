@@ -24,6 +24,7 @@ from geoloc_dagster.learning.callbacks import Clock, ProgressReport, Stopwatch
 from geoloc_dagster.learning.cells_losses import unit_vectors
 from geoloc_dagster.learning.cells_model import CELLS_FOLDER, HIERARCHY_FILE
 from geoloc_dagster.learning.cells_module import PhotoModule
+from geoloc_dagster.learning.device import compile_where_it_pays
 from geoloc_dagster.learning.encoder import WEIGHTS_FILE
 from geoloc_dagster.learning.hierarchy import fit_weights
 from geoloc_dagster.learning.loop import LAST_CHECKPOINT, TrainedModel, build_trainer, fit, training_facts, write_model
@@ -144,7 +145,9 @@ class PhotoTraining(ABC, Generic[R, N]):
                 epochs=recipe.budget.epochs,
                 clip_norm=recipe.optimiser.clip_norm,
                 options=recipe.trainer,
+                compute=recipe.compute,
             )
+            compile_where_it_pays(network, recipe.compute, trainer.strategy.root_device, steps=steps)
             fit(trainer, module, PhotoBatches(recipe, rows, self.dev, *self._tables), work / LAST_CHECKPOINT)
         self._seconds, self._attempts = self._seconds + stopwatch.seconds, max(self._attempts, stopwatch.attempts)
         self._steps += trainer.global_step

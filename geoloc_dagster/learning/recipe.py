@@ -151,6 +151,11 @@ class Recipe(HashedSection):
     budget: BudgetSpec = BudgetSpec()
     seed: int = Field(default=0, ge=0, lt=2**31)
 
+    @model_validator(mode="after")
+    def _shares(self) -> Self:
+        self.compute.check_batch(self.sampler.places * self.sampler.pictures_per_place)
+        return self
+
     @property
     def places_photos(self) -> bool:
         """Whether its model says where photos were taken."""

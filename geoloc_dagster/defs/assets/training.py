@@ -7,6 +7,7 @@ from geoloc_dagster.defs.metadata import facts, flatten
 from geoloc_dagster.defs.progress import reporter
 from geoloc_dagster.defs.region import Region
 from geoloc_dagster.defs.resources import Clock, Mlflow
+from geoloc_dagster.defs.training_process import train_anywhere
 
 
 class TrainingConfig(dg.Config):
@@ -31,24 +32,22 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
         kinds={"pytorch", "mlflow"},
     )
     def checkpoints(
-        context: dg.AssetExecutionContext, config: TrainingConfig, mlflow: Mlflow, clock: Clock
+        context: dg.AssetExecutionContext,
+        config: TrainingConfig,
+        mlflow: Mlflow,
+        clock: Clock,
+        pipes: dg.ResourceParam[dg.PipesSubprocessClient],
     ) -> dg.MaterializeResult:
         """A trained model per recipe: weights, recipe, and the rows and table versions that it saw, under one manifest."""
-        from geoloc_dagster.learning.dispatch import provenance_of, train_recipe
+        from geoloc_dagster.learning.dispatch import provenance_of
         from geoloc_dagster.learning.recipe import load_recipe
 
         layout = region.layout
         recipe = load_recipe(context.partition_key, settings.folder)
         provenance = provenance_of(layout, recipe) | {"dagster_run_id": context.run_id}
         with mlflow.run(f"{recipe.name}", mlflow_tags(context)) as target:
-            model = train_recipe(
-                recipe,
-                layout,
-                mlflow=target,
-                resume=config.resume,
-                progress=reporter(context),
-                provenance=provenance,
-                now=clock.now,
+            model = train_anywhere(
+                context, pipes, recipe, layout, mlflow=target, resume=config.resume, provenance=provenance, now=clock.now
             )
         return dg.MaterializeResult(
             metadata=facts(
