@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from geoloc_dagster import __version__, cells_cli, evaluation_cli, list_cli, photo_cli, starter
+from geoloc_dagster import __version__, cells_cli, evaluation_cli, list_cli, maps_cli, photo_cli, starter
 from geoloc_dagster.config import Layout, Settings
 from geoloc_dagster.config.loader import claim_data_root, find_config, load_settings, resolved_yaml
 from geoloc_dagster.cores import processes_by_default
@@ -33,6 +33,7 @@ CHECK_FAILED = 1
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(list_cli.photos, name="photos")
 app.add_typer(cells_cli.app, name="cells")
+app.add_typer(maps_cli.app, name="maps")
 
 Config = Annotated[
     Path | None, typer.Option("--config", "-c", help="The region's geoloc.yaml. Default: GEOLOC_CONFIG, else ./geoloc.yaml.")
