@@ -124,7 +124,15 @@ def cells(options: argparse.Namespace, compute: dict[str, Any]) -> Case:
     weights = dict.fromkeys(counts, 1.0)
 
     def answer(pictures: Tensor, batch_size: int) -> Any:
-        model = CellsModel(recipe, parts, network, "bench", weights, recipe.inference, precision=precision)
+        model = CellsModel(
+            recipe=recipe,
+            partitioning=parts,
+            network=network,
+            model_version="bench",
+            weights=weights,
+            inference=recipe.inference,
+            precision=precision,
+        )
         return model.log_probabilities(pictures, batch_size=batch_size)
 
     return Case(module, network, recipe, answer, bare_loss)

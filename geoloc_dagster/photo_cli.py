@@ -36,7 +36,8 @@ Gpu = Annotated[bool | None, typer.Option("--gpu/--cpu", help="Default: a GPU wh
 Precision = Annotated[str, typer.Option("--precision", help="32, bf16 or 16.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Photos at once.")]
 Workers = Annotated[
-    int | None, typer.Option("--num-workers", min=0, max=64, help="Threads that decode photos; one for each core by default, and with 0.")
+    int | None,
+    typer.Option("--num-workers", min=0, max=64, help="Threads that decode photos; by default, and with 0, one for each core."),
 ]
 
 

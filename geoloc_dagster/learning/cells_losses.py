@@ -111,8 +111,9 @@ class CellsLoss(nn.Module):
         assert self._spec.scene is not None
         likely = scenes.nan_to_num()
         wanted = likely if self._spec.scene.soft else likely.argmax(dim=1)
-        each = F.cross_entropy(logits, wanted, weight=self.get_buffer("scene_weights"), reduction="none")
-        return _mean_of(each, known)
+        weights = self.get_buffer("scene_weights").to(logits.device)
+        losses = F.cross_entropy(logits, wanted, weight=weights, reduction="none")
+        return _mean_of(losses, known)
 
 
 def _mean_of(losses: Tensor, known: Tensor) -> Tensor:

@@ -122,24 +122,31 @@ class PhotoModel(Generic[R, N]):
         chosen = answers.numpy()
         return CellAnswers(chosen, cells.lat_deg[chosen], cells.lng_deg[chosen], sure)
 
-    def in_batches(self, ask: Callable[..., dict[str, Tensor]], batch_size: int, *seen: Tensor) -> dict[str, Tensor]:
-        """Logits of `ask`, some photos at a time, as log-probabilities of every level, `hierarchy` and `scene`, on the CPU.
+    def in_batches(
+        self, look: Callable[[Tensor], list[Any]], ask: Callable[[list[Any]], dict[str, Tensor]], seen: Tensor, batch_size: int
+    ) -> dict[str, Tensor]:
+        """Log-probabilities of every level, `hierarchy` and `scene`, float32 on the CPU.
 
-        Pictures, and class maps where there are any, travel to the device as one tensor with a channel more.
+        Args:
+            look: makes the views of some photos.
+            ask: logits of views.
+            seen: what the photos are seen by, N x channels x S x S.
+            batch_size: photos at once.
         """
-        if not len(seen[0]):
-            raise ValueError("there are no pictures")
-        packed = seen[0] if len(seen) == 1 else torch.cat([seen[0], seen[1][:, None]], dim=1)
         device = torch.device(self.device)
 
-        def answer(block: Tensor) -> dict[str, Tensor]:
+        def answer(part: Tensor) -> dict[str, Tensor]:
+            views = look(part)
             with arithmetic(device, self.precision):
-                logits = ask(block) if len(seen) == 1 else ask(block[:, :3], block[:, 3])
+                logits = ask(views)
             return self._together(logits)
 
-        blocks = (packed[start : start + batch_size] for start in range(0, len(packed), batch_size))
+        slices = (seen[start : start + batch_size] for start in range(0, len(seen), batch_size))
         with torch.inference_mode():
-            parts = [{name: value.cpu() for name, value in part.items()} for part in answers_one_late(answer, blocks, device)]
+            said = answers_one_late(answer, slices, device)
+            parts = [{name: value.cpu() for name, value in part.items()} for part in said]
+        if not parts:
+            raise ValueError("there are no pictures")
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def _together(self, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -167,7 +174,7 @@ class CellsModel(PhotoModel[CellsRecipe, CellsNetwork]):
 
     def log_probabilities(self, pictures: Tensor | npt.NDArray[np.uint8], *, batch_size: int = 64) -> dict[str, Tensor]:
         """Of every level, `hierarchy` and `scene`, float32 on the CPU: uint8 pictures N x 3 x S x S -> N x classes."""
-        return self.in_batches(self._logits, batch_size, as_pictures(pictures))
+        return self.in_batches(self._views, self._logits, as_pictures(pictures), batch_size)
 
     def answers(self, pictures: Tensor | npt.NDArray[np.uint8], *, batch_size: int = 64) -> dict[str, CellAnswers]:
         """The likeliest cell of each level and of all together."""
@@ -183,8 +190,10 @@ class CellsModel(PhotoModel[CellsRecipe, CellsNetwork]):
             raise ModelMismatchError(f"{self.model_version} tells no scenes", "Train a recipe with `heads.scene`.")
         return self.log_probabilities(pictures)[SCENE].exp().numpy()
 
-    def _logits(self, pictures: Tensor) -> dict[str, Tensor]:
-        views = views_of(pictures, self.recipe.data, self.inference.crops)
+    def _views(self, pictures: Tensor) -> list[Tensor]:
+        return views_of(pictures, self.recipe.data, self.inference.crops)
+
+    def _logits(self, views: list[Tensor]) -> dict[str, Tensor]:
         logits = mean_logits(self.network, views)
         return self._routed(logits, views) if self.scene_networks else logits
 

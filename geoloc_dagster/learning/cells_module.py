@@ -43,10 +43,6 @@ class PhotoModule(SeededModule):
         self._targets = {"train": _targets(rows), "dev": _targets(dev)}
         self.loss = CellsLoss(recipe.heads, partitioning, self._levels, self._targets["train"][2])
 
-    def on_fit_start(self) -> None:
-        """What rows are of lies where they are learned from; no buffers, which several devices would send each other."""
-        self._targets = {split: tuple(part.to(self.device) for part in parts) for split, parts in self._targets.items()}
-
     @abstractmethod
     def changed(self, *seen: Tensor) -> Any:
         """Inputs of the network for training, of what a batch holds: augmented."""
@@ -54,6 +50,10 @@ class PhotoModule(SeededModule):
     @abstractmethod
     def whole(self, *seen: Tensor) -> Any:
         """Inputs of the network for measuring: as they are."""
+
+    def on_fit_start(self) -> None:
+        """What rows are of lies where they are learned from; no buffers, which several devices would send each other."""
+        self._targets = {split: tuple(part.to(self.device) for part in parts) for split, parts in self._targets.items()}
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
         """Augment, classify, add up the losses."""

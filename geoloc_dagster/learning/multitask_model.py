@@ -13,7 +13,7 @@ from torch import Tensor
 from geoloc_dagster.learning.cells_model import CellAnswers, OpenedFolder, PhotoModel, Precision, as_pictures
 from geoloc_dagster.learning.cells_network import map_views_of, mean_logits, views_of
 from geoloc_dagster.learning.cells_recipe import InferenceSpec
-from geoloc_dagster.learning.multitask_network import NO_CLASS, MultitaskNetwork, build_multitask_network, check_classes
+from geoloc_dagster.learning.multitask_network import NO_CLASS, MultitaskNetwork, Seen, build_multitask_network, check_classes
 from geoloc_dagster.learning.multitask_recipe import MultitaskRecipe
 
 Pixels = Tensor | npt.NDArray[np.uint8]
@@ -37,10 +37,10 @@ class MultitaskModel(PhotoModel[MultitaskRecipe, MultitaskNetwork]):
                 None where no photo has one. A model without the segmentation branch does not look at them.
             batch_size: photos at once.
         """
-        pixels = as_pictures(pictures)
-        if not self.needs_maps:
-            return self.in_batches(self._logits, batch_size, pixels)
-        return self.in_batches(self._logits, batch_size, pixels, self._as_maps(pixels, maps))
+        seen = as_pictures(pictures)
+        if self.needs_maps:
+            seen = torch.cat([seen, self._as_maps(seen, maps)[:, None]], dim=1)
+        return self.in_batches(self._views, lambda views: mean_logits(self.network, views), seen, batch_size)
 
     def answers(self, pictures: Pixels, maps: Pixels | None = None, *, batch_size: int = 64) -> dict[str, CellAnswers]:
         """The likeliest cell of each level and of all together."""
@@ -57,11 +57,12 @@ class MultitaskModel(PhotoModel[MultitaskRecipe, MultitaskNetwork]):
         check_classes(classes, self.recipe.branches.seg_channels)
         return classes
 
-    def _logits(self, pictures: Tensor, maps: Tensor | None = None) -> dict[str, Tensor]:
+    def _views(self, seen: Tensor) -> list[Seen]:
+        """Of pictures, and behind their three channels their maps."""
         data, crops = self.recipe.data, self.inference.crops
-        views = views_of(pictures, data, crops)
-        of_maps = [None] * len(views) if maps is None else map_views_of(maps, data, crops)
-        return mean_logits(self.network, list(zip(views, of_maps, strict=True)))
+        views = views_of(seen[:, :3], data, crops)
+        maps = map_views_of(seen[:, 3], data, crops) if self.needs_maps else [None] * len(views)
+        return list(zip(views, maps, strict=True))
 
 
 def load_multitask_model(

@@ -232,7 +232,7 @@ def test_the_packaged_recipe_is_as_published():
         ({"backbone": {"name": "vit_basic", "patch": 8}}, "needs all four"),
         ({"backbone": {"name": "vit_basic", "patch": 8, "width": 30, "depth": 2, "heads": 4}}, "30 is none of 4"),
         ({"backbone": {"name": "vit_tiny_patch16_224", "depth": 3}}, "belong to `vit_basic`"),
-        ({"trainer": {"max_epochs": 2}}, "max_epochs follows from the rest"),
+        ({"trainer": {"devices": 2}}, "devices is set under `compute`"),
     ],
 )
 def test_recipes_that_cannot_be_are_refused(changes: dict[str, Any], said: str):
