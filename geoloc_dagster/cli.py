@@ -80,7 +80,7 @@ def check_config(config: Config = None, data_root: DataRoot = None) -> None:
     from geoloc_dagster.learning.recipe import check_recipes
 
     settings = load_settings(config, data_root=data_root)
-    check_recipes(settings.recipes, settings.folder, cells=settings.cells is not None)
+    check_recipes(settings.recipes, settings.folder, cells=settings.cells is not None, grid_cells=settings.grid_cells is not None)
     typer.echo(resolved_yaml(settings), nl=False)
     typer.echo("ok", err=True)
 

@@ -35,7 +35,12 @@ def build_definitions(
         RecipeError: a recipe is wrong, or does not go with the configuration.
     """
     region = Region(settings or load_settings(None if config is None else Path(config)))
-    check_recipes(region.settings.recipes, region.settings.folder, cells=region.settings.cells is not None)
+    check_recipes(
+        region.settings.recipes,
+        region.settings.folder,
+        cells=region.settings.cells is not None,
+        grid_cells=region.settings.grid_cells is not None,
+    )
     modules = (region_assets, coverage, collection, photos, dataset, cells, training, release)
     overrides = dict(resource_overrides or {})
     clock: Clock = overrides.setdefault("clock", Clock())

@@ -26,6 +26,7 @@ from geoloc_dagster.learning.recipe_parts import (
     RecipeName,
     Section,
 )
+from geoloc_dagster.learning.sequence_recipe import SequenceRecipe
 
 PACKAGED_RECIPES = Path(__file__).parent / "recipes"
 _NAME = re.compile(NAME)
@@ -156,9 +157,13 @@ class Recipe(HashedSection):
         return True
 
 
-AnyRecipe = Recipe | CellsRecipe
-_Kind = TypeVar("_Kind", Recipe, CellsRecipe)
-_KINDS: dict[Any, type[Recipe] | type[CellsRecipe]] = {"retrieval": Recipe, "cells": CellsRecipe}
+AnyRecipe = Recipe | CellsRecipe | SequenceRecipe
+_Kind = TypeVar("_Kind", Recipe, CellsRecipe, SequenceRecipe)
+_KINDS: dict[Any, type[Recipe] | type[CellsRecipe] | type[SequenceRecipe]] = {
+    "retrieval": Recipe,
+    "cells": CellsRecipe,
+    "sequence": SequenceRecipe,
+}
 
 
 def recipe_names(folder: Path) -> list[str]:
@@ -183,30 +188,44 @@ def load_recipe(name_or_path: str | Path, folder: Path) -> AnyRecipe:
     return recipe
 
 
-def check_recipes(names: Sequence[str], folder: Path, *, cells: bool) -> list[AnyRecipe]:
+def check_recipes(names: Sequence[str], folder: Path, *, cells: bool, grid_cells: bool = False) -> list[AnyRecipe]:
     """The recipes of a region, which can be trained one after the other.
 
     Args:
         names: in the order in which they are trained.
         folder: of the region.
-        cells: whether the region has cells.
+        cells: whether the region has S2 cells.
+        grid_cells: whether it has grid cells.
 
     Raises:
         RecipeError: one does not exist or is wrong, needs cells where there are none, or the model of a recipe that comes later.
     """
     read = [load_recipe(name, folder) for name in names]
     for place, recipe in enumerate(read):
-        if not isinstance(recipe, CellsRecipe):
+        if isinstance(recipe, Recipe):
             continue
-        if not cells:
+        of_grid = isinstance(recipe, SequenceRecipe) and recipe.heads.classes == "grid_cells"
+        if of_grid and not grid_cells:
+            raise RecipeError(
+                f"recipe {recipe.name} classifies grid cells, and the configuration has none",
+                "Add a section such as `grid_cells: {step_deg: 2}`, or let the recipe say `heads: {classes: s2_cells}`.",
+            )
+        if not of_grid and not cells:
             raise RecipeError(
                 f"recipe {recipe.name} classifies cells, and the configuration has none",
                 "Add a section such as `cells: {levels: {coarse: [50, 5000], middle: [50, 2000], fine: [50, 1000]}}`.",
             )
-        base = None if recipe.scene_networks is None else recipe.scene_networks.base
+        base = base_of(recipe)
         if base is not None and base not in names[:place]:
             raise RecipeError(f"recipe {recipe.name} starts from a model of {base}", f"List {base} before it under `recipes`.")
     return read
+
+
+def base_of(recipe: AnyRecipe) -> str | None:
+    """The recipe whose newest model a training starts from; None where it starts from nothing."""
+    if isinstance(recipe, SequenceRecipe):
+        return recipe.start_from
+    return recipe.scene_networks.base if isinstance(recipe, CellsRecipe) and recipe.scene_networks is not None else None
 
 
 def parse_recipe(text: str, path: Path) -> AnyRecipe:
