@@ -46,6 +46,8 @@ from geoloc_dagster.geo.partitioning import Partitioning
 from geoloc_dagster.storage import write_bytes, write_json
 from geoloc_dagster.viz.geolocation_charts import error_curves, level_bars
 
+_WORDS = ("photos", "photographers")
+
 
 @dataclass(frozen=True, slots=True)
 class MeasuredSet:
@@ -84,7 +86,14 @@ def measure_files(
 
 
 def measure_matched(
-    name: str, matched: Matched, partitioning: Partitioning, *, scale: Scale = WORLD, bootstrap: int = 1000, seed: int = 0
+    name: str,
+    matched: Matched,
+    partitioning: Partitioning,
+    *,
+    scale: Scale = WORLD,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    words: tuple[str, str] = _WORDS,
 ) -> MeasuredSet:
     """All tables of one set of photos.
 
@@ -95,11 +104,12 @@ def measure_matched(
         scale: radii and score.
         bootstrap: resamples.
         seed: of these.
+        words: what was asked about, and by what it is grouped.
     """
     report = evaluate_positions(matched.truth, matched.answers, matched.groups, scale=scale, bootstrap=bootstrap, seed=seed)
     levels = [level for level in partitioning.levels if level.name in matched.answers]
     bounds = oracle(matched.truth, matched.groups, levels, scale=scale, bootstrap=bootstrap, seed=seed)
-    tables = [figures_table(report.figures, f"{name}: {report.n_photos:,} photos by {report.n_groups:,} photographers")]
+    tables = [figures_table(report.figures, f"{name}: {_counted(report, words)}")]
     if report.comparisons:
         tables.append(comparison_table(report.comparisons))
     brief = list(tables)
@@ -127,7 +137,7 @@ def measure_matched(
         "confidence": summarise_confidence(*sureness) if sureness else None,
         "remarks": matched.remarks(),
     }
-    pictures = _pictures(name, matched, report, bounds)
+    pictures = _pictures(name, matched, report, bounds, words)
     return MeasuredSet(name, report, tables, matched.remarks(), summary, pictures, brief)
 
 
@@ -153,11 +163,17 @@ def _sureness(matched: Matched, p_key: str, scale: Scale, bootstrap: int, seed: 
     )
 
 
-def _pictures(name: str, matched: Matched, report: GeolocationReport, bounds: Mapping[str, LevelOracle]) -> dict[str, bytes]:
+def _pictures(
+    name: str, matched: Matched, report: GeolocationReport, bounds: Mapping[str, LevelOracle], words: tuple[str, str]
+) -> dict[str, bytes]:
     errors = {p_key: errors_m(matched.truth, answers) for p_key, answers in matched.answers.items()}
-    subtitle = f"{report.n_photos:,} photos by {report.n_groups:,} photographers"
+    subtitle = _counted(report, words)
     drawn = {"errors.png": error_curves(errors, report.scale, title=f"{name}: how far answers are off", subtitle=subtitle)}
     if bounds:
         title = f"{name}: each level under what its cells allow"
         drawn["levels.png"] = level_bars(report.figures, bounds, title=title, subtitle=subtitle)
     return drawn
+
+
+def _counted(report: GeolocationReport, words: tuple[str, str]) -> str:
+    return f"{report.n_photos:,} {words[0]} by {report.n_groups:,} {words[1]}"

@@ -109,4 +109,4 @@ def _targets(rows: SequenceRows) -> tuple[Tensor, Tensor]:
 
 
 def _views(rows: SequenceRows) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.from_numpy(rows.headings), torch.from_numpy(rows.present), torch.from_numpy(rows.relative)
+    return torch.tensor(rows.headings), torch.tensor(rows.present), torch.tensor(rows.relative)
