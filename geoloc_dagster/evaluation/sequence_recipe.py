@@ -310,7 +310,7 @@ def _sheet(model: SequenceModel, asked: AskedSequences, catalog: pa.Table, layou
         [
             Tile(
                 pictures[rows.capture_ids[at]],
-                (_looking(float(rows.headings_deg[at])), "" if number else f"{length(error[row])} off"),
+                (_looking(float(rows.headings_deg[at])), "" if number else f"{length(float(error[row]))} off"),
             )
             for number, at in enumerate(captures)
         ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import shapely
@@ -113,7 +113,7 @@ def _draw_marks(axes: Axes, answer: tuple[float, float], truth: tuple[float, flo
     if truth is not None:
         axes.plot(lng, lat, "--", color=style.INK, linewidth=1.2, zorder=5)
         axes.plot(lng[1:], lat[1:], "*", markersize=15, color=style.GREEN, markeredgecolor="white", zorder=7, label="true place")
-    ring = {"markersize": 13, "markerfacecolor": "none", "linestyle": ""}
+    ring: dict[str, Any] = {"markersize": 13, "markerfacecolor": "none", "linestyle": ""}
     axes.plot(lng[:1], lat[:1], "o", **ring, markeredgecolor="white", markeredgewidth=4.0, zorder=6)
     axes.plot(lng[:1], lat[:1], "o", **ring, markeredgecolor=style.VERMILION, markeredgewidth=2.0, zorder=7, label="answer")
     if truth is not None:
