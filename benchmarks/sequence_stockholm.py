@@ -21,7 +21,7 @@ import torch
 from geoloc_dagster.config import Layout
 from geoloc_dagster.evaluation.bootstrap import paired_differences
 from geoloc_dagster.evaluation.geolocation import city_scale
-from geoloc_dagster.evaluation.sequence_recipe import AskedSequences, ask_sequences, measure_sequences
+from geoloc_dagster.evaluation.sequence_views import AskedSequences, ask_sequences, measure_sequences
 from geoloc_dagster.geo.distance import great_circle_m
 from geoloc_dagster.geo.partitioning import LevelRule, Partitioning, partition
 from geoloc_dagster.learning.registry import newest_training

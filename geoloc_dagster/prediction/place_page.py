@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import shapely
 
-from geoloc_dagster.evaluation.tables import TextTable
+from geoloc_dagster.evaluation.tables import TextTable, length
 from geoloc_dagster.geo.region_classes import class_names, class_shapes
 from geoloc_dagster.imagery.quality import decode
 from geoloc_dagster.learning.sequence_model import SequenceModel
@@ -35,13 +35,16 @@ _STYLE = (
 
 def place_map(model: SequenceModel, answer: PlaceAnswer, *, max_bytes: int) -> bytes:
     """PNG: every class as dark as it is likely, the answer as a ring, the true place as a star, and the line between them."""
+    where, truth = "{:.4f}, {:.4f}".format(*answer.answer), answer.place.truth
+    views = f"{len(answer.place.views)} view{'s' * (len(answer.place.views) > 1)}"
+    known = "" if truth is None else "; true place {:.4f}, {:.4f}".format(*truth)
     return heat_map(
         model.finest,
         answer.probabilities,
         answer.answer,
-        truth=answer.place.truth,
-        title=answer.place.name,
-        subtitle=f"{verdict(answer)}; model {model.model_version}",
+        truth=truth,
+        title=where if answer.error_m is None else f"{where}: {length(answer.error_m)} off",
+        subtitle=f"{views}; cell {class_names(model.finest)[answer.chosen]}{known}",
         max_bytes=max_bytes,
     )
 

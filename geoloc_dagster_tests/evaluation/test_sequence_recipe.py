@@ -16,7 +16,8 @@ from geoloc_dagster.errors import NotEnoughDataError
 from geoloc_dagster.evaluation.dispatch import evaluate_any
 from geoloc_dagster.evaluation.geolocation import HIERARCHY, WORLD
 from geoloc_dagster.evaluation.recipe import RecipeEvaluation
-from geoloc_dagster.evaluation.sequence_recipe import ask_sequences, by_views, evaluate_sequence_model
+from geoloc_dagster.evaluation.sequence_recipe import evaluate_sequence_model
+from geoloc_dagster.evaluation.sequence_views import ask_sequences, by_views
 from geoloc_dagster.evaluation.summary import headline, recipe_figures
 from geoloc_dagster.geo.boundary import load_boundary, write_boundary
 from geoloc_dagster.geo.grid_cells import write_grid_cells
@@ -48,7 +49,7 @@ def write_world(folder: Path, **recipe: Any) -> tuple[Settings, Layout]:
     world = make_crossroads(layout.crops.parent)
     write_parquet(layout.catalog, world.catalog)
     write_grid_cells(layout.grid_cells, squares())
-    write_boundary(layout.boundary, load_boundary(folder / "region.geojson", name="crossroads"))
+    write_boundary(layout.boundary, load_boundary(folder / "region.geojson", name="crossroads", max_area_km2=6e8))
     return settings, layout
 
 

@@ -27,7 +27,7 @@ from geoloc_dagster.storage import append_rows
 
 TOWNS = ((59.3, 18.0), (48.8, 2.3), (-33.9, 18.4), (35.7, 139.7), (40.7, -74.0), (-1.3, 36.8), (55.7, 37.6), (-34.6, -58.4))
 HEADINGS = (0.0, 90.0, 180.0)
-RULES = (LevelRule("coarse", 3, 60), LevelRule("fine", 3, 20))
+RULES = (LevelRule("coarse", 3, 1000), LevelRule("fine", 3, 20))  # four cells, of one to three towns each, and eight
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,8 @@ def make_crossroads(folder: Path, places: int = 160, seed: int = 0, headings: tu
     frame: Any = catalog.to_pandas()
     train = frame[frame["split"] == "train"].drop_duplicates("location_id")
     where = train["lat_deg"].to_numpy(), train["lng_deg"].to_numpy()
-    return Crossroads(folder / "crops.lance", catalog, partition(*where, RULES), region_classes(squares(), *where), towns)
+    cells = partition(*where, RULES, lvl_min=0)
+    return Crossroads(folder / "crops.lance", catalog, cells, region_classes(squares(), *where), towns)
 
 
 def squares() -> gpd.GeoDataFrame:

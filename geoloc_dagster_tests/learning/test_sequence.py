@@ -97,6 +97,16 @@ def test_it_learns_what_no_single_view_says(asked: dict[str, Asked], kind: str):
         assert one.share_right(one.said(single)) < 0.5  # a view leaves four of eight towns
 
 
+def test_every_level_has_a_head_of_its_own(asked: dict[str, Asked]):
+    one = asked["attention"]
+    assert [len(level) for level in one.model.partitioning.levels] == [4, 8]
+    said = one.model.log_probabilities(one.pictures, one.headings, one.present)
+    for number, level in enumerate(one.model.levels):
+        assert said[level].shape[1] == (4, 8)[number]
+        assert (said[level].argmax(1).numpy() == one.rows.classes[:, number]).mean() > 0.9
+    assert torch.equal(said["fine"].argmax(1), said[HIERARCHY].argmax(1))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_order_in_which_views_are_given_is_of_no_account(asked: dict[str, Asked], kind: str):
     one = asked[kind]
