@@ -21,8 +21,9 @@ def drawn_views(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What a training step sees: which views are kept, (N, V), their headings, (N, V), and where the sequence starts, (N,).
 
-    Views go missing at random, one is always left. With a random start, headings that count from an unknown one are turned by a
-    random angle, and recurrent encoders begin at a random heading; without it they begin at north.
+    Views go missing at random, one is always left; of some places all headings are hidden. With a random start, headings that
+    count from an unknown one are turned by a random angle, and recurrent encoders begin at a random heading; without it they
+    begin at north.
 
     Args:
         headings_deg: (N, V), NaN where unknown.
@@ -38,7 +39,8 @@ def drawn_views(
     if not spec.random_start:
         angles.zero_()
     turned = torch.where(relative[:, None], torch.remainder(headings_deg + angles[:, :1], 360), headings_deg)
-    return kept, turned, angles[:, 1]
+    hidden = torch.rand(len(present), 1, generator=generator) < spec.unknown
+    return kept, turned.masked_fill(hidden, torch.nan), angles[:, 1]
 
 
 class SequenceModule(SeededModule):

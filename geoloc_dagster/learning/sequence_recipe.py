@@ -29,6 +29,9 @@ class ViewsSpec(Section):
 
     at_most: int = Field(default=8, ge=1, le=64, description="Views of one place and date; of more, some all around are taken.")
     dropout: float = Field(default=0.25, ge=0, lt=1, description="Probability that a view is missing in training; one is left.")
+    unknown: float = Field(
+        default=0.1, ge=0, lt=1, description="Probability that the headings of a place are hidden in training: a photo has none."
+    )
     random_start: bool = Field(
         default=True,
         description="In training the sequence begins at any heading, and headings that count from an unknown one are turned.",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from geoloc_dagster import cli
 from geoloc_dagster.config import Layout
 from geoloc_dagster.config.loader import load_settings
 from geoloc_dagster.defs.headless import run_headless
@@ -42,9 +43,21 @@ def usa(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> tuple[Pa
     return config, Layout(settings.data_root), shared_data / "usa" / "samples"
 
 
-def geoloc(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "geoloc_dagster", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+@pytest.fixture
+def predict(
+    usa: tuple[Path, Layout, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """`geoloc predict …` on the example; what it prints."""
+
+    def run(*arguments: str | Path | int) -> str:
+        monkeypatch.setattr(sys, "argv", ["geoloc", "predict", *map(str, arguments), "--config", str(usa[0])])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        assert not ended.value.code, said.err
+        return said.out
+
+    return run
 
 
 def test_ten_places_are_learned_from_and_judged_as_the_lists_say(usa: tuple[Path, Layout, Path]):
@@ -63,20 +76,20 @@ def test_ten_places_are_learned_from_and_judged_as_the_lists_say(usa: tuple[Path
     assert 0 < report["figures"]["hierarchy"]["mean_m"] < 5_000_000
 
 
-def test_a_place_is_answered_with_its_distance_and_a_map(usa: tuple[Path, Layout, Path], tmp_path: Path):
+def test_a_place_is_answered_with_its_distance_and_a_map(
+    usa: tuple[Path, Layout, Path], predict: Callable[..., str], tmp_path: Path
+):
     config, _, samples = usa
     place = (config.parent / "lists" / "test.txt").read_text().split()[0]
     for file in ("answer.html", "answer.png"):
-        said = geoloc("predict", "--place", samples / place, "--map", tmp_path / file, "--config", config)
-        assert said.returncode == 0, said.stderr
-        assert " km from the true place " in said.stdout
+        assert " km from the true place " in predict("--place", samples / place, "--map", tmp_path / file)
     page = (tmp_path / "answer.html").read_text()
     assert page.count("<path ") == 243
     assert "http" not in page.replace("http-equiv", "")
     for what in ("true place", "answer", "data:image/jpeg", "km from the true place", "<title>"):
         assert what in page
     assert (tmp_path / "answer.png").read_bytes()[:4] == b"\x89PNG"
-    listed = json.loads(geoloc("predict", "--place", samples / place, "--json", "--top", 243, "--config", config).stdout)[0]
+    listed = json.loads(predict("--place", samples / place, "--json", "--top", 243))[0]
     assert [view["heading_deg"] for view in listed["views"]] == [0.0, 90.0, 180.0]
     assert sum(each["probability"] for each in listed["likeliest"]) == pytest.approx(1, abs=1e-3)
     truth = tuple(map(float, place.split("+")[1].split(",")))
@@ -85,21 +98,20 @@ def test_a_place_is_answered_with_its_distance_and_a_map(usa: tuple[Path, Layout
     )
     views = [f"{heading}:{next((samples / place).glob(f'{heading}_*'))}" for heading in (180, 0, 90)]
     options = [part for view in views for part in ("--views", view)]
-    named = geoloc("predict", *options, "--at", f"{truth[0]},{truth[1]}", "--json", "--config", config)
-    assert named.returncode == 0, named.stderr
-    again = json.loads(named.stdout)[0]
+    again = json.loads(predict(*options, "--at", f"{truth[0]},{truth[1]}", "--json"))[0]
     assert (again["cell"], again["error_km"]) == (listed["cell"], listed["error_km"])
 
 
-def test_over_a_list_average_and_median_distances_are_told(usa: tuple[Path, Layout, Path], tmp_path: Path):
+def test_over_a_list_average_and_median_distances_are_told(
+    usa: tuple[Path, Layout, Path], predict: Callable[..., str], tmp_path: Path
+):
     config, _, samples = usa
-    out = tmp_path / "answers.csv"
-    said = geoloc("predict", "--place", samples, "--only", config.parent / "lists" / "test.txt", "--out", out, "--config", config)
-    assert said.returncode == 0, said.stderr
+    out, lists = tmp_path / "answers.csv", config.parent / "lists"
+    said = predict("--place", samples, "--only", lists / "test.txt", "--out", out)
     rows = list(csv.DictReader(out.open()))
     assert len(rows) == 3
     km = np.array([float(row["error_km"]) for row in rows])
-    assert f"average distance {km.mean():,.1f} km, median {np.median(km):,.1f} km (3 places)" in said.stdout
-    seven = geoloc("predict", "--place", samples, "--only", config.parent / "lists" / "train.txt", "--config", config)
-    learned = float(seven.stdout.split("average distance ")[1].split(" km")[0].replace(",", ""))
+    assert f"average distance {km.mean():,.1f} km, median {np.median(km):,.1f} km (3 places)" in said
+    seven = predict("--place", samples, "--only", lists / "train.txt")
+    learned = float(seven.split("average distance ")[1].split(" km")[0].replace(",", ""))
     assert learned < km.mean()  # what it learned from it knows better than what it has never seen

@@ -154,9 +154,11 @@ def test_features_give_what_pictures_give_and_probabilities_sum_to_one(asked: di
         assert values.dtype == torch.float32
 
 
-def test_unknown_headings_are_answered_too(asked: dict[str, Asked]):
-    one = asked["gru"]
-    assert torch.isfinite(one.said(headings=torch.full_like(one.headings, torch.nan))).all()
+def test_unknown_headings_are_answered_less_surely(asked: dict[str, Asked]):
+    one = asked["attention"]
+    unknown = one.said(headings=torch.full_like(one.headings, torch.nan))
+    surest = unknown.exp().max(dim=1).values.mean()
+    assert surest < 0.8 * one.said().exp().max(dim=1).values.mean()
 
 
 def test_what_cannot_be_asked_is_refused(asked: dict[str, Asked]):
@@ -302,7 +304,7 @@ def test_training_drops_views_but_never_all_and_turns_only_relative_headings():
     present = torch.tensor([[True, True, True], [True, False, False]]).repeat(200, 1)
     headings = torch.tensor([[0.0, 90.0, 180.0], [30.0, torch.nan, torch.nan]]).repeat(200, 1)
     relative = torch.tensor([True, False]).repeat(200)
-    kept, turned, start = drawn_views(headings, present, relative, ViewsSpec(dropout=0.5), generator)
+    kept, turned, start = drawn_views(headings, present, relative, ViewsSpec(dropout=0.5, unknown=0), generator)
     assert not (kept & ~present).any()
     assert kept.any(dim=1).all()
     assert 0.4 < float(kept[present].float().mean()) < 0.8
@@ -311,9 +313,13 @@ def test_training_drops_views_but_never_all_and_turns_only_relative_headings():
     assert torch.allclose(between, torch.full_like(between, 90.0), atol=1e-3)
     assert turned[::2, 0].std() > 80
     assert start.std() > 80
-    _, as_given, north = drawn_views(headings, present, relative, ViewsSpec(random_start=False), generator)
+    _, as_given, north = drawn_views(headings, present, relative, ViewsSpec(random_start=False, unknown=0), generator)
     assert torch.equal(as_given.nan_to_num(-1), headings.nan_to_num(-1))
     assert north.count_nonzero() == 0
+    _, some, _ = drawn_views(headings[::2], present[::2], relative[::2], ViewsSpec(unknown=0.3), generator)
+    hidden = some.isnan().sum(dim=1)
+    assert set(hidden.tolist()) == {0, 3}  # all headings of a place, or none
+    assert 0.15 < float((hidden == 3).float().mean()) < 0.45
 
 
 def test_recipes_that_cannot_be_are_refused(tmp_path: Path):
