@@ -46,8 +46,6 @@ from geoloc_dagster.geo.partitioning import Partitioning
 from geoloc_dagster.storage import write_bytes, write_json
 from geoloc_dagster.viz.geolocation_charts import error_curves, level_bars
 
-_WORDS = ("photos", "photographers")
-
 
 @dataclass(frozen=True, slots=True)
 class MeasuredSet:
@@ -61,6 +59,7 @@ class MeasuredSet:
         summary: the same as plain JSON values.
         pictures: file name -> PNG.
         brief: the tables that one looks at first.
+        words: what was asked about, and by what it is grouped; photos and photographers or places without it.
     """
 
     name: str
@@ -70,6 +69,7 @@ class MeasuredSet:
     summary: dict[str, Any]
     pictures: dict[str, bytes]
     brief: list[TextTable]
+    words: tuple[str, str] | None = None
 
 
 def measure_files(
@@ -93,7 +93,7 @@ def measure_matched(
     scale: Scale = WORLD,
     bootstrap: int = 1000,
     seed: int = 0,
-    words: tuple[str, str] = _WORDS,
+    words: tuple[str, str] | None = None,
 ) -> MeasuredSet:
     """All tables of one set of photos.
 
@@ -104,7 +104,7 @@ def measure_matched(
         scale: radii and score.
         bootstrap: resamples.
         seed: of these.
-        words: what was asked about, and by what it is grouped.
+        words: what was asked about, and by what it is grouped; photos and photographers without it.
     """
     report = evaluate_positions(matched.truth, matched.answers, matched.groups, scale=scale, bootstrap=bootstrap, seed=seed)
     levels = [level for level in partitioning.levels if level.name in matched.answers]
@@ -138,7 +138,7 @@ def measure_matched(
         "remarks": matched.remarks(),
     }
     pictures = _pictures(name, matched, report, bounds, words)
-    return MeasuredSet(name, report, tables, matched.remarks(), summary, pictures, brief)
+    return MeasuredSet(name, report, tables, matched.remarks(), summary, pictures, brief, words)
 
 
 def write_measured_set(measured: MeasuredSet, folder: Path) -> None:
@@ -147,7 +147,7 @@ def write_measured_set(measured: MeasuredSet, folder: Path) -> None:
         write_bytes(folder / file, content)
     write_json(folder / "report.json", measured.summary)
     further = measured.tables[2 if measured.report.comparisons else 1 :]  # the page has these by itself
-    page = geolocation_markdown(measured.report, measured.name, further, measured.remarks)
+    page = geolocation_markdown(measured.report, measured.name, further, measured.remarks, measured.words)
     write_bytes(folder / "table.md", page.encode())
 
 
@@ -164,7 +164,7 @@ def _sureness(matched: Matched, p_key: str, scale: Scale, bootstrap: int, seed: 
 
 
 def _pictures(
-    name: str, matched: Matched, report: GeolocationReport, bounds: Mapping[str, LevelOracle], words: tuple[str, str]
+    name: str, matched: Matched, report: GeolocationReport, bounds: Mapping[str, LevelOracle], words: tuple[str, str] | None
 ) -> dict[str, bytes]:
     errors = {p_key: errors_m(matched.truth, answers) for p_key, answers in matched.answers.items()}
     subtitle = _counted(report, words)
@@ -175,5 +175,6 @@ def _pictures(
     return drawn
 
 
-def _counted(report: GeolocationReport, words: tuple[str, str]) -> str:
-    return f"{report.n_photos:,} {words[0]} by {report.n_groups:,} {words[1]}"
+def _counted(report: GeolocationReport, words: tuple[str, str] | None) -> str:
+    asked, groups = words or ("photos", "photographers")
+    return f"{report.n_photos:,} {asked} by {report.n_groups:,} {groups}"

@@ -109,12 +109,12 @@ def sequence_recipe(**changes: object) -> SequenceRecipe:
         "name": "tiny_sequence",
         "kind": "sequence",
         "data": {"image_size": 16, "stored_size": 20},
-        "backbone": {"name": "resnet_basic", "channels": [4, 8, 8, 16], "blocks": [1, 1, 1, 1]},
+        "backbone": {"name": "resnet_basic", "channels": [8, 16, 16, 32], "blocks": [1, 1, 1, 1]},
         "encoder": {"kind": "attention", "width": 32, "attention_heads": 2, "dropout": 0.0},
         "heads": {"classes": "s2_cells"},
-        "views": {"dropout": 0.1},
+        "views": {"dropout": 0.1, "unknown": 0.15},
         "augmentation": {"min_scale": 0.9},
-        "optimiser": {"learning_rate": 0.02},
-        "budget": {"epochs": 14, "batch_size": 16},
+        "optimiser": {"learning_rate": 0.01},
+        "budget": {"epochs": 24, "batch_size": 16},
     }
     return SequenceRecipe.model_validate(values | changes)
