@@ -36,7 +36,8 @@ def read_split_lists(settings: Settings) -> dict[str, str]:
     for split, paths in settings.splits.lists.items():
         for name in (name for path in paths for name in read_list(settings.resolve(path))):
             if split_of.setdefault(name, split) != split:
-                raise ConfigError(f"splits.lists: {name} is in the lists of {split_of[name]} and of {split}")
+                both = " and of ".join(sorted({split_of[name], split}))
+                raise ConfigError(f"splits.lists: {name} is in the lists of {both}")
     return split_of
 
 

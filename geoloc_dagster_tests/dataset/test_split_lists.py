@@ -53,7 +53,7 @@ def test_one_list_leaves_the_rest_to_the_other_split(tmp_path: Path):
 
 def test_what_is_wrong_with_lists_is_named(tmp_path: Path):
     settings = region(tmp_path, NAMES[:3], NAMES[2:4])
-    with pytest.raises(ConfigError, match=r"2\+51\.2,11\.0 is in the lists of train and of test"):
+    with pytest.raises(ConfigError, match=r"2\+51\.2,11\.0 is in the lists of test and of train"):
         read_split_lists(settings)
     with pytest.raises(NotEnoughDataError, match="name no place"):
         divided(region(tmp_path, ["1+1,1"], ["2+2,2"]))

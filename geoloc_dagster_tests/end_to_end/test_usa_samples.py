@@ -36,10 +36,8 @@ def usa(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> tuple[Pa
         shutil.copytree(EXAMPLE / name, folder / name)
     config = folder / "geoloc.yaml"
     config.write_text((EXAMPLE / "samples.yaml").read_text())
-    settings = load_settings(config, environ={})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GEOLOC_SHARED_DATA", str(shared_data))
-        run_headless(settings, select=CHAIN, report=lambda event: None)
+    settings = load_settings(config, environ={"GEOLOC_SHARED_DATA": str(shared_data)})
+    run_headless(settings, select=CHAIN, report=lambda event: None)
     return config, Layout(settings.data_root), shared_data / "usa" / "samples"
 
 
