@@ -74,8 +74,11 @@ class SequenceModule(SeededModule):
             data = self.recipe.data
             pictures = augment(views, data.image_size, self.recipe.augmentation, self._generator, data.normalise)
             views = self.network.view_features(pictures)
-        kept, headings, start = (part.to(self.device) for part in (kept, headings, start))
-        parts = self._losses("train", self.network(in_slots(views, kept), headings, kept, start), rows)
+        order = torch.rand(kept.shape, generator=self._generator).argsort(dim=1)  # or slots would tell hidden headings
+        kept, headings, start, order = (part.to(self.device) for part in (kept, headings, start, order))
+        table = in_slots(views, kept)
+        table = table.gather(1, order[..., None].expand_as(table))
+        parts = self._losses("train", self.network(table, headings.gather(1, order), kept.gather(1, order), start), rows)
         values = {f"train_{name}": value.detach() for name, value in parts.items()}
         self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(rows))
         return parts["loss"]
