@@ -51,7 +51,14 @@ def build_model(backbone: str) -> CellsModel:
     classes = {level.name: len(level) for level in cells.levels}
     print(f"{backbone}, {classes}, {torch.get_num_threads()} threads")
     network = build_cells_network(recipe, classes)
-    return CellsModel(recipe, cells, network, "bench", dict.fromkeys(classes, 1.0), recipe.inference)
+    return CellsModel(
+        recipe=recipe,
+        partitioning=cells,
+        network=network,
+        model_version="bench",
+        weights=dict.fromkeys(classes, 1.0),
+        inference=recipe.inference,
+    )
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from geoloc_dagster import __version__, cells_cli, list_cli, photo_cli, starter
+from geoloc_dagster import __version__, cells_cli, evaluation_cli, list_cli, maps_cli, photo_cli, starter
 from geoloc_dagster.config import Layout, Settings
 from geoloc_dagster.config.loader import claim_data_root, find_config, load_settings, resolved_yaml
 from geoloc_dagster.cores import processes_by_default
@@ -33,6 +33,7 @@ CHECK_FAILED = 1
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(list_cli.photos, name="photos")
 app.add_typer(cells_cli.app, name="cells")
+app.add_typer(maps_cli.app, name="maps")
 
 Config = Annotated[
     Path | None, typer.Option("--config", "-c", help="The region's geoloc.yaml. Default: GEOLOC_CONFIG, else ./geoloc.yaml.")
@@ -80,7 +81,13 @@ def check_config(config: Config = None, data_root: DataRoot = None) -> None:
     from geoloc_dagster.learning.recipe import check_recipes
 
     settings = load_settings(config, data_root=data_root)
-    check_recipes(settings.recipes, settings.folder, cells=settings.cells is not None, grid_cells=settings.grid_cells is not None)
+    check_recipes(
+        settings.recipes,
+        settings.folder,
+        cells=settings.cells is not None,
+        grid_cells=settings.grid_cells is not None,
+        class_maps=settings.segmentation is not None,
+    )
     typer.echo(resolved_yaml(settings), nl=False)
     typer.echo("ok", err=True)
 
@@ -299,6 +306,7 @@ def backfill(
 
 app.command()(photo_cli.predict)
 app.command("test")(photo_cli.measure)
+app.command()(evaluation_cli.compare)
 app.command("import-checkpoint")(photo_cli.import_checkpoint)
 
 

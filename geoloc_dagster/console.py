@@ -18,7 +18,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from geoloc_dagster.dataset.holdings import Holdings
     from geoloc_dagster.evaluation.tables import TextTable
-    from geoloc_dagster.prediction.protocol import Prediction
+    from geoloc_dagster.prediction.protocol import Candidate, Prediction
 
 PLAIN_INTERVAL_S = 10.0
 MOST_DISTRICTS = 30
@@ -142,10 +142,16 @@ def figures_table(summary: Mapping[str, Any]) -> Table | None:
 
 def prediction_table(photo: str, prediction: Prediction, top: int) -> Table:
     """The answer for one photo and the candidates behind it."""
-    table = Table(title=f"{photo}: {prediction.lat_deg:.6f}, {prediction.lng_deg:.6f} (lat, lng)", title_justify="left")
+    title = f"{photo}: {prediction.lat_deg:.6f}, {prediction.lng_deg:.6f} (lat, lng)"
+    return candidates_table(title, prediction.candidates, top)
+
+
+def candidates_table(title: str, candidates: Sequence[Candidate], top: int) -> Table:
+    """Known places that look like a photo, most similar first."""
+    table = Table(title=title, title_justify="left")
     for column in ("#", "lat, lng", "similarity", "to answer", "location", "captured", "attribution"):
         table.add_column(column, justify="right" if column in ("#", "similarity", "to answer") else "left")
-    for rank, candidate in enumerate(prediction.candidates[:top], start=1):
+    for rank, candidate in enumerate(candidates[:top], start=1):
         table.add_row(
             str(rank),
             f"{candidate.lat_deg:.6f}, {candidate.lng_deg:.6f}",

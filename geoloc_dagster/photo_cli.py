@@ -15,7 +15,7 @@ from geoloc_dagster.config.loader import load_settings
 from geoloc_dagster.storage import write_bytes
 
 if TYPE_CHECKING:
-    from geoloc_dagster.learning.cells_model import CellsModel
+    from geoloc_dagster.learning.photo_models import AnyPhotoModel
     from geoloc_dagster.prediction.image_folder import FolderPredictions
 
 MAP_BYTES = 500_000
@@ -45,9 +45,14 @@ def predict(
     photos: Annotated[list[Path] | None, typer.Argument(help="JPEG, PNG or WebP files.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     map_file: Annotated[
-        Path | None, typer.Option("--map", help="Write a map of the answer: PNG of one photo, PNG or HTML of one place.")
+        Path | None,
+        typer.Option("--map", help="Write a map: .png of one photo, .geojson with a fusion; .png or .html of one place."),
     ] = None,
     top: Annotated[int, typer.Option(min=1, max=1000, help="Candidates to show.")] = 5,
+    coverage: Annotated[
+        float, typer.Option("--coverage", help="Share of photos whose place the region is to hold: 0.5, 0.8, 0.9 or 0.95.")
+    ] = 0.9,
+    expert: Annotated[str | None, typer.Option("--expert", help="Ask this expert alone, e.g. retrieval; else all.")] = None,
     image_dir: Annotated[
         list[Path] | None, typer.Option("--image-dir", help="Ask the classifier of cells about a whole folder; can be repeated.")
     ] = None,
@@ -95,7 +100,7 @@ def predict(
         return
     if not photos:
         raise typer.BadParameter("name photos, or a folder with --image-dir", param_hint="PHOTOS")
-    _predict_photos(photos, as_json, map_file, top, config, data_root)
+    _predict_photos(photos, as_json, map_file, top, coverage, expert, config, data_root)
 
 
 def measure(
@@ -185,11 +190,11 @@ def open_model(
     precision: str,
     config: Path | None,
     data_root: Path | None,
-) -> CellsModel:
+) -> AnyPhotoModel:
     """The classifier that was asked for: of a folder, or the region's."""
     if precision not in ("32", "bf16", "16"):
         raise typer.BadParameter("32, bf16 or 16", param_hint="--precision")
-    from geoloc_dagster.learning.cells_model import load_cells_model
+    from geoloc_dagster.learning.photo_models import load_photo_model
     from geoloc_dagster.learning.recipe import read_inference
     from geoloc_dagster.prediction.release import cells_model_folder
 
@@ -203,7 +208,7 @@ def open_model(
     device = "" if gpu is None else "cuda" if gpu else "cpu"
     if gpu:
         _require_gpu()
-    return load_cells_model(folder, inference=inference, precision=precision, device=device)  # type: ignore[arg-type]
+    return load_photo_model(folder, inference=inference, precision=precision, device=device)  # type: ignore[arg-type]
 
 
 def _require_gpu() -> None:
@@ -214,7 +219,7 @@ def _require_gpu() -> None:
 
 
 def _predict_folders(
-    model: CellsModel, folders: list[Path], out: Path, batch_size: int, workers: int | None, *, quiet: bool = False
+    model: AnyPhotoModel, folders: list[Path], out: Path, batch_size: int, workers: int | None, *, quiet: bool = False
 ) -> FolderPredictions:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -249,16 +254,29 @@ def _name_skipped(unreadable: list[tuple[str, str]]) -> None:
 
 
 def _predict_photos(
-    photos: list[Path], as_json: bool, map_file: Path | None, top: int, config: Path | None, data_root: Path | None
+    photos: list[Path],
+    as_json: bool,
+    map_file: Path | None,
+    top: int,
+    coverage: float,
+    expert: str | None,
+    config: Path | None,
+    data_root: Path | None,
 ) -> None:
-    """One answer per photo by the released model of retrieval."""
+    """One answer per photo: of the fusion where the release has one, else of the released model of retrieval."""
     if map_file is not None and len(photos) != 1:
         raise typer.BadParameter("a map shows one photo", param_hint="--map")
     from geoloc_dagster.console import prediction_table
     from geoloc_dagster.prediction.release import load_release, predict_photo, served_parts
 
     layout = Layout(load_settings(config, data_root=data_root).data_root)
-    if "index" not in served_parts(layout):
+    parts = served_parts(layout)
+    if "fusion" in parts or expert is not None:
+        from geoloc_dagster.fused_cli import answer_fused
+
+        answer_fused(photos, layout, as_json=as_json, map_file=map_file, top=top, coverage=coverage, expert=expert)
+        return
+    if "index" not in parts:
         _classify_photos(photos, as_json, map_file, layout)
         return
     release = load_release(layout)
@@ -285,11 +303,11 @@ def _predict_photos(
 def _classify_photos(photos: list[Path], as_json: bool, map_file: Path | None, layout: Layout) -> None:
     """One answer per photo, level and all levels together, where the release has a classifier of cells and no index."""
     from geoloc_dagster.console import text_table
-    from geoloc_dagster.learning.cells_model import load_cells_model
+    from geoloc_dagster.learning.photo_models import load_photo_model
     from geoloc_dagster.prediction.cells import classified_table, classify_photos, photo_heat_map
     from geoloc_dagster.prediction.release import cells_model_folder
 
-    model = load_cells_model(cells_model_folder(layout))
+    model = load_photo_model(cells_model_folder(layout))
     answers = classify_photos(model, photos)
     if as_json:
         typer.echo(json.dumps(answers, indent=2))

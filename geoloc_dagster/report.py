@@ -159,6 +159,9 @@ def _pictures(settings: Settings, layout: Layout, reports: list[tuple[Path, dict
         captions = {
             "map.png": "Where places are found again",
             "recall.png": "How often, among the first k",
+            "year_matrix.png": "Pictures of one year among those of another",
+            "age_gap.png": "How finding fades with the years between",
+            "atlas.png": "The districts: what is known, and how well it is found",
             "errors.png": "How far answers are off",
             "levels.png": "What each level reaches, and what its cells allow",
         }

@@ -19,7 +19,7 @@ HEAVY = {
     "torch", "torchvision", "timm", "pytorch_lightning", "pytorch_metric_learning", "mlflow", "faiss", "ray", "selenium",
     "geopandas", "pandas", "lance", "sklearn", "matplotlib.pyplot",
 }  # fmt: skip
-MAY_IMPORT_DAGSTER = ("defs/", "definitions.py", "cli.py", "templates/")
+MAY_IMPORT_DAGSTER = ("defs/", "definitions.py", "cli.py", "templates/", "training_process.py")
 # What each package may import of ours, beside itself. Up to `retrieval` each knows only what lies below it; the last three
 # show and judge one another's results. Geography stands alone, learning never sees imagery, imagery never sees learning,
 # and does not know that there is an emulator: it is one more service under another address.

@@ -113,6 +113,11 @@ class Layout:
         return self.root / "tables" / "scene_labels.lance"
 
     @property
+    def segmentation_maps(self) -> Path:
+        """Lance table of what each pixel of each crop shows."""
+        return self.root / "tables" / "segmentation_maps.lance"
+
+    @property
     def checkpoints(self) -> Path:
         """Folder with one folder per recipe, therein one per model version."""
         return self.root / "checkpoints"
@@ -130,7 +135,16 @@ class Layout:
     @property
     def cells_champion(self) -> Path:
         """JSON pointer to the promoted classifier of cells."""
-        return self.root / "checkpoints" / "champion-cells.json"
+        return self.champion_of("cells")
+
+    def champion_of(self, kind: str) -> Path:
+        """JSON pointer to the promoted model of a kind of recipes: `retrieval`, `cells`, `scenes`, `sequence`."""
+        return self.champion if kind == "retrieval" else self.root / "checkpoints" / f"champion-{kind}.json"
+
+    @property
+    def fusions(self) -> Path:
+        """Folder with one folder per fusion of experts."""
+        return self.root / "fusion"
 
     @property
     def embeddings(self) -> Path:

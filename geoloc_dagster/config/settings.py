@@ -8,10 +8,13 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+COVERAGES = (0.5, 0.8, 0.9, 0.95)
+"""For which the regions of answers are calibrated."""
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Z_][A-Z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 LatLng = tuple[Annotated[float, Field(ge=-90, le=90)], Annotated[float, Field(ge=-180, le=180)]]
 Spacing = Annotated[int, Field(gt=0, le=10_000)]
@@ -346,6 +349,38 @@ class SceneSettings(Section):
         return self
 
 
+class SegmentationSettings(Section):
+    """What each pixel of each picture shows: sky, building, road, vegetation, water, vehicle, person, sign, or other."""
+
+    source: Literal["emulator", "model"] = Field(
+        default="model",
+        description="`emulator`: the exact maps of an emulated city's or planet's pictures; or as a model sees it.",
+    )
+    library: Literal["torchvision", "transformers"] = Field(default="torchvision", description="That has the model.")
+    model: str | None = Field(
+        default=None,
+        description="torchvision: e.g. `lraspp_mobilenet_v3_large`; transformers: a name on the hub, or a folder of safetensors.",
+    )
+    weights: str = Field(
+        default="hub", description="torchvision: `hub`, or a file of safetensors or of a state dict, relative to this file."
+    )
+    categories: Literal["voc", "cityscapes"] | list[str] = Field(
+        default="voc", description="torchvision: what the outputs of weights from a file stand for, in their order."
+    )
+    mapping: dict[str, Literal["other", "sky", "building", "road", "vegetation", "water", "vehicle", "person", "sign"]] = Field(
+        default_factory=dict, description="Which class a category of the model counts as, where not as packaged."
+    )
+    size: int = Field(default=512, ge=32, le=2048, description="Side at which the model sees pictures, pixels.")
+
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        if self.source == "model" and self.model is None:
+            raise ValueError("`source: model` needs a `model`, e.g. `lraspp_mobilenet_v3_large`")
+        if self.library == "transformers" and self.weights != "hub":
+            raise ValueError("weights: `transformers` reads them from the folder that `model` names; leave it out")
+        return self
+
+
 class SplitSettings(Section):
     """How places are divided into train, dev and test."""
 
@@ -373,6 +408,34 @@ class SplitSettings(Section):
         if (self.by == "lists") != bool(self.lists):
             raise ValueError("`by: lists` and `lists: {train: [FILE], test: [FILE]}` belong together")
         return self
+
+
+class FusionSettings(Section):
+    """How the experts of a region are made into one answer."""
+
+    coverage: float = Field(
+        default=0.9, description="Share of photos whose place the region of an answer is to hold: 0.5, 0.8, 0.9 or 0.95."
+    )
+    refused: float = Field(
+        default=0.05, gt=0, lt=1, description="Share of the region's own photos that may be taken for those of another place."
+    )
+    largest_region_km2: float | None = Field(
+        default=None, gt=0, description="An answer whose region is larger is no answer; without it every one is."
+    )
+    finest_level: int | None = Field(
+        default=None,
+        ge=1,
+        le=30,
+        description="S2 level of the smallest cells of the grid; 20 (8 m) in a city, 13 (1 km) elsewhere.",
+    )
+    most_cells: int = Field(default=16_384, ge=64, le=1_000_000, description="Places share cells where there would be more.")
+
+    @field_validator("coverage")
+    @classmethod
+    def _calibrated(cls, value: float) -> float:
+        if value not in COVERAGES:
+            raise ValueError(f"one of {', '.join(map(str, COVERAGES))}, for which regions are calibrated")
+        return value
 
 
 class AutomationSettings(Section):
@@ -404,7 +467,11 @@ class Settings(Section):
     catalog: CatalogSettings = CatalogSettings()
     cells: CellSettings | None = Field(default=None, description="Needed by recipes of kind `cells`.")
     scenes: SceneSettings | None = Field(default=None, description="Adds the asset `scene_labels`; without it there is none.")
+    segmentation: SegmentationSettings | None = Field(
+        default=None, description="Adds the asset `segmentation_maps`; without it there is none."
+    )
     splits: SplitSettings = SplitSettings()
+    fusion: FusionSettings = FusionSettings()
     automation: AutomationSettings = AutomationSettings()
     recipes: list[str] = Field(
         default=["retrieval"], min_length=1, description="Names in `recipes/` beside this file, or packaged ones."
@@ -423,6 +490,17 @@ class Settings(Section):
         scenes = self.scenes
         if scenes is not None and scenes.model is None and self.capture.provider != "photo_list":
             raise ValueError("scenes: only the lists of `photo_list` say scenes; name a `model`")
+        return self
+
+    @model_validator(mode="after")
+    def _maps_come_from_somewhere(self) -> Self:
+        if self.segmentation is None or self.segmentation.source == "model":
+            return self
+        provider, emulated = self.capture.provider, ("emulator", "google", "google_maps", "photo_list")
+        if provider not in emulated:
+            raise ValueError(f"segmentation: an emulator has no maps of pictures of `{provider}`; set `source: model`")
+        if provider.startswith("google") and not _is_this_machine(self.service.base_url):
+            raise ValueError("segmentation: pictures of the real service have no maps; set `source: model`")
         return self
 
     @model_validator(mode="after")
@@ -446,3 +524,7 @@ class Settings(Section):
         """A path of the YAML, relative to its folder; `${NAME:-default}` stands for an environment variable."""
         expanded = Path(_VARIABLE.sub(lambda match: os.environ.get(match["name"]) or match["default"] or "", str(path)))
         return expanded if expanded.is_absolute() else (self.folder / expanded).resolve()
+
+
+def _is_this_machine(url: str | None) -> bool:
+    return urlsplit(url or "").hostname in ("127.0.0.1", "localhost", "::1")

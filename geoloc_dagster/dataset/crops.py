@@ -81,8 +81,13 @@ class CropResult:
     changed: bool
 
 
-def crop_picture(image: Image.Image, size: int, box: tuple[int, int, int, int] | None) -> Image.Image:
-    """Cut out `box` (left, top, right, bottom; pixels), or the centre square, and scale it to `size` x `size` (bicubic).
+def crop_picture(
+    image: Image.Image,
+    size: int,
+    box: tuple[int, int, int, int] | None,
+    resampling: Image.Resampling = Image.Resampling.BICUBIC,
+) -> Image.Image:
+    """Cut out `box` (left, top, right, bottom; pixels), or the centre square, and scale it to `size` x `size`.
 
     A picture that already has that size is returned as it is: collections mix screenshots and finished crops.
 
@@ -101,7 +106,7 @@ def crop_picture(image: Image.Image, size: int, box: tuple[int, int, int, int] |
             "Correct `crops.box`, or leave it out for the centre square.",
         )
     # Cut first: `resize(box=...)` would let pixels from beyond the box into its edges.
-    return image.crop(box).resize((size, size), Image.Resampling.BICUBIC)
+    return image.crop(box).resize((size, size), resampling)
 
 
 def make_crops(captures: pa.Table, settings: CropSettings) -> pa.Table:
@@ -212,6 +217,15 @@ def write_crops(
     failpoint("crops.written")
     write_json(receipt, {"inputs": inputs, "crops": _digest(crops)})
     return _result(crops, version, changed=True)
+
+
+def are_crops_of(captures_path: Path, crops_path: Path, batch: str, settings: CropSettings) -> bool:
+    """Whether the crops of a batch are those that its captures give under these settings, as far as they were noted."""
+    captures, noted = open_table(captures_path), read_receipt(receipt_path(crops_path, batch))
+    if captures is None or not noted:
+        return False
+    wanted = f"batch = '{batch}' AND sha256 IS NOT NULL"
+    return noted["inputs"] == _input_digest(captures.to_table(columns=["capture_id", "sha256"], filter=wanted), settings)
 
 
 def _refuse_undecodable(crops: pa.Table, batch: str, settings: CropSettings) -> None:

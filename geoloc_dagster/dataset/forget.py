@@ -101,9 +101,14 @@ def forget(layout: Layout, request: Request, *, now: dt.datetime) -> Forgotten:
     failpoint("forget.buried")
     buried = _buried(layout, request)
     deleted: dict[str, int] = {}
-    derived = {"embeddings": layout.embeddings, "scene_labels": layout.scene_labels, "crops": layout.crops}
+    derived = {
+        "embeddings": layout.embeddings,
+        "scene_labels": layout.scene_labels,
+        "segmentation_maps": layout.segmentation_maps,
+        "crops": layout.crops,
+    }
     for name, path in {**derived, "panoramas": layout.panoramas}.items():
-        if name == "scene_labels" and open_table(path) is None:
+        if name in ("scene_labels", "segmentation_maps") and open_table(path) is None:
             continue  # most regions have none
         deleted[name] = _delete(path, sorted(buried))
     marked = _mark(layout, request, buried, now)

@@ -47,12 +47,19 @@ def stack_pictures(rows: Sequence[Mapping[str, Any]], size: int | None = None) -
     Raises:
         ImageError: a picture cannot be decoded; names the capture.
     """
-    pictures: list[Pixels] = []
-    for row in rows:
-        try:
-            pictures.append(decode_picture(row["image"], size))
-        except ImageError as error:
-            raise ImageError(f"the crop of capture {row['capture_id']}: {error.cause}") from error
+    return channels_first([decode_row(row, size) for row in rows])
+
+
+def decode_row(row: Mapping[str, Any], size: int | None = None) -> Pixels:
+    """`decode_picture` of a row's crop; an error names the capture."""
+    try:
+        return decode_picture(row["image"], size)
+    except ImageError as error:
+        raise ImageError(f"the crop of capture {row['capture_id']}: {error.cause}") from error
+
+
+def channels_first(pictures: Sequence[Pixels]) -> Pixels:
+    """Pictures of one size, each H x W x 3, as one array N x 3 x H x W."""
     return np.ascontiguousarray(np.stack(pictures).transpose(0, 3, 1, 2))
 
 

@@ -7,6 +7,8 @@ a *visit* is one look at a location for whatever it has.
 
 from __future__ import annotations
 
+import json
+
 import pyarrow as pa
 
 SCHEMA_VERSION = 1
@@ -158,6 +160,24 @@ SCENE_LABELS = pa.schema(
         pa.field("source", pa.string()),  # of `scene`: list, or the version of the model; null where there is none
     ],
     metadata=_METADATA,
+)
+
+# What pixels of class maps show, in the order of their numbers.
+MAP_CLASSES = ("other", "sky", "building", "road", "vegetation", "water", "vehicle", "person", "sign")
+
+# One row per crop: what each of its pixels shows.
+SEGMENTATION_MAPS = pa.schema(
+    [
+        pa.field("capture_id", pa.string(), nullable=False),
+        pa.field("batch", pa.string(), nullable=False),
+        # PNG of the numbers of the classes, one byte per pixel; null where there is no picture or nothing knows its classes.
+        pa.field("class_map", pa.large_binary(), metadata={b"lance-encoding:compression": b"none"}),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("crop_sha256", pa.string()),  # of the crop that it is the map of
+        pa.field("source", pa.string()),  # emulator, or the version of the model; null where there is no map
+    ],
+    metadata=_METADATA | {b"classes": json.dumps(MAP_CLASSES).encode()},
 )
 
 # One row per crop: the feature table. `view` is `r0`..`r3` for rotations and `h000`..`h359` for headings.

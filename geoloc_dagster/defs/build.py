@@ -10,7 +10,7 @@ import dagster as dg
 
 from geoloc_dagster.config import Settings
 from geoloc_dagster.config.loader import load_settings
-from geoloc_dagster.defs.assets import cells, collection, coverage, dataset, photos, release, training
+from geoloc_dagster.defs.assets import cells, collection, coverage, dataset, photos, release, segmentation, training
 from geoloc_dagster.defs.assets import region as region_assets
 from geoloc_dagster.defs.automation import build_automation_sensor, build_retraining_sensor, build_schedules
 from geoloc_dagster.defs.checks import build_checks
@@ -27,7 +27,7 @@ def build_definitions(
     Args:
         config: path of the region's `geoloc.yaml`; found through GEOLOC_CONFIG or `./geoloc.yaml` when omitted.
         settings: settings that are loaded already; takes precedence over `config`.
-        resource_overrides: resources to use in place of the default `clock`, `imagery` and `mlflow`.
+        resource_overrides: resources to use in place of the default `clock`, `imagery`, `mlflow` and `pipes`.
 
     Raises:
         ConfigError: the configuration is broken; the message names the line.
@@ -40,8 +40,9 @@ def build_definitions(
         region.settings.folder,
         cells=region.settings.cells is not None,
         grid_cells=region.settings.grid_cells is not None,
+        class_maps=region.settings.segmentation is not None,
     )
-    modules = (region_assets, coverage, collection, photos, dataset, cells, training, release)
+    modules = (region_assets, coverage, collection, photos, segmentation, dataset, cells, training, release)
     overrides = dict(resource_overrides or {})
     clock: Clock = overrides.setdefault("clock", Clock())
     resources: dict[str, Any] = {
@@ -51,6 +52,7 @@ def build_definitions(
             artifact_location=str(region.layout.mlflow_artifacts),
             experiment=region.model_name,
         ),
+        "pipes": dg.PipesSubprocessClient(),
         **overrides,
     }
     return dg.Definitions(

@@ -17,6 +17,7 @@ from geoloc_dagster.config import Settings
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from geoloc_dagster.imagery.client import ServiceClient
     from geoloc_dagster.imagery.lookups import CoverageService
     from geoloc_dagster.imagery.provider import Provider
     from geoloc_dagster.learning.tracking import MlflowTarget
@@ -60,6 +61,12 @@ class Imagery:
             name = self._settings.coverage.provider
             self._coverage = build_service(self._settings, name, emulator_url=self._emulator_url, now=self._clock.now)
         return self._coverage
+
+    def emulated_maps(self) -> ServiceClient:
+        """What is asked for the class maps of emulated pictures."""
+        from geoloc_dagster.imagery.factory import build_emulated_maps
+
+        return build_emulated_maps(self._settings, emulator_url=self._emulator_url, now=self._clock.now)
 
     def _emulator_url(self) -> str:
         from geoloc_dagster.emulator.shared import shared_emulator

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -89,6 +89,23 @@ def encode_jpeg(rgb: npt.NDArray[np.uint8]) -> bytes:
 
     buffer = io.BytesIO()
     Image.fromarray(rgb).save(buffer, "JPEG", quality=JPEG_QUALITY)
+    return buffer.getvalue()
+
+
+def encode_classes(classes: npt.NDArray[np.uint8], names: Sequence[str]) -> bytes:
+    """A class map as a PNG of one channel, whose text `classes` names the classes in the order of their numbers.
+
+    Args:
+        classes: uint8 (height, width).
+        names: without commas.
+    """
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    said = PngInfo()
+    said.add_text("classes", ",".join(names))
+    buffer = io.BytesIO()
+    Image.fromarray(classes).save(buffer, "PNG", pnginfo=said)
     return buffer.getvalue()
 
 

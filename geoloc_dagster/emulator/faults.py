@@ -17,6 +17,7 @@ Endpoint = Literal[
     "metadata",
     "image",
     "history",
+    "class_map",
     "mapillary_tile",
     "mapillary_images",
     "mapillary_search",

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
+from geoloc_dagster.emulator.answers import encode_classes
 from geoloc_dagster.emulator.hashing import Dice, units
 
 Rgb = tuple[float, float, float]
@@ -214,10 +215,8 @@ def encode(rgb: npt.NDArray[np.uint8], quality: int) -> bytes:
 
 
 def encode_map(classes: npt.NDArray[np.uint8]) -> bytes:
-    """A class map as PNG of one channel: the numbers of `PixelClass`."""
-    stream = io.BytesIO()
-    Image.fromarray(classes).save(stream, "PNG")
-    return stream.getvalue()
+    """A class map as PNG of one channel: the numbers of `PixelClass`, which the file names."""
+    return encode_classes(classes, [one.name.lower() for one in PixelClass])
 
 
 @lru_cache(maxsize=1)

@@ -30,6 +30,7 @@ ENDPOINTS: dict[str, Endpoint] = {
     "/maps/api/streetview/metadata": "metadata",
     "/maps/api/streetview": "image",
     "/maps/api/streetview/history": "history",
+    "/maps/api/streetview/classes": "class_map",
 }
 # Other services of the same city, below these paths: "module:factory"; factory(city, options, desk) gives an ASGI application.
 _MAPS = "geoloc_dagster.emulator.maps_site:maps_site"
@@ -88,7 +89,7 @@ class EmulatorApp:
             refusal = self._gate.refusal(endpoint, scope["path"], raw_query, query)
             if refusal is not None:
                 return refusal
-            if endpoint != "image":
+            if endpoint not in ("image", "class_map"):
                 return self._service.answer(endpoint, query, resolved)
             return await self._desk.drawn(lambda: self._service.answer(endpoint, query, resolved))
 

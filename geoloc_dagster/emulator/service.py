@@ -12,6 +12,7 @@ from geoloc_dagster.emulator.answers import (
     COPYRIGHT,
     Answer,
     Status,
+    encode_classes,
     encode_jpeg,
     grey_jpeg,
     jpeg_answer,
@@ -20,11 +21,12 @@ from geoloc_dagster.emulator.answers import (
 )
 from geoloc_dagster.emulator.faults import Endpoint
 from geoloc_dagster.emulator.limits import Clock
+from geoloc_dagster.emulator.materials import CLASSES
 from geoloc_dagster.emulator.panoids import PanoramaIds
 from geoloc_dagster.emulator.parameters import ParameterError, Target, ViewRequest, read_size, read_target, read_view
 
 if TYPE_CHECKING:
-    from geoloc_dagster.emulator.city import City, Place, Snapshot
+    from geoloc_dagster.emulator.city import City, Place, Snapshot, View
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +68,14 @@ class StreetView:
         """Find what a request is about; takes well under a millisecond."""
         try:
             target = read_target(query)
-            view = read_view(query) if endpoint == "image" else None
+            view = read_view(query) if endpoint in ("image", "class_map") else None
         except ParameterError as error:
             what = query.get("location", "")[:80] if error.status == "NOT_FOUND" else "invalid"
             return Resolved(what, error.status, error.detail)
-        what, found = self._by_id(target.pano_id) if target.pano_id is not None else self._by_position(target)
+        if target.pano_id is not None:
+            what, found = self._by_id(target.pano_id, outdated=endpoint == "class_map")
+        else:
+            what, found = self._by_position(target)
         if view is not None and found is not None:
             view = _with_heading(view, found[1], target)
         if view is not None:
@@ -87,21 +92,24 @@ class StreetView:
                 return jpeg_answer(grey_jpeg(*_grey_size(query)), resolved.status)
             return status_answer(endpoint, resolved.status, resolved.message)
         if endpoint == "image":
-            return jpeg_answer(self._picture(resolved.snapshot, resolved.view))
+            return jpeg_answer(encode_jpeg(self._seen(resolved.snapshot, resolved.view).rgb))
+        if endpoint == "class_map":
+            png = encode_classes(self._seen(resolved.snapshot, resolved.view).classes, CLASSES)
+            return Answer("OK", 200, "image/png", png)
         if endpoint == "history":
             newest_first = reversed(self._existing(resolved.place))
             return json_answer({"status": "OK", "panoramas": [self._describe(snapshot) for snapshot in newest_first]})
         return json_answer({"copyright": COPYRIGHT, **self._describe(resolved.snapshot), "status": "OK"})
 
-    def _by_id(self, pano_id: str) -> tuple[str, tuple[Place, Snapshot] | None]:
-        """Its name and the panorama; a name without a panorama where the id is no longer the right one."""
+    def _by_id(self, pano_id: str, *, outdated: bool) -> tuple[str, tuple[Place, Snapshot] | None]:
+        """Its name and the panorama; a name alone where the id is no longer the right one, unless `outdated` ones count."""
         identity = self._ids.decode(pano_id)
         place = None if identity is None else self._city.place(identity.place_id)
         if identity is None or place is None or identity.number >= len(place.snapshots):
             return "unknown", None
         snapshot = place.snapshots[identity.number]
         current = self._ids.generation(identity.place_id, identity.number, self._clock.today())
-        known = identity.generation == current and snapshot in self._existing(place)
+        known = (outdated or identity.generation == current) and snapshot in self._existing(place)
         return _name(snapshot), (place, snapshot) if known else None
 
     def _by_position(self, target: Target) -> tuple[str, tuple[Place, Snapshot] | None]:
@@ -125,10 +133,10 @@ class StreetView:
             "pano_id": self._ids.current(snapshot.place_id, snapshot.number, self._clock.today()),
         }
 
-    def _picture(self, snapshot: Snapshot, view: ViewRequest | None) -> bytes:
+    def _seen(self, snapshot: Snapshot, view: ViewRequest | None) -> View:
         assert view is not None
         assert view.heading_deg is not None
-        seen = self._city.render(
+        return self._city.render(
             snapshot.lat_deg,
             snapshot.lng_deg,
             heading_deg=view.heading_deg,
@@ -138,7 +146,6 @@ class StreetView:
             height=view.height,
             date=snapshot.captured_on,
         )
-        return encode_jpeg(seen.rgb)
 
 
 def _month(day: dt.date) -> int:

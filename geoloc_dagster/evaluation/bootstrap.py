@@ -7,7 +7,7 @@ Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 3.8)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ _DRAWS_PER_BLOCK = 2_000_000
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A share with its 95 % interval."""
+    """A figure with its interval, of 95 % where nothing else is said."""
 
     value: float
     low: float
@@ -51,8 +51,10 @@ class PairedDifference:
         }
 
 
-def intervals(hits: np.ndarray, places: np.ndarray, n: int, seed: int, weights: np.ndarray | None = None) -> list[Interval]:
-    """Mean of every column of `hits` with a 95 % interval by place.
+def intervals(
+    hits: np.ndarray, places: np.ndarray, n: int, seed: int, weights: np.ndarray | None = None, *, level: float = 0.95
+) -> list[Interval]:
+    """Mean of every column of `hits` with an interval by place.
 
     Args:
         hits: (Q, M) bool or numbers, one column per measure.
@@ -60,6 +62,7 @@ def intervals(hits: np.ndarray, places: np.ndarray, n: int, seed: int, weights: 
         n: resamples; 0 gives intervals of no width.
         seed: of the resampling.
         weights: (Q,) positive, of the queries in the mean; None weighs all alike.
+        level: of the interval.
 
     Raises:
         ValueError: no queries, or not one place per query.
@@ -69,8 +72,45 @@ def intervals(hits: np.ndarray, places: np.ndarray, n: int, seed: int, weights: 
     if n == 0:
         return [Interval(float(v), float(v), float(v)) for v in values]
     means = np.concatenate([(weights @ sums) / (weights @ counts)[:, None] for weights in _weights(len(counts), n, seed)])
-    low, high = np.percentile(means, [2.5, 97.5], axis=0)
+    low, high = np.percentile(means, [50 * (1 - level), 50 * (1 + level)], axis=0)
     return [Interval(float(v), float(a), float(b)) for v, a, b in zip(values, low, high, strict=True)]
+
+
+def quantile_intervals(values: np.ndarray, places: np.ndarray, shares: Sequence[float], n: int, seed: int) -> list[Interval]:
+    """Quantiles of `values`, each with a 95 % interval by place.
+
+    A quantile is the smallest value that at least that share of all is not above, so it is one of the values, infinite ones too.
+
+    Args:
+        values: (Q,) numbers, none of them NaN.
+        places: (Q,) the place of every value.
+        shares: above 0 and at most 1, e.g. 0.5 for the median.
+        n: resamples; 0 gives intervals of no width.
+        seed: of the resampling.
+
+    Raises:
+        ValueError: no values, not one place per value, or one that is not a number.
+    """
+    if len(values) == 0 or len(values) != len(places) or np.isnan(values).any():
+        raise ValueError(f"need one place for each of at least one number, not {len(places)} for {len(values)}")
+    order = np.argsort(values, kind="stable")
+    ordered = np.asarray(values, float)[order]
+    found, code = np.unique(places, return_inverse=True)
+    whole = ordered[np.ceil(np.asarray(shares) * len(ordered) - 1e-9).astype(int) - 1]
+    if n == 0:
+        return [Interval(float(v), float(v), float(v)) for v in whole]
+    drawn = np.empty((n, len(shares)))
+    most = max(1, _DRAWS_PER_BLOCK // len(ordered))
+    done = 0
+    for block in _weights(len(found), n, seed):
+        for start in range(0, len(block), most):
+            passed = np.cumsum(block[start : start + most][:, code[order]], axis=1)
+            for column, share in enumerate(shares):
+                first = np.argmax(passed >= share * passed[:, -1:] - 1e-9, axis=1)
+                drawn[done : done + len(passed), column] = ordered[first]
+            done += len(passed)
+    low, high = np.percentile(drawn, [2.5, 97.5], axis=0, method="nearest")
+    return [Interval(float(v), float(a), float(b)) for v, a, b in zip(whole, low, high, strict=True)]
 
 
 def paired_bootstrap(hits_a: np.ndarray, hits_b: np.ndarray, places: np.ndarray, n: int, seed: int) -> PairedDifference:

@@ -1,9 +1,9 @@
-"""Evaluate a classifier of cells on the splits that it was not trained on: per level and together, beside what cells allow."""
+"""Evaluate a classifier of photos on the splits that it was not trained on: per level and together, beside what cells allow."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from geoloc_dagster.config import Layout, Settings
-from geoloc_dagster.dataset.cells import Labels, read_labels
+from geoloc_dagster.dataset.cells import read_labels
 from geoloc_dagster.dataset.pictures import CropReader
-from geoloc_dagster.dataset.scenes import SCENES
 from geoloc_dagster.errors import NotEnoughDataError
+from geoloc_dagster.evaluation.answered_photos import AnsweredPhotos, answer_photos, photo_columns
 from geoloc_dagster.evaluation.benchmark_sets import MeasuredSet, measure_matched, write_measured_set
 from geoloc_dagster.evaluation.bootstrap import paired_differences
 from geoloc_dagster.evaluation.chance import largest_class, random_training
@@ -33,14 +33,14 @@ from geoloc_dagster.evaluation.geolocation import (
     verdict_of,
 )
 from geoloc_dagster.evaluation.geolocation_reports import figures_table, radius_name, summarise_figures
-from geoloc_dagster.evaluation.photo_matching import Matched
 from geoloc_dagster.evaluation.recipe import HELD_OUT, RecipeEvaluation, evaluation_folder, older_champion
 from geoloc_dagster.evaluation.run import credit
 from geoloc_dagster.evaluation.tables import TextTable
 from geoloc_dagster.geo.boundary import read_boundary
 from geoloc_dagster.geo.distance import score_m
-from geoloc_dagster.learning.cells_model import CellsModel, load_cells_model
-from geoloc_dagster.learning.photo_rows import select_photos
+from geoloc_dagster.learning.cells_model import CellsModel
+from geoloc_dagster.learning.photo_models import AnyPhotoModel, load_photo_model
+from geoloc_dagster.learning.photo_rows import of_interest
 from geoloc_dagster.learning.registry import newest_training, require_training
 from geoloc_dagster.storage import (
     atomic_folder,
@@ -56,15 +56,6 @@ Progress = Callable[[int, int], None]
 _BLOCK = 256
 _COLOUR_SIDE, _COLOUR_TRAINING = 64, 20_000
 _SHEET = 12
-
-
-@dataclass(frozen=True, slots=True)
-class _Answered:
-    """The photos of one split with their answers."""
-
-    matched: Matched
-    capture_ids: list[str]
-    location_ids: list[str]
 
 
 def evaluate_cells_recipe(settings: Settings, layout: Layout, recipe: str, progress: Progress | None = None) -> RecipeEvaluation:
@@ -86,7 +77,7 @@ def evaluate_cells_recipe(settings: Settings, layout: Layout, recipe: str, progr
 def _evaluate_model(
     settings: Settings, layout: Layout, recipe: str, folder: Path, catalog: pa.Table, progress: Progress | None
 ) -> RecipeEvaluation:
-    model = load_cells_model(folder)
+    model = load_photo_model(folder)
     training: dict[str, Any] = read_json(folder / "training.json")
     usable = set(catalog.filter(pc.field("usable"))["split"].unique().to_pylist())
     splits = [split for split in HELD_OUT if split in usable and split not in model.recipe.data.splits]
@@ -100,16 +91,21 @@ def _evaluate_model(
     metrics: dict[str, Any] = {}
     sheet = b""
     for split in splits:
-        answered = _answer(model, catalog, read_labels(layout), layout, split, progress)
+        every = answer_photos(model, catalog, read_labels(layout), layout, split, progress)
+        wanted = of_interest(model.recipe, every.scenes)
+        if not wanted.any():
+            raise NotEnoughDataError(f"recipe {recipe} cannot be evaluated: no photo of {split} shows the scene of interest")
+        answered = every.chosen(wanted)
         measured = measure_matched(f"{recipe} on {split}", answered.matched, model.partitioning, scale=scale)
         baselines = _baselines(model, catalog, layout, answered, scale)
         out = evaluation_folder(layout, recipe, model.model_version, split, leading=split == splits[0])
         facts = {"recipe": recipe, "model_version": model.model_version, "crops_version": table_version(layout.crops)}
         sheet = _sheet(answered, catalog, layout, settings.splits.seed, f"{recipe} on {split}")
-        base = model.recipe.scene_networks
+        base = model.recipe.scene_networks if isinstance(model, CellsModel) else None
         if base is not None:
             measured = _with_base(measured, answered, scale, _queries_of(layout, base.base, split), base.base)
-        metrics[split] = _write(out, measured, answered, scale, baselines, split, facts, sheet)
+        others = every.chosen(~wanted)
+        metrics[split] = _write(out, measured, answered, others, scale, baselines, split, facts, sheet)
     return RecipeEvaluation(
         folder=evaluation_folder(layout, recipe, model.model_version, splits[0], leading=True),
         model_version=model.model_version,
@@ -120,40 +116,8 @@ def _evaluate_model(
     )
 
 
-def _answer(
-    model: CellsModel, catalog: pa.Table, labels: Labels, layout: Layout, split: str, progress: Progress | None
-) -> _Answered:
-    rows = select_photos(model.recipe, catalog, labels, [split], labelled=False)
-    reader = CropReader(layout.crops)
-    parts: dict[str, list[Any]] = {p_key: [] for p_key in model.p_keys}
-    for start in range(0, len(rows), _BLOCK):
-        ids = rows.capture_ids[start : start + _BLOCK]
-        for p_key, said in model.answers(reader.pictures(ids, model.size, rows.sha256)).items():
-            parts[p_key].append((said.lat_deg, said.lng_deg, said.confidence))
-        if progress is not None:
-            progress(start + len(ids), len(rows))
-    answers = {p_key: [np.concatenate(column) for column in zip(*found, strict=True)] for p_key, found in parts.items()}
-    known: Any = catalog.select(["capture_id", "location_id", "creator"]).to_pandas().set_index("capture_id")
-    known = known.loc[rows.capture_ids]
-    scenes = np.array([SCENES[row.argmax()] if np.isfinite(row).all() else "unknown" for row in rows.scenes], dtype=np.str_)
-    matched = Matched(
-        rows.capture_ids,
-        Positions(rows.lat_deg, rows.lng_deg),
-        known["creator"].fillna(known["location_id"]).to_numpy(np.str_),
-        scenes,
-        {p_key: Positions(lat.astype(np.float64), lng.astype(np.float64)) for p_key, (lat, lng, _) in answers.items()},
-        {p_key: confidence.astype(np.float64) for p_key, (_, _, confidence) in answers.items()},
-        {p_key: [] for p_key in answers},
-        [],
-        [],
-        (),
-        (),
-    )
-    return _Answered(matched, rows.capture_ids, known["location_id"].tolist())
-
-
 def _baselines(
-    model: CellsModel, catalog: pa.Table, layout: Layout, answered: _Answered, scale: Scale
+    model: AnyPhotoModel, catalog: pa.Table, layout: Layout, answered: AnsweredPhotos, scale: Scale
 ) -> dict[str, tuple[Positions | None, Any]]:
     """Name -> (its answers, its figures): colours, the fullest cell, and a training photo drawn at random."""
     train = catalog.filter(pc.field("usable") & pc.field("split").isin(model.recipe.data.splits)).sort_by("capture_id")
@@ -180,7 +144,8 @@ def _baselines(
 def _write(
     folder: Path,
     measured: MeasuredSet,
-    answered: _Answered,
+    answered: AnsweredPhotos,
+    others: AnsweredPhotos,
     scale: Scale,
     baselines: dict[str, tuple[Positions | None, Any]],
     split: str,
@@ -188,14 +153,15 @@ def _write(
     sheet: bytes,
 ) -> dict[str, Any]:
     matched = answered.matched
-    errors = {p_key: errors_m(matched.truth, answers) for p_key, answers in matched.answers.items()}
-    merit = geo_score(errors[HIERARCHY], scale) / FULL_SCORE
+    merit = geo_score(errors_m(matched.truth, matched.answers[HIERARCHY]), scale) / FULL_SCORE
     figures = {name: figure for name, (answers, figure) in baselines.items() if answers is not None}
     shares = {name: figure for name, (answers, figure) in baselines.items() if answers is None}
     summary = measured.summary | {
         "kind": "cells",
         "split": split,
         "merit": float(merit.mean()),
+        "scene": answered.scene_figures(),
+        "n_of_other_scenes": len(others.capture_ids),
         "facts": facts,
         "baselines": {
             **{name: summarise_figures(figure) for name, figure in figures.items()},
@@ -203,24 +169,16 @@ def _write(
         },
     }
     table = figures_table(figures, "Without a classifier", "answer")
-    columns: dict[str, Any] = {
-        "capture_id": answered.capture_ids,
-        "location_id": answered.location_ids,
-        "group": matched.groups,
-        "scene": matched.scenes,
-        "lat_deg": matched.truth.lat_deg,
-        "lng_deg": matched.truth.lng_deg,
-        "merit": merit,
-    }
-    for p_key, answers in matched.answers.items():
-        columns[f"{p_key}_lat_deg"], columns[f"{p_key}_lng_deg"] = answers.lat_deg, answers.lng_deg
-        columns[f"{p_key}_confidence"], columns[f"{p_key}_error_m"] = matched.confidences[p_key], errors[p_key]
+    by_photo = photo_columns(answered, scale, of_interest=True)
     for name, (answers, _) in baselines.items():
         if answers is not None:
-            columns[f"{name.replace(' ', '_')}_error_m"] = errors_m(matched.truth, answers)
+            column = pa.array(errors_m(matched.truth, answers))
+            by_photo = by_photo.append_column(f"{name.replace(' ', '_')}_error_m", column)
+    if len(others.capture_ids):
+        by_photo = pa.concat_tables([by_photo, photo_columns(others, scale, of_interest=False)], promote_options="default")
     with atomic_folder(folder) as made:
         write_measured_set(replace(measured, tables=[*measured.tables, table], summary=summary), made)
-        write_parquet(made / "queries.parquet", pa.table(columns))
+        write_parquet(made / "queries.parquet", by_photo)
         (made / "sheet.jpg").write_bytes(sheet)
         write_manifest(made, name=measured.name, split=split)
     return summary
@@ -237,7 +195,7 @@ def _queries_of(layout: Layout, recipe: str, split: str) -> pa.Table | None:
     return None
 
 
-def _with_base(measured: MeasuredSet, answered: _Answered, scale: Scale, base: pa.Table | None, name: str) -> MeasuredSet:
+def _with_base(measured: MeasuredSet, answered: AnsweredPhotos, scale: Scale, base: pa.Table | None, name: str) -> MeasuredSet:
     """The same with what networks per scene gain over the one model that they start from, on the photos of both, paired."""
     if base is None or base["capture_id"].to_pylist() != answered.capture_ids:
         return measured
@@ -256,7 +214,7 @@ def _with_base(measured: MeasuredSet, answered: _Answered, scale: Scale, base: p
     return replace(measured, tables=[*measured.tables, table], summary=measured.summary | {"over_base": said})
 
 
-def _sheet(answered: _Answered, catalog: pa.Table, layout: Layout, seed: int, title: str) -> bytes:
+def _sheet(answered: AnsweredPhotos, catalog: pa.Table, layout: Layout, seed: int, title: str) -> bytes:
     """Some photos at random with the error of the hierarchy's answer, the nearest first."""
     matched = answered.matched
     error = errors_m(matched.truth, matched.answers[HIERARCHY])

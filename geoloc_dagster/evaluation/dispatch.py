@@ -15,10 +15,10 @@ def evaluate_any(
     """Evaluate the newest model of a recipe; raises as `evaluate_recipe` and `evaluate_cells_recipe` do."""
     read = load_recipe(recipe, settings.folder)
     if not read.places_photos:
-        from geoloc_dagster.evaluation.scenes_recipe import evaluate_scenes_recipe
+        from geoloc_dagster.evaluation.scene_classifier import evaluate_scene_classifier
 
-        return evaluate_scenes_recipe(settings, layout, recipe, progress)
-    if read.kind == "cells":
+        return evaluate_scene_classifier(settings, layout, recipe, progress)
+    if read.kind in ("cells", "scenes"):
         from geoloc_dagster.evaluation.cells_recipe import evaluate_cells_recipe
 
         return evaluate_cells_recipe(settings, layout, recipe, progress)

@@ -49,6 +49,13 @@ class Vectors:
         """From one vector per capture id."""
         return cls(tuple(vectors), np.stack(list(vectors.values())) if vectors else np.empty((0, 0), np.float32))
 
+    def joined(self, other: Vectors) -> Vectors:
+        """Both, of one model; a capture that is in both is taken from this one."""
+        known = set(self.capture_ids)
+        new = [i for i, name in enumerate(other.capture_ids) if name not in known]
+        ids = (*self.capture_ids, *(other.capture_ids[i] for i in new))
+        return Vectors(ids, np.concatenate([self.matrix, other.matrix[new]]))
+
     def aligned(self, capture_ids: Sequence[str]) -> np.ndarray:
         """Float32 rows in the order of `capture_ids`; NaN where a capture has no vector."""
         rows = pd.Index(self.capture_ids).get_indexer(pd.Index(capture_ids))

@@ -9,12 +9,16 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from shapely.geometry.base import BaseGeometry
 
 from geoloc_dagster.config import Layout, Settings
 from geoloc_dagster.errors import NotEnoughDataError
 from geoloc_dagster.evaluation.baselines import ThumbnailEncoder, embed_crops
+from geoloc_dagster.evaluation.protocol import Vectors
 from geoloc_dagster.evaluation.run import evaluate_all
+from geoloc_dagster.evaluation.unseen import unseen_gallery
 from geoloc_dagster.geo.boundary import read_boundary
+from geoloc_dagster.geo.districts import district_outlines
 from geoloc_dagster.learning.aggregation import build_network
 from geoloc_dagster.learning.encoder import Encoder, load_encoder
 from geoloc_dagster.learning.registry import Training, require_training
@@ -80,11 +84,13 @@ def _evaluate_model(
     untrained = Encoder(build_network(encoder.recipe, load_weights=True), encoder.recipe, "untrained")
     metrics: dict[str, Any] = {}
     boundary = read_boundary(layout.boundary)
+    outlines = region_outlines(settings, catalog)
+    galleries, elsewhere = _galleries(catalog, splits, encoder, layout)
     for split in splits:
         names = catalog.filter(pc.field("split") == split)["capture_id"].to_pylist()
         evaluation = evaluate_all(
             catalog,
-            embed_crops(encoder, layout.crops, names, progress=progress),
+            embed_crops(encoder, layout.crops, names, progress=progress).joined(elsewhere),
             evaluation_folder(layout, recipe, encoder.model_version, split, leading=split == splits[0]),
             name=recipe,
             crops_path=layout.crops,
@@ -95,6 +101,8 @@ def _evaluate_model(
             geometry=boundary.geometry,
             split=split,
             seed=settings.splits.seed,
+            gallery=galleries[split],
+            outlines=outlines,
             facts={"recipe": recipe, "model_version": encoder.model_version, "crops_version": table_version(layout.crops)},
         )
         metrics[split] = evaluation.summary
@@ -113,6 +121,20 @@ def _evaluate_model(
 def evaluation_folder(layout: Layout, recipe: str, model_version: str, split: str, *, leading: bool) -> Path:
     """Where the evaluation of one model on one split lies; the leading split has the plain name."""
     return layout.evaluations / recipe / (model_version if leading else f"{model_version}-{split}")
+
+
+def region_outlines(settings: Settings, catalog: pa.Table) -> dict[str, BaseGeometry | None]:
+    """The polygon of every district that the catalog names, as the region's settings name districts."""
+    named = settings.region.districts
+    path = None if named is None else settings.resolve(named)
+    return district_outlines(sorted(catalog["district"].unique().to_pylist()), path, settings.region.district_property)
+
+
+def _galleries(catalog: pa.Table, splits: Sequence[str], encoder: Encoder, layout: Layout) -> tuple[dict[str, pa.Table], Vectors]:
+    """Split -> pictures of the training places that it does not ask about, one per view, with the vectors of all of them."""
+    found = {split: unseen_gallery(catalog, split, encoder.recipe.data.splits, newest_only=True) for split in splits}
+    names = sorted({name for gallery in found.values() for name in gallery["capture_id"].to_pylist()})
+    return found, embed_crops(encoder, layout.crops, names)
 
 
 def _held_out(catalog: pa.Table, trained_on: Sequence[str]) -> list[str]:

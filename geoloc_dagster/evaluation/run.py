@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from shapely.geometry.base import BaseGeometry
 
 from geoloc_dagster import storage
 from geoloc_dagster.dataset.pictures import CropReader
 from geoloc_dagster.evaluation.bootstrap import PairedDifference
+from geoloc_dagster.evaluation.further import Further, measure_further
 from geoloc_dagster.evaluation.protocol import Vectors, split_rows
 from geoloc_dagster.evaluation.reports import compare, markdown, place_outcomes, summarise
 from geoloc_dagster.evaluation.retrieval import RetrievalReport, evaluate
@@ -33,11 +35,13 @@ class Evaluation:
     """A finished evaluation folder.
 
     Attributes:
-        folder: report.json, queries.parquet, table.md, sheet.jpg, map.png, recall.png, years.png, manifest.json.
+        folder: report.json, queries.parquet, atlas.parquet, table.md, sheet.jpg, manifest.json, and the pictures map.png,
+            recall.png, years.png, year_matrix.png, age_gap.png and, where districts have outlines, atlas.png.
         summary: what report.json says.
         report: of the model.
         baselines: name -> report, on the same rows.
         differences: baseline -> R@1 gained over it on the same queries.
+        further: across years, at unseen places, by district.
     """
 
     folder: Path
@@ -45,6 +49,7 @@ class Evaluation:
     report: RetrievalReport
     baselines: dict[str, RetrievalReport]
     differences: dict[str, PairedDifference]
+    further: Further
 
 
 def evaluate_all(
@@ -62,6 +67,8 @@ def evaluate_all(
     bootstrap: int = 1000,
     seed: int = 0,
     facts: Mapping[str, Any] | None = None,
+    gallery: pa.Table | None = None,
+    outlines: Mapping[str, BaseGeometry | None] | None = None,
 ) -> Evaluation:
     """Evaluate a model and its baselines on one split and write the folder, replacing an older one whole.
 
@@ -79,6 +86,9 @@ def evaluate_all(
         bootstrap: resamples.
         seed: of the resampling and of the choice of pictures.
         facts: JSON values to record beside the figures, e.g. recipe, model version, table versions.
+        gallery: rows of other places (`unseen.unseen_gallery`), for the protocol `unseen_place`; `vectors` holds theirs too. None
+            leaves it out. Baselines take part where they have vectors of them.
+        outlines: district -> polygon in (lng, lat), for the atlas.
 
     Raises:
         IntegrityError: a usable row has no vector, or a crop of the sheet is not what was written.
@@ -93,23 +103,29 @@ def evaluate_all(
     report = measured(vectors)
     others = {label: measured(descriptors) for label, descriptors in (baselines or {}).items()}
     differences = {label: compare(report.queries, o.queries, n=max(1, bootstrap), seed=seed) for label, o in others.items()}
+    descriptors = {name: vectors, **(baselines or {})}
+    further = measure_further(catalog, rows, report, descriptors, gallery, outlines, ks=ks, bootstrap=bootstrap, seed=seed)
     summary = {
         **summarise(report),
+        **further.summary(name),
         "name": name,
         "split": split,
         "facts": dict(facts or {}),
-        "baselines": {label: summarise(other) for label, other in others.items()},
+        "baselines": {label: summarise(other) | further.summary(label) for label, other in others.items()},
         "gained_over": {label: difference.as_dict() for label, difference in differences.items()},
     }
     reports = {name: report, **others}
     with storage.atomic_folder(out_folder) as folder:
         storage.write_json(folder / "report.json", summary)
-        storage.write_parquet(folder / "queries.parquet", report.queries)
-        storage.write_bytes(folder / "table.md", markdown(reports, differences, f"{name} on `{split}`").encode())
-        for file, picture in _pictures(catalog, rows, reports, geometry, crops_path, seed).items():
+        storage.write_parquet(folder / "queries.parquet", further.with_errors(report.queries, name))
+        text = markdown(reports, differences, f"{name} on `{split}`") + further.markdown()
+        storage.write_bytes(folder / "table.md", text.encode())
+        further.write_atlas(folder)
+        pictures = _pictures(catalog, rows, reports, geometry, crops_path, seed)
+        for file, picture in {**pictures, **further.pictures(name, geometry, "Street views: " + credit(rows))}.items():
             storage.write_bytes(folder / file, picture)
         storage.write_manifest(folder, name=name, split=split)
-    return Evaluation(out_folder, summary, report, others, differences)
+    return Evaluation(out_folder, summary, report, others, differences, further)
 
 
 def _pictures(

@@ -15,7 +15,9 @@ CLASSIFIERS = ("cells", "sequence")
 """Kinds whose reports say how far answers lie from the truth."""
 _KEPT_OF_VIEWS = ("by_views", "over_single_view")
 _KEPT = ("n_queries", "n_gallery", "n_places", "same_place", "within_m", "by_year", "by_district", "variants", "gained_over")
-_KEPT_OF_CELLS = ("kind", "n_photos", "n_groups", "figures", "hierarchy_against", "oracle", "baselines", "merit")
+_HEADLINE_UNSEEN_M = ("250",)
+_NEW = ("unseen_place",)  # evaluations of before do not have it
+_KEPT_OF_CELLS = ("kind", "n_photos", "n_groups", "figures", "hierarchy_against", "oracle", "baselines", "merit", "scene")
 
 
 def recipe_figures(layout: Layout, recipes: Sequence[str]) -> dict[str, Any]:
@@ -38,10 +40,10 @@ def recipe_figures(layout: Layout, recipes: Sequence[str]) -> dict[str, Any]:
                 entry[split] = {name: report[name] for name in (*_KEPT_OF_CELLS, *_KEPT_OF_VIEWS) if name in report}
                 continue
             entry = found.setdefault(recipe, {"model_version": training.model_version})
-            entry[split] = {name: report[name] for name in _KEPT}
+            entry[split] = {name: report[name] for name in (*_KEPT, *(new for new in _NEW if new in report))}
             for name, baseline in report["baselines"].items():
                 label = name if name == "thumbnail" else f"{name}_{recipe}"
-                baselines.setdefault(label, {})[split] = {key: baseline[key] for key in _KEPT if key in baseline}
+                baselines.setdefault(label, {})[split] = {key: baseline[key] for key in (*_KEPT, *_NEW) if key in baseline}
     return {"recipes": found, "baselines": baselines, "figures": _lines(found, baselines)}
 
 
@@ -65,6 +67,10 @@ def headline(metrics: Mapping[str, Any]) -> dict[str, float]:
         figures |= {f"{split}.recall@1.low": first["low"], f"{split}.recall@1.high": first["high"]}
         for radius, recall in report["within_m"].items():
             figures[f"{split}.within_{radius}m.recall@1"] = recall["recall@1"]["value"]
+        for radius in _HEADLINE_UNSEEN_M:
+            if radius in report.get("unseen_place", {}).get("within_m", {}):
+                share = report["unseen_place"]["within_m"][radius]["recall@1"]
+                figures[f"{split}.unseen_place.within_{radius}m.recall@1"] = share["value"]
         for name, baseline in report["baselines"].items():
             figures[f"{split}.{name}.recall@1"] = baseline["same_place"]["recall@1"]["value"]
         figures |= {f"{split}.queries": report["n_queries"], f"{split}.gallery": report["n_gallery"]}

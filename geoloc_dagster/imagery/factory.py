@@ -128,6 +128,15 @@ def build_street_view(
     )
 
 
+def build_emulated_maps(settings: Settings, *, emulator_url: Callable[[], str], now: Callable[[], dt.datetime]) -> ServiceClient:
+    """A client of the emulator that the region's pictures are of, for their class maps."""
+    service = settings.service
+    base_url = emulator_url() if settings.capture.provider == "emulator" else service.base_url or "http://127.0.0.1"
+    client = _client(settings, "emulator", base_url, now)
+    client.use_key(os.environ.get(service.key_variable) or None, os.environ.get(service.signing_secret_variable) or None)
+    return client
+
+
 def _build_panoramax(settings: Settings, now: Callable[[], dt.datetime]) -> Panoramax:
     from geoloc_dagster.imagery.panoramax import Panoramax
 

@@ -8,7 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from geoloc_dagster.learning.cells_recipe import MirroredAugmentationSpec
+from geoloc_dagster.learning.device import moved
 from geoloc_dagster.learning.recipe_parts import AugmentationSpec, Normalisation
+from geoloc_dagster.learning.shared_batch import rand
 
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
@@ -63,7 +66,22 @@ def augment(
 
     All random numbers come from `generator`, which lives on the CPU.
     """
-    values = _crop(pictures.float(), size, spec, generator)
+    return _changed(_cut(pictures.float(), _windows(len(pictures), size, spec, generator), "bilinear"), spec, generator, by)
+
+
+def augment_with_maps(
+    pictures: Tensor, maps: Tensor, size: int, spec: MirroredAugmentationSpec, generator: torch.Generator, by: Normalisation
+) -> tuple[Tensor, Tensor]:
+    """As `mirror` and `augment`; the class maps, uint8, N x S x S, are turned and cut as their pictures, to N x size x size."""
+    turned = _turned(len(pictures), spec.mirror, generator)
+    grid = _windows(len(pictures), size, spec, generator)
+    values = _changed(_cut(_where_turned(pictures, turned).float(), grid, "bilinear"), spec, generator, by)
+    cut = _cut(_where_turned(maps[:, None], turned).float(), grid, "nearest")
+    return values, cut[:, 0].to(maps.dtype)
+
+
+def _changed(values: Tensor, spec: AugmentationSpec, generator: torch.Generator, by: Normalisation) -> Tensor:
+    """Other colours, and what else changes without moving anything."""
     values = _colours(values, spec, generator)
     if spec.blur:
         blurred = F.avg_pool2d(values, 3, stride=1, padding=1)
@@ -73,26 +91,27 @@ def augment(
 
 
 def _uniform(values: Tensor, channels: int, low: float, high: float, generator: torch.Generator) -> Tensor:
-    drawn = torch.rand(len(values), channels, 1, 1, generator=generator) * (high - low) + low
-    return drawn.to(values.device)
+    return moved(rand(len(values), channels, 1, 1, generator=generator) * (high - low) + low, values.device)
 
 
 def _chosen(values: Tensor, probability: float, generator: torch.Generator) -> Tensor:
     return _uniform(values, 1, 0, 1, generator) < probability
 
 
-def _crop(values: Tensor, size: int, spec: AugmentationSpec, generator: torch.Generator) -> Tensor:
-    """Cut a window of random size, aspect and position out of each picture and resample it."""
-    n = len(values)
-    draw = torch.rand(n, 4, generator=generator)
+def _windows(n: int, size: int, spec: AugmentationSpec, generator: torch.Generator) -> Tensor:
+    """Where each of `n` pictures is sampled: a window of random size, aspect and position, N x size x size x 2, from -1 to 1."""
+    draw = rand(n, 4, generator=generator)
     side = spec.min_scale + (1 - spec.min_scale) * draw[:, 0]
     stretch = torch.exp((draw[:, 1] * 2 - 1) * spec.aspect)
     width, height = (side * stretch).clamp(max=1), (side / stretch).clamp(max=1)
     window = torch.zeros(n, 2, 3)
     window[:, 0, 0], window[:, 1, 1] = width, height
     window[:, 0, 2], window[:, 1, 2] = (draw[:, 2] * 2 - 1) * (1 - width), (draw[:, 3] * 2 - 1) * (1 - height)
-    grid = F.affine_grid(window.to(values.device), [n, 3, size, size], align_corners=False)
-    return F.grid_sample(values, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return F.affine_grid(window, [n, 3, size, size], align_corners=False)
+
+
+def _cut(values: Tensor, grid: Tensor, mode: Literal["bilinear", "nearest"]) -> Tensor:
+    return F.grid_sample(values, moved(grid, values.device), mode=mode, padding_mode="border", align_corners=False)
 
 
 def _colours(values: Tensor, spec: AugmentationSpec, generator: torch.Generator) -> Tensor:
@@ -112,17 +131,24 @@ def _colours(values: Tensor, spec: AugmentationSpec, generator: torch.Generator)
 def _erase(values: Tensor, probability: float, generator: torch.Generator) -> Tensor:
     """Blank one rectangle of 10 to 45 % of the side in some pictures."""
     side = values.shape[-1]
-    draw = torch.rand(len(values), 5, generator=generator)
+    draw = rand(len(values), 5, generator=generator)
     extent = (draw[:, :2] * 0.35 + 0.10) * side
     start = draw[:, 2:4] * (side - extent)
     axis = torch.arange(side)
     rows = (axis >= start[:, :1]) & (axis < (start + extent)[:, :1])
     columns = (axis >= start[:, 1:]) & (axis < (start + extent)[:, 1:])
     blank = rows[:, :, None] & columns[:, None, :] & (draw[:, 4] < probability)[:, None, None]
-    return values.masked_fill(blank[:, None].to(values.device), 0)
+    return values.masked_fill(moved(blank[:, None], values.device), 0)
 
 
 def mirror(pictures: Tensor, probability: float, generator: torch.Generator) -> Tensor:
     """Turn some pictures left to right; for photos of the world only, because a mirrored street is another street."""
-    chosen = (torch.rand(len(pictures), generator=generator) < probability).to(pictures.device)
-    return torch.where(chosen.view(-1, 1, 1, 1), pictures.flip(3), pictures)
+    return _where_turned(pictures, _turned(len(pictures), probability, generator))
+
+
+def _turned(count: int, probability: float, generator: torch.Generator) -> Tensor:
+    return rand(count, generator=generator) < probability
+
+
+def _where_turned(values: Tensor, turned: Tensor) -> Tensor:
+    return torch.where(moved(turned, values.device).view(-1, 1, 1, 1), values.flip(3), values)

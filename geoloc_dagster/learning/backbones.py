@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError  # noqa: TID251 - the error that torch raises where it refuses to unpickle
 from typing import Any
@@ -91,12 +91,13 @@ def _timm(spec: BackboneSpec, image_size: int, from_hub: bool) -> nn.Module:
     if spec.name == "resnet_basic":
         return _resnet_basic(spec.blocks or [], spec.channels or [], spec.output_stride)
     if not timm.is_model(spec.name):
-        near = ", ".join(timm.list_models(f"*{spec.name[:6]}*")[:5]) or "resnet18, resnet50"
-        raise RecipeError(f"timm has no model {spec.name!r}", f"It has e.g. {near}.")
+        raise no_such_model(spec.name, "resnet18, resnet50")
     strided: dict[str, Any] = {} if spec.output_stride == 32 else {"output_stride": spec.output_stride}
     sized: dict[str, Any] = {"img_size": image_size} if is_model_in_modules(spec.name, ["vision_transformer"]) else {}
-    return _download(
-        spec, lambda: timm.create_model(spec.name, pretrained=from_hub, num_classes=0, global_pool="", **sized, **strided)
+    return downloaded(
+        f"timm/{spec.name}",
+        from_hub,
+        lambda: timm.create_model(spec.name, pretrained=from_hub, num_classes=0, global_pool="", **sized, **strided),
     )
 
 
@@ -112,7 +113,8 @@ def _torchvision(spec: BackboneSpec, from_hub: bool) -> nn.Module:
 
     if spec.name not in list_models():
         raise RecipeError(f"torchvision has no model {spec.name!r}", "It has e.g. resnet18, resnet50.")
-    model = _download(spec, lambda: get_model(spec.name, weights="DEFAULT" if from_hub else None))
+    name = f"torchvision/{spec.name}"
+    model = downloaded(name, from_hub, lambda: get_model(spec.name, weights="DEFAULT" if from_hub else None))
     kept = [(name, child) for name, child in model.named_children() if name not in ("avgpool", "fc", "classifier", "heads")]
     body = nn.Sequential()
     for name, child in kept:
@@ -120,14 +122,20 @@ def _torchvision(spec: BackboneSpec, from_hub: bool) -> nn.Module:
     return body
 
 
-def _download(spec: BackboneSpec, build: Any) -> nn.Module:
+def no_such_model(name: str, usual: str) -> RecipeError:
+    """A model that timm does not have, and names that begin alike."""
+    near = ", ".join(timm.list_models(f"*{name[:6]}*")[:5]) or usual
+    return RecipeError(f"timm has no model {name!r}", f"It has e.g. {near}.")
+
+
+def downloaded(name: str, from_hub: bool, build: Callable[[], Any]) -> nn.Module:
     """Build a model; a download that fails is a `WeightsError` with its cause."""
     try:
         return build()
     except (OSError, RuntimeError) as error:
-        if spec.weights != "hub":
+        if not from_hub:
             raise
-        raise WeightsError(f"the hub's weights of {spec.library}/{spec.name} cannot be had: {error}") from error
+        raise WeightsError(f"the hub's weights of {name} cannot be had: {error}") from error
 
 
 def read_state_dict(path: Path) -> Mapping[str, Tensor]:

@@ -83,12 +83,13 @@ class EarlyStop(pl.Callback):
         """Measure every few epochs."""
         if (trainer.current_epoch + 1) % self._spec.every_epochs or not isinstance(pl_module, RetrievalModule):
             return
-        recall = self._dev.recall(pl_module.network)
+        recall = trainer.strategy.broadcast(self._dev.recall(pl_module.network) if trainer.is_global_zero else {})
         pl_module.log_dict(recall)
         if recall["dev_recall_at_1"] > self._best:
             self._best, self._without_rise = recall["dev_recall_at_1"], 0
-            state = pl_module.network.state_dict()
-            write_bytes(self._best_file, save({name: value.cpu().contiguous() for name, value in state.items()}))
+            if trainer.is_global_zero:
+                state = pl_module.network.state_dict()
+                write_bytes(self._best_file, save({name: value.cpu().contiguous() for name, value in state.items()}))
         else:
             self._without_rise += 1
         trainer.should_stop = self._without_rise >= self._spec.patience

@@ -32,12 +32,11 @@ OWN_TRAINER_OPTIONS = frozenset(
         "enable_progress_bar",
         "enable_model_summary",
         "gradient_clip_val",
-        "devices",
-        "num_nodes",
-        "strategy",
     }
 )
 """Options of Lightning's trainer that follow from the rest of a recipe, or that a run which can be resumed needs as they are."""
+COMPUTE_OPTIONS = frozenset({"devices", "num_nodes", "strategy"})
+"""Options of Lightning's trainer that a recipe sets under `compute`, because such a training is started in another way."""
 
 
 class SmoothingSpec(Section):
@@ -60,12 +59,16 @@ class SceneHeadSpec(Section):
 
     weight: float = Field(default=1, gt=0, description="Of its loss.")
     soft: bool = Field(default=True, description="Learn the probabilities of the scene labels; only the likeliest without it.")
+    balance: Literal["none", "sqrt_inverse", "effective_number"] = Field(
+        default="none",
+        description="What a photo of a rare scene counts more: by the square root of how rare it is, or by the effective number "
+        "of photos of its scene (Cui et al., CVPR 2019).",
+    )
 
 
-class CellHeadSpec(Section):
-    """What stands on the backbone."""
+class LevelHeadSpec(Section):
+    """The classifiers: one per level, and one of the scene."""
 
-    pooling: Literal["average", "gem"] = "average"
     dropout: float = Field(default=0, ge=0, lt=1)
     levels: list[str] | None = Field(default=None, description="Levels of the partitioning; all without it, none if empty.")
     weights: dict[str, Annotated[float, Field(gt=0)]] = Field(
@@ -79,6 +82,12 @@ class CellHeadSpec(Section):
         if self.levels == [] and self.scene is None:
             raise ValueError("a model without levels and without a scene head has nothing to say")
         return self
+
+
+class CellHeadSpec(LevelHeadSpec):
+    """What stands on the backbone."""
+
+    pooling: Literal["average", "gem"] = "average"
 
 
 class InferenceSpec(Section):
@@ -129,19 +138,14 @@ class PhotoBudgetSpec(Section):
     batch_size: int = Field(default=128, ge=2, le=65_536)
 
 
-class CellsRecipe(HashedSection):
-    """Everything that makes a classifier of cells what it is."""
+class ClassifierRecipe(HashedSection):
+    """What recipes of all classifiers of photos say."""
 
     version: Literal[1] = 1
     name: RecipeName
-    kind: Literal["cells"] = "cells"
     description: str = ""
     data: PicturesSpec = PicturesSpec()
-    backbone: BackboneSpec = BackboneSpec(name="resnet50")
-    heads: CellHeadSpec = CellHeadSpec()
-    scene_networks: SceneNetworksSpec | None = None
     augmentation: MirroredAugmentationSpec = MirroredAugmentationSpec()
-    optimiser: CellOptimiserSpec = CellOptimiserSpec()
     budget: PhotoBudgetSpec = PhotoBudgetSpec()
     inference: InferenceSpec = InferenceSpec()
     trainer: dict[str, Any] = Field(
@@ -150,14 +154,28 @@ class CellsRecipe(HashedSection):
     )
     seed: int = Field(default=0, ge=0, lt=2**31)
 
-    @property
-    def places_photos(self) -> bool:
-        """Whether its model says where photos were taken, and not only what they show."""
-        return self.heads.levels != []
-
     @model_validator(mode="after")
     def _trainer(self) -> Self:
         own = sorted(OWN_TRAINER_OPTIONS & self.trainer.keys())
         if own:
             raise ValueError(f"trainer: {own[0]} follows from the rest of the recipe")
+        elsewhere = sorted(COMPUTE_OPTIONS & self.trainer.keys())
+        if elsewhere:
+            raise ValueError(f"trainer: {elsewhere[0]} is set under `compute`, e.g. compute: {{devices: 2}}")
+        self.compute.check_batch(self.budget.batch_size)
         return self
+
+
+class CellsRecipe(ClassifierRecipe):
+    """Everything that makes a classifier of cells what it is."""
+
+    kind: Literal["cells"] = "cells"
+    backbone: BackboneSpec = BackboneSpec(name="resnet50")
+    heads: CellHeadSpec = CellHeadSpec()
+    scene_networks: SceneNetworksSpec | None = None
+    optimiser: CellOptimiserSpec = CellOptimiserSpec()
+
+    @property
+    def places_photos(self) -> bool:
+        """Whether its model says where photos were taken, and not only what they show."""
+        return self.heads.levels != []

@@ -12,6 +12,7 @@ from geoloc_dagster.dataset.cells import read_labels
 from geoloc_dagster.dataset.freshness import usable_rows
 from geoloc_dagster.learning.cells_recipe import CellsRecipe
 from geoloc_dagster.learning.loop import TrainedModel
+from geoloc_dagster.learning.multitask_recipe import MultitaskRecipe, PhotoRecipe
 from geoloc_dagster.learning.recipe import AnyRecipe, base_of
 from geoloc_dagster.learning.registry import require_training
 from geoloc_dagster.learning.sequence_recipe import SequenceRecipe
@@ -29,7 +30,7 @@ def train_recipe(
     provenance: Mapping[str, Any] | None = None,
     now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
 ) -> TrainedModel:
-    """Train a recipe on the region's catalog; raises as `train`, `train_cells` and `train_sequence` do."""
+    """Train a recipe on the region's catalog; raises as `train`, `train_cells`, `train_multitask` and `train_sequence` do."""
     catalog, out = read_parquet(layout.catalog), layout.checkpoints / recipe.name
     common: dict[str, Any] = {
         "mlflow": mlflow,
@@ -47,6 +48,11 @@ def train_recipe(
         from geoloc_dagster.learning.cells_training import train_cells
 
         return train_cells(recipe, catalog, read_labels(layout), layout.crops, out, base=_base(recipe, layout), **common)
+    if isinstance(recipe, MultitaskRecipe):
+        from geoloc_dagster.learning.multitask_training import train_multitask
+
+        maps = layout.segmentation_maps
+        return train_multitask(recipe, catalog, read_labels(layout), layout.crops, out, maps_path=maps, **common)
     from geoloc_dagster.learning.training import train
 
     return train(recipe, catalog, layout.crops, out, **common)
@@ -59,8 +65,10 @@ def provenance_of(layout: Layout, recipe: AnyRecipe) -> dict[str, Any]:
         "catalog_sha256": sha256_file(layout.catalog),
         "crops_version": table_version(layout.crops),
     }
-    if isinstance(recipe, CellsRecipe) and layout.scene_labels.exists():
+    if isinstance(recipe, PhotoRecipe) and layout.scene_labels.exists():
         seen["scene_labels_version"] = table_version(layout.scene_labels)
+    if isinstance(recipe, MultitaskRecipe) and recipe.needs_maps and layout.segmentation_maps.exists():
+        seen["segmentation_maps_version"] = table_version(layout.segmentation_maps)
     return seen
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from geoloc_dagster.errors import IntegrityError
 from geoloc_dagster.learning.aggregation import RetrievalNetwork, build_network
 from geoloc_dagster.learning.augmentation import plain
+from geoloc_dagster.learning.device import Precision, answers_one_late, arithmetic, default_device, precision_of
 from geoloc_dagster.learning.recipe import Recipe, read_recipe
 from geoloc_dagster.storage import verify_manifest
 
@@ -22,10 +24,17 @@ TRAINING_FILE = "training.json"
 
 
 class Encoder:
-    """Embeds pictures with one trained network; never trains it."""
+    """Embeds pictures with one trained network; never trains it.
+
+    Args:
+        network: that was trained.
+        recipe: that it was trained by; its `compute.precision` is that of embedding too.
+        model_version: names the exact weights.
+    """
 
     def __init__(self, network: RetrievalNetwork, recipe: Recipe, model_version: str) -> None:
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = default_device()
+        self._precision: Precision = precision_of(recipe.compute, self._device)
         self._network = network.eval().to(self._device)
         self.recipe = recipe
         self.model_version = model_version
@@ -41,6 +50,11 @@ class Encoder:
         return self._network.dimension
 
     @property
+    def on_gpu(self) -> bool:
+        """Whether the CPU is free for other work while it embeds."""
+        return self._device.type == "cuda"
+
+    @property
     def image_size(self) -> int:
         """Side in pixels at which pictures are to be read: as training held them; `embed` takes them to the network's size.
 
@@ -53,13 +67,21 @@ class Encoder:
         pixels = torch.as_tensor(pictures)
         if pixels.dtype != torch.uint8 or pixels.ndim != 4 or pixels.shape[1] != 3:
             raise ValueError(f"pictures must be uint8 of shape N x 3 x S x S, not {pixels.dtype} of {tuple(pixels.shape)}")
-        data = self.recipe.data
         vectors = np.empty((len(pixels), self.dimension), dtype=np.float32)
+        parts = (pixels[start : start + batch_size] for start in range(0, len(pixels), batch_size))
+        done = 0
         with torch.inference_mode():
-            for start in range(0, len(pixels), batch_size):
-                part = plain(pixels[start : start + batch_size].to(self._device), data.image_size, data.normalise)
-                vectors[start : start + len(part)] = self._network(part).float().cpu().numpy()
+            for said in answers_one_late(self._embedded, parts, self._device):
+                vectors[done : done + len(said)] = said.cpu().numpy()
+                done += len(said)
         return vectors
+
+    def _embedded(self, pictures: Tensor) -> Tensor:
+        data = self.recipe.data
+        inputs = plain(pictures, data.image_size, data.normalise)
+        with arithmetic(self._device, self._precision):
+            vectors = self._network(inputs).float()
+        return vectors if self._precision == "32" else F.normalize(vectors, dim=1)  # half precision leaves them a little off
 
 
 def load_encoder(model_folder: Path) -> Encoder:

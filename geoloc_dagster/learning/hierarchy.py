@@ -16,6 +16,7 @@ from torch import Tensor
 
 from geoloc_dagster.geo.distance import EARTH_RADIUS_M
 from geoloc_dagster.geo.partitioning import DROPPED, I32
+from geoloc_dagster.learning.device import moved
 
 _STEPS = 60
 _FACTORS = (0.0, 0.5, 0.75, 1.33, 2.0)
@@ -37,7 +38,7 @@ def hierarchy_log_probabilities(
         weights: of each level, 0 or more.
     """
     device = log_probabilities[levels[-1]].device
-    columns = torch.from_numpy(parents.astype(np.int64)).to(device)
+    columns = moved(torch.from_numpy(parents.astype(np.int64)), device)
     total = torch.zeros((len(log_probabilities[levels[-1]]), len(parents)), device=device)
     for number, level in enumerate(levels):
         total = total + weights[level] * log_probabilities[level].float()[:, columns[:, number]]

@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import logging
 import math
+import os
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,13 +20,16 @@ from safetensors.torch import save
 from torch import nn
 
 from geoloc_dagster.errors import IntegrityError, RecipeError
+from geoloc_dagster.learning.device import default_device, device_name, trainer_precision
 from geoloc_dagster.learning.encoder import RECIPE_FILE, TRAINING_FILE
 from geoloc_dagster.learning.recipe import AnyRecipe
+from geoloc_dagster.learning.recipe_parts import ComputeSpec
 from geoloc_dagster.learning.tracking import MlflowTarget
-from geoloc_dagster.storage import atomic_folder, write_bytes, write_json, write_manifest
+from geoloc_dagster.storage import atomic_folder, read_json, write_bytes, write_json, write_manifest
 
 _log = logging.getLogger(__name__)
 LAST_CHECKPOINT = "last.ckpt"
+ONE_DEVICE = ComputeSpec()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +63,9 @@ def build_trainer(
     epochs: int,
     clip_norm: float,
     options: Mapping[str, Any] | None = None,
+    compute: ComputeSpec = ONE_DEVICE,
 ) -> pl.Trainer:
-    """A trainer for one device; on a GPU in bfloat16, on the CPU in float32.
+    """A trainer for the device of this process; on a GPU in bfloat16, on the CPU in float32, unless `compute` says otherwise.
 
     Args:
         work: folder of `last.ckpt`.
@@ -69,15 +74,18 @@ def build_trainer(
         epochs: to train.
         clip_norm: of gradients.
         options: of Lightning's trainer, which go before these.
+        compute: of the recipe; several devices train together where torchrun started this process on each of them.
 
     Raises:
-        RecipeError: the trainer has no such option, or does not take its value.
+        RecipeError: the trainer has no such option, or does not take its value; or several devices are asked of one process.
     """
     keep_last = ModelCheckpoint(dirpath=work, filename=Path(LAST_CHECKPOINT).stem, enable_version_counter=False)
     on_gpu = torch.cuda.is_available()
     chosen: dict[str, Any] = {
         "accelerator": "gpu" if on_gpu else "cpu",
-        "precision": "bf16-mixed" if on_gpu else "32-true",
+        "precision": trainer_precision(compute, default_device()),
+        "benchmark": on_gpu,  # batches have one size
+        **_devices(compute, on_gpu),
         **(options or {}),
     }
     unknown = sorted(chosen.keys() - inspect.signature(pl.Trainer.__init__).parameters.keys())
@@ -86,7 +94,6 @@ def build_trainer(
     try:
         return pl.Trainer(
             max_epochs=epochs,
-            devices=1,
             callbacks=[*callbacks, keep_last],
             logger=mlflow.logger() if mlflow is not None else False,
             default_root_dir=work,
@@ -102,12 +109,35 @@ def build_trainer(
         raise RecipeError(f"trainer: {' '.join(str(error).split())}") from error
 
 
+def _devices(compute: ComputeSpec, on_gpu: bool) -> dict[str, Any]:
+    """Options of the trainer: one device, or those of all processes that torchrun started."""
+    started = int(os.environ.get("WORLD_SIZE", "1")) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+    if started != compute.processes:
+        raise RecipeError(
+            f"compute asks for {compute.processes} devices, this training was started on {started}",
+            "Train through the asset `checkpoints`, or start geoloc_dagster.training_process by torchrun.",
+        )
+    if on_gpu and compute.devices > torch.cuda.device_count():
+        raise RecipeError(f"compute asks for {compute.devices} GPUs, this machine has {torch.cuda.device_count()}")
+    if started == 1:
+        return {"devices": 1}
+    return {
+        "devices": compute.devices,
+        "num_nodes": compute.nodes,
+        "strategy": "ddp" if compute.strategy == "auto" else compute.strategy,
+        "sync_batchnorm": on_gpu,
+    }
+
+
 def fit(trainer: pl.Trainer, module: pl.LightningModule, data: pl.LightningDataModule, last: Path) -> None:
     """Train to the end, from `last` where it exists.
 
     Raises:
         IntegrityError: `last` cannot be read.
+        RecipeError: several devices are to share the batches of a module that knows no such thing.
     """
+    if trainer.world_size > 1 and not getattr(module, "shares_batches", False):
+        raise RecipeError("recipes of this kind train on one device", "Set compute.devices and compute.nodes to 1.")
     if last.is_file():
         _log.info("going on from %s", last)
         _check_archive(last)
@@ -152,6 +182,8 @@ def training_facts(
         "metrics": {name: value if math.isfinite(value) else None for name, value in sorted(metrics.items())},
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
+        "processes": recipe.compute.processes,
+        "device": device_name(),
     }
 
 
@@ -170,11 +202,15 @@ def write_model(
         networks: the file of the weights of each, e.g. `weights.safetensors`.
         facts: `training.json`.
         also: writes what else belongs to the model into its folder.
+
+    Of several processes of one training the first writes, all return.
     """
     weights = {file: save({k: v.contiguous() for k, v in network.state_dict().items()}) for file, network in networks.items()}
     digests = " ".join(hashlib.sha256(content).hexdigest() for content in weights.values())
     identity = f"{facts['recipe_hash']} {facts['rows_sha256']} {digests}"
     version = f"{recipe.name}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+    if not is_first_process():
+        return _trained(out_folder / version, recipe, facts)
     with atomic_folder(out_folder / version) as folder:
         for file, content in weights.items():
             write_bytes(folder / file, content)
@@ -183,9 +219,23 @@ def write_model(
         if also is not None:
             also(folder)
         write_manifest(folder, model_version=version, recipe=recipe.name)
+    return _trained(out_folder / version, recipe, facts)
+
+
+def is_first_process() -> bool:
+    """Whether this process writes for all that train together."""
+    return int(os.environ.get("RANK", "0")) == 0 or "TORCHELASTIC_RUN_ID" not in os.environ
+
+
+def read_trained(folder: Path, recipe: AnyRecipe) -> TrainedModel:
+    """What another process has trained."""
+    return _trained(folder, recipe, read_json(folder / TRAINING_FILE))
+
+
+def _trained(folder: Path, recipe: AnyRecipe, facts: Mapping[str, Any]) -> TrainedModel:
     return TrainedModel(
-        folder=out_folder / version,
-        model_version=version,
+        folder=folder,
+        model_version=folder.name,
         recipe=recipe,
         metrics={name: value for name, value in facts["metrics"].items() if value is not None},
         rows=facts["trained_on_rows"],

@@ -13,6 +13,7 @@ from geoloc_dagster.learning.augmentation import augment
 from geoloc_dagster.learning.losses import PlaceLoss
 from geoloc_dagster.learning.recipe import Recipe
 from geoloc_dagster.learning.seeded import SeededModule
+from geoloc_dagster.learning.shared_batch import gathered
 
 
 class RetrievalModule(SeededModule):
@@ -25,6 +26,8 @@ class RetrievalModule(SeededModule):
         total_steps: of the whole training.
     """
 
+    shares_batches = True
+
     def __init__(self, recipe: Recipe, places: np.ndarray, locations: np.ndarray, total_steps: int) -> None:
         super().__init__(recipe.seed, recipe.optimiser)
         self.recipe = recipe
@@ -34,16 +37,19 @@ class RetrievalModule(SeededModule):
         self.loss = PlaceLoss(recipe.loss, torch.from_numpy(locations[first]), self.network.loss_dimension)
         self._places, self._locations = torch.from_numpy(places), torch.from_numpy(locations)
 
+    def on_fit_start(self) -> None:
+        """What rows are of lies where they are learned from; no buffers, which several devices would send each other."""
+        self._places, self._locations = self._places.to(self.device), self._locations.to(self.device)
+
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Augment, embed, add up the losses."""
         pictures, rows = batch
-        rows = rows.cpu()
         data = self.recipe.data
         inputs = augment(pictures, data.image_size, self.recipe.augmentation, self._generator, data.normalise)
-        places, locations = self._places[rows].to(self.device), self._locations[rows].to(self.device)
-        parts = self.loss(self.network(inputs).float(), places, locations)
+        vectors, rows = gathered(self.network(inputs).float()), gathered(rows)
+        parts = self.loss(vectors, self._places[rows], self._locations[rows])
         values = {f"train_{name}": value.detach() for name, value in parts.items()}
-        self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(rows))
+        self.log_dict(values, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(rows))
         return parts["loss"]
 
     def configure_optimizers(self) -> Any:

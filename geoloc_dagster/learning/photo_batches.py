@@ -11,9 +11,13 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from geoloc_dagster.learning.cells_recipe import CellsRecipe
+from geoloc_dagster.learning.mapped_pictures import MappedPictures
+from geoloc_dagster.learning.multitask_recipe import PhotoRecipe
 from geoloc_dagster.learning.photo_rows import PhotoRows
 from geoloc_dagster.learning.pictures import MemoryPictures, StreamedPictures, keep_batch, read_pictures
+from geoloc_dagster.learning.shared_batch import ShareOfBatches
+
+HeldPhotos = MemoryPictures | StreamedPictures | MappedPictures
 
 
 class ShuffledBatches(Sampler[list[int]]):
@@ -33,19 +37,28 @@ class ShuffledBatches(Sampler[list[int]]):
 
 
 class PhotoBatches(pl.LightningDataModule):
-    """Photos of training and dev, in memory or streamed."""
+    """Photos of training and dev, in memory or streamed; with their class maps where there is a table of these."""
 
-    def __init__(self, recipe: CellsRecipe, rows: PhotoRows, dev: PhotoRows, crops_path: Path) -> None:
+    def __init__(
+        self, recipe: PhotoRecipe, rows: PhotoRows, dev: PhotoRows, crops_path: Path, maps_path: Path | None = None
+    ) -> None:
         super().__init__()
         self._recipe = recipe
         self._count = len(rows)
-        self._train = hold_photos(recipe, rows, crops_path)
-        self.dev = hold_photos(recipe, dev, crops_path) if len(dev) else None
+        self._train = hold_photos(recipe, rows, crops_path, maps_path)
+        self.dev = hold_photos(recipe, dev, crops_path, maps_path) if len(dev) else None
 
     def train_dataloader(self) -> DataLoader[Any]:
         """The batches of the epoch that is about to begin."""
         epoch = 0 if self.trainer is None else self.trainer.current_epoch
         batches = ShuffledBatches(self._count, self._recipe.budget.batch_size, self._recipe.seed, epoch)
+        if self.trainer is not None and self.trainer.world_size > 1:
+            rank, parts = self.trainer.global_rank, self.trainer.world_size
+            return _loader(
+                self._recipe,
+                self._train,
+                batch_sampler=ShareOfBatches(batches, self._recipe.budget.batch_size, rank, parts),
+            )
         return _loader(self._recipe, self._train, batch_sampler=batches)
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
@@ -57,17 +70,21 @@ class PhotoBatches(pl.LightningDataModule):
         return _loader(self._recipe, self.dev, batch_sampler=batches)
 
 
-def hold_photos(recipe: CellsRecipe, rows: PhotoRows, crops_path: Path) -> MemoryPictures | StreamedPictures:
-    """The photos of some rows, in their order, as the size of the collection allows."""
+def hold_photos(recipe: PhotoRecipe, rows: PhotoRows, crops_path: Path, maps_path: Path | None = None) -> HeldPhotos:
+    """The photos of some rows, in their order, as the size of the collection allows, and their class maps where there are any."""
     size = recipe.data.stored_size
-    if len(rows) * 3 * size * size > recipe.data.memory_limit_gib * 2**30:
-        return StreamedPictures(crops_path, rows.capture_ids, size, rows.sha256)
-    return MemoryPictures(read_pictures(crops_path, rows.capture_ids, size, expected_sha256=rows.sha256))
+    layers = 3 if maps_path is None else 4
+    if len(rows) * layers * size * size > recipe.data.memory_limit_gib * 2**30:
+        pictures = StreamedPictures(crops_path, rows.capture_ids, size, rows.sha256)
+    else:
+        pictures = MemoryPictures(read_pictures(crops_path, rows.capture_ids, size, expected_sha256=rows.sha256))
+    return pictures if maps_path is None else MappedPictures(pictures, maps_path, rows.capture_ids, size, rows.sha256)
 
 
-def _loader(recipe: CellsRecipe, pictures: MemoryPictures | StreamedPictures, *, batch_sampler: Any) -> DataLoader[Any]:
+def _loader(recipe: PhotoRecipe, pictures: HeldPhotos, *, batch_sampler: Any) -> DataLoader[Any]:
     """Workers are spawned afresh, never forked (Lance)."""
-    workers = recipe.data.workers if isinstance(pictures, StreamedPictures) else 0
+    streamed = pictures.streamed if isinstance(pictures, MappedPictures) else isinstance(pictures, StreamedPictures)
+    workers = recipe.data.workers if streamed else 0
     return DataLoader(
         pictures,
         batch_sampler=batch_sampler,

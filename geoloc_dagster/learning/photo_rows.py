@@ -15,7 +15,7 @@ from geoloc_dagster.dataset.cells import FINGERPRINT, Labels
 from geoloc_dagster.dataset.scenes import PROBABILITIES, SCENES
 from geoloc_dagster.errors import ModelMismatchError, NotEnoughDataError
 from geoloc_dagster.geo.partitioning import DROPPED, I32, Partitioning
-from geoloc_dagster.learning.cells_recipe import CellsRecipe
+from geoloc_dagster.learning.multitask_recipe import MultitaskRecipe, PhotoRecipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class PhotoRows:
         )
 
 
-def levels_of(recipe: CellsRecipe, partitioning: Partitioning) -> list[str]:
+def levels_of(recipe: PhotoRecipe, partitioning: Partitioning) -> list[str]:
     """The levels that a recipe's model has a head for, coarsest first; raises PartitioningError for one that is not there."""
     names = [level.name for level in partitioning.levels]
     if recipe.heads.levels is None:
@@ -74,7 +74,7 @@ def levels_of(recipe: CellsRecipe, partitioning: Partitioning) -> list[str]:
 
 
 def select_photos(
-    recipe: CellsRecipe, catalog: pa.Table, labels: Labels, splits: list[str], *, labelled: bool = True
+    recipe: PhotoRecipe, catalog: pa.Table, labels: Labels, splits: list[str], *, labelled: bool = True
 ) -> PhotoRows:
     """Choose the usable photos of some splits.
 
@@ -83,7 +83,8 @@ def select_photos(
         catalog: the feature table.
         labels: cells and scenes.
         splits: of the catalog.
-        labelled: leave out photos without a class at any level, and without a scene where the recipe has a scene head.
+        labelled: leave out photos without a class at any level, and without a scene where the recipe has a scene head; and
+            those of other scenes than the one of interest.
 
     Raises:
         ModelMismatchError: the cell labels are of another partitioning.
@@ -108,10 +109,19 @@ def select_photos(
     known = (classes != DROPPED).any(axis=1)
     if recipe.heads.scene is not None:
         known |= ~np.isnan(scenes).any(axis=1)
+    known &= of_interest(recipe, scenes)
     return rows if known.all() else rows.chosen(known)
 
 
-def require_photos(recipe: CellsRecipe, rows: PhotoRows) -> PhotoRows:
+def of_interest(recipe: PhotoRecipe, scenes: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    """Which photos a recipe is about, (N,), of their scenes' probabilities, (N, 3); where it matters, none of unknown scene."""
+    if not isinstance(recipe, MultitaskRecipe) or recipe.scene_of_interest == "all":
+        return np.ones(len(scenes), dtype=bool)
+    likeliest = np.nan_to_num(scenes, nan=-1).argmax(axis=1)
+    return np.asarray((likeliest == SCENES.index(recipe.scene_of_interest)) & ~np.isnan(scenes).any(axis=1))
+
+
+def require_photos(recipe: PhotoRecipe, rows: PhotoRows) -> PhotoRows:
     """The same rows; raises NotEnoughDataError where they do not make a batch."""
     if len(rows) < recipe.budget.batch_size:
         raise NotEnoughDataError(

@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from geoloc_dagster.errors import RecipeError
 from geoloc_dagster.learning.cells_recipe import CellsRecipe, InferenceSpec
+from geoloc_dagster.learning.multitask_recipe import MultitaskRecipe
 from geoloc_dagster.learning.recipe_parts import (
     NAME,
     AugmentationSpec,
@@ -151,17 +152,23 @@ class Recipe(HashedSection):
     budget: BudgetSpec = BudgetSpec()
     seed: int = Field(default=0, ge=0, lt=2**31)
 
+    @model_validator(mode="after")
+    def _shares(self) -> Self:
+        self.compute.check_batch(self.sampler.places * self.sampler.pictures_per_place)
+        return self
+
     @property
     def places_photos(self) -> bool:
         """Whether its model says where photos were taken."""
         return True
 
 
-AnyRecipe = Recipe | CellsRecipe | SequenceRecipe
-_Kind = TypeVar("_Kind", Recipe, CellsRecipe, SequenceRecipe)
-_KINDS: dict[Any, type[Recipe] | type[CellsRecipe] | type[SequenceRecipe]] = {
+AnyRecipe = Recipe | CellsRecipe | MultitaskRecipe | SequenceRecipe
+_Kind = TypeVar("_Kind", Recipe, CellsRecipe, MultitaskRecipe, SequenceRecipe)
+_KINDS: dict[Any, type[AnyRecipe]] = {
     "retrieval": Recipe,
     "cells": CellsRecipe,
+    "scenes": MultitaskRecipe,
     "sequence": SequenceRecipe,
 }
 
@@ -188,7 +195,9 @@ def load_recipe(name_or_path: str | Path, folder: Path) -> AnyRecipe:
     return recipe
 
 
-def check_recipes(names: Sequence[str], folder: Path, *, cells: bool, grid_cells: bool = False) -> list[AnyRecipe]:
+def check_recipes(
+    names: Sequence[str], folder: Path, *, cells: bool, grid_cells: bool = False, class_maps: bool = True
+) -> list[AnyRecipe]:
     """The recipes of a region, which can be trained one after the other.
 
     Args:
@@ -196,9 +205,11 @@ def check_recipes(names: Sequence[str], folder: Path, *, cells: bool, grid_cells
         folder: of the region.
         cells: whether the region has S2 cells.
         grid_cells: whether it has grid cells.
+        class_maps: whether it has class maps.
 
     Raises:
-        RecipeError: one does not exist or is wrong, needs cells where there are none, or the model of a recipe that comes later.
+        RecipeError: one does not exist or is wrong, needs cells or class maps where there are none, or the model of a recipe that
+            comes later.
     """
     read = [load_recipe(name, folder) for name in names]
     for place, recipe in enumerate(read):
@@ -214,6 +225,11 @@ def check_recipes(names: Sequence[str], folder: Path, *, cells: bool, grid_cells
             raise RecipeError(
                 f"recipe {recipe.name} classifies cells, and the configuration has none",
                 "Add a section such as `cells: {levels: {coarse: [50, 5000], middle: [50, 2000], fine: [50, 1000]}}`.",
+            )
+        if isinstance(recipe, MultitaskRecipe) and recipe.needs_maps and not class_maps:
+            raise RecipeError(
+                f"recipe {recipe.name} learns from class maps, and the configuration makes none",
+                "Add e.g. `segmentation: {model: lraspp_mobilenet_v3_large}`, or let it say `branches: {segmentation: off}`.",
             )
         base = base_of(recipe)
         if base is not None and base not in names[:place]:

@@ -93,12 +93,46 @@ class OptimiserSpec(Section):
     clip_norm: float = Field(default=5, gt=0)
 
 
+class ComputeSpec(Section):
+    """What a training runs on. The batches, their order and the random numbers are the same on one device and on many."""
+
+    precision: Literal["auto", "32", "bf16", "16"] = Field(
+        default="auto", description="Of the arithmetic; `auto` is bf16 (mixed) on a GPU and 32 bits on a CPU."
+    )
+    compile: Literal["never", "auto", "always"] = Field(
+        default="auto",
+        description="Let torch compile the network: `auto` does so on a GPU where the training is long enough to pay for it.",
+    )
+    devices: int = Field(default=1, ge=1, le=1024, description="GPUs of each machine, or processes where there are none.")
+    nodes: int = Field(default=1, ge=1, le=1024, description="Machines; all see the region's folder under the same path.")
+    rendezvous: str | None = Field(default=None, description="`host:port` at which several machines find one another.")
+    strategy: str = Field(default="auto", description="Lightning's, for several devices, e.g. ddp_static_graph; `auto` is ddp.")
+
+    @property
+    def processes(self) -> int:
+        """One for each device of each machine."""
+        return self.devices * self.nodes
+
+    def check_batch(self, pictures: int) -> None:
+        """Raise a `ValueError` for a batch that cannot be shared equally."""
+        if pictures % self.processes:
+            raise ValueError(f"a batch of {pictures} pictures cannot be shared by {self.processes} devices")
+
+    @model_validator(mode="after")
+    def _machines(self) -> Self:
+        if self.nodes > 1 and self.rendezvous is None:
+            raise ValueError("several nodes need a `rendezvous`, e.g. 10.0.0.1:29400")
+        return self
+
+
 class HashedSection(Section):
     """A whole recipe: it can be named by what changes its result, repeated with other random numbers, and written down."""
 
+    compute: ComputeSpec = ComputeSpec()
+
     def recipe_hash(self) -> str:
-        """A fingerprint (16 hex digits) of all that changes the result; the description does not."""
-        fields = self.model_dump(mode="json", exclude={"description"})
+        """A fingerprint (16 hex digits) of all that changes the result by more than rounding: not description and compute."""
+        fields = self.model_dump(mode="json", exclude={"description", "compute"})
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
     def with_seed(self, seed: int) -> Self:
@@ -107,4 +141,6 @@ class HashedSection(Section):
 
     def to_yaml(self) -> str:
         """The whole recipe as YAML, defaults written out."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+        fields = self.model_dump(mode="json")
+        compute = fields.pop("compute")
+        return yaml.safe_dump({**fields, "compute": compute}, sort_keys=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytorch_lightning as pl
@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from geoloc_dagster.learning.recipe_parts import OptimiserSpec
+from geoloc_dagster.learning.shared_batch import SharedGenerator
 
 _DIV_FACTOR, _FINAL_DIV_FACTOR = 25.0, 1e3
 _FEWEST_STEPS = 4  # of which two lead up to the top
@@ -21,23 +22,30 @@ class SeededModule(pl.LightningModule):
 
     Args:
         seed: of the recipe.
-        optimiser: of the recipe.
+        optimiser: of the recipe, for `one_cycle`.
+
+    Attributes:
+        shares_batches: whether its loss is that of the whole batch where several devices share one; others refuse to try.
     """
 
-    def __init__(self, seed: int, optimiser: OptimiserSpec) -> None:
+    shares_batches: ClassVar[bool] = False
+
+    def __init__(self, seed: int, optimiser: OptimiserSpec | None = None) -> None:
         super().__init__()
         self._seed, self._optimiser = seed, optimiser
-        self._generator = torch.Generator()
+        self._generator = SharedGenerator()
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Seed the step: augmentation from its own generator, dropout from torch's global one."""
+        """Seed the step: augmentation from its own generator, dropout from torch's global one, another one on every device."""
         state = np.random.SeedSequence([self._seed, self.global_step]).generate_state(2, np.uint32)
+        self._generator.part, self._generator.parts = self.global_rank, self.trainer.world_size
         self._generator.manual_seed(int(state[0]))
-        torch.manual_seed(int(state[1]))
+        torch.manual_seed(int(state[1]) + self.global_rank)
 
     def one_cycle(self, network: nn.Module, total_steps: int, classifier: Iterable[nn.Parameter] = ()) -> dict[str, Any]:
         """Optimiser and schedule; no decay for norms, biases, GeM exponents and the classifier, which may learn faster."""
         spec = self._optimiser
+        assert spec is not None
         learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
         groups: list[dict[str, Any]] = [
             {"params": [p for p in learned if p.ndim > 1], "weight_decay": spec.weight_decay},

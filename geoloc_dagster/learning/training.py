@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 from geoloc_dagster.learning.aggregation import RetrievalNetwork
 from geoloc_dagster.learning.augmentation import plain
 from geoloc_dagster.learning.callbacks import Clock, EarlyStop, ProgressReport, Stopwatch
+from geoloc_dagster.learning.device import compile_where_it_pays
 from geoloc_dagster.learning.encoder import WEIGHTS_FILE
 from geoloc_dagster.learning.loop import LAST_CHECKPOINT, TrainedModel, build_trainer, fit, training_facts, write_model
 from geoloc_dagster.learning.memory import keep_freed_memory
@@ -30,6 +31,7 @@ from geoloc_dagster.learning.pictures import MemoryPictures, StreamedPictures, k
 from geoloc_dagster.learning.recipe import Recipe
 from geoloc_dagster.learning.rows import TrainingRows, select_rows
 from geoloc_dagster.learning.sampler import PlaceBatchSampler
+from geoloc_dagster.learning.shared_batch import ShareOfBatches
 from geoloc_dagster.learning.tracking import MlflowTarget
 from geoloc_dagster.learning.validation import DevSplit
 from geoloc_dagster.storage import translated_errors
@@ -83,7 +85,15 @@ def train(
     if recipe.budget.early_stop is not None and dev.has_queries:
         callbacks.append(EarlyStop(recipe.budget.early_stop, dev, work / "best.safetensors"))
     with translated_errors(work):
-        trainer = build_trainer(work, mlflow, callbacks, epochs=recipe.budget.epochs, clip_norm=recipe.optimiser.clip_norm)
+        trainer = build_trainer(
+            work,
+            mlflow,
+            callbacks,
+            epochs=recipe.budget.epochs,
+            clip_norm=recipe.optimiser.clip_norm,
+            compute=recipe.compute,
+        )
+        compile_where_it_pays(module.network, recipe.compute, trainer.strategy.root_device, steps=steps)
         data = _Pictures(recipe, rows, crops_path)
         fit(trainer, module, data, work / LAST_CHECKPOINT)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -134,12 +144,18 @@ class _Pictures(pl.LightningDataModule):
         workers = self._recipe.data.workers if self._streamed else 0
         return DataLoader(
             self._pictures,
-            batch_sampler=_sampler(self._recipe, self._rows, epoch),
+            batch_sampler=self._share(_sampler(self._recipe, self._rows, epoch)),
             collate_fn=keep_batch,
             num_workers=workers,
             multiprocessing_context="forkserver" if workers else None,
             pin_memory=torch.cuda.is_available(),
         )
+
+    def _share(self, batches: PlaceBatchSampler) -> PlaceBatchSampler | ShareOfBatches:
+        if self.trainer is None or self.trainer.world_size == 1:
+            return batches
+        size = self._recipe.sampler.places * self._recipe.sampler.pictures_per_place
+        return ShareOfBatches(batches, size, self.trainer.global_rank, self.trainer.world_size)
 
     def whiten(self, network: RetrievalNetwork) -> None:
         """Fit the whitening of a trained network, where its recipe has one, on some of its training pictures."""

@@ -11,14 +11,14 @@ import numpy as np
 from geoloc_dagster.evaluation.tables import TextTable
 from geoloc_dagster.geo import s2
 from geoloc_dagster.geo.partitioning import HIERARCHY
-from geoloc_dagster.learning.cells_model import CellsModel
+from geoloc_dagster.learning.photo_models import AnyPhotoModel
 from geoloc_dagster.prediction.photo import as_picture, read_photo
 from geoloc_dagster.viz.cells import heat_map
 
 _MOST_OF_IT = 0.9
 
 
-def classify_photos(model: CellsModel, photos: Sequence[Path]) -> list[dict[str, Any]]:
+def classify_photos(model: AnyPhotoModel, photos: Sequence[Path]) -> list[dict[str, Any]]:
     """The likeliest cell of each photo, per level and of all levels together.
 
     Raises:
@@ -42,7 +42,7 @@ def classify_photos(model: CellsModel, photos: Sequence[Path]) -> list[dict[str,
     return found
 
 
-def photo_heat_map(model: CellsModel, photo: Path, *, max_bytes: int) -> bytes:
+def photo_heat_map(model: AnyPhotoModel, photo: Path, *, max_bytes: int) -> bytes:
     """PNG: the cells of the finest level, each as dark as all levels together say that the photo was taken there.
 
     Raises:
@@ -71,6 +71,6 @@ def classified_table(answer: Mapping[str, Any]) -> TextTable:
     return TextTable(Path(answer["photo"]).name, ["answer", "S2 cell", "latitude", "longitude", "confidence"], rows)
 
 
-def _token(model: CellsModel, p_key: str, number: int) -> str:
+def _token(model: AnyPhotoModel, p_key: str, number: int) -> str:
     level = model.partitioning.level(model.levels[-1] if p_key == HIERARCHY else p_key)
     return s2.tokens(level.ids[number : number + 1])[0]

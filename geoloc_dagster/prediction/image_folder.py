@@ -20,7 +20,8 @@ import torch
 
 from geoloc_dagster.cores import processes_by_default
 from geoloc_dagster.errors import ImageError, NotEnoughDataError
-from geoloc_dagster.learning.cells_model import CellAnswers, CellsModel
+from geoloc_dagster.learning.cells_model import CellAnswers
+from geoloc_dagster.learning.photo_models import AnyPhotoModel
 from geoloc_dagster.prediction.photo import as_picture, read_photo
 from geoloc_dagster.retrieval.encoder import Pictures
 from geoloc_dagster.storage import atomic_path
@@ -65,7 +66,7 @@ def find_photos(folders: Sequence[Path]) -> list[tuple[str, Path]]:
 
 
 def predict_folders(
-    model: CellsModel,
+    model: AnyPhotoModel,
     folders: Sequence[Path],
     out: Path,
     *,

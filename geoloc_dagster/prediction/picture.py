@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -17,6 +17,10 @@ from geoloc_dagster.viz import style
 from geoloc_dagster.viz.encode import MAX_BYTES, fit_bytes
 from geoloc_dagster.viz.maps import Layer, points_map
 from geoloc_dagster.viz.sheets import Tile, contact_sheet
+
+if TYPE_CHECKING:
+    from geoloc_dagster.geo.answer_grid import AnswerGrid
+    from geoloc_dagster.prediction.fused import FusedPrediction
 
 _UNBOUNDED = 100_000_000
 
@@ -97,3 +101,23 @@ def _stacked(parts: Sequence[bytes], max_bytes: int) -> bytes:
         canvas.paste(image, ((canvas.width - image.width) // 2, top))
         top += image.height
     return fit_bytes(canvas, "png", max_bytes)
+
+
+def fused_heat_map(
+    grid: AnswerGrid, log_probabilities: np.ndarray, answer: FusedPrediction, photo: str, *, max_bytes: int
+) -> bytes:
+    """PNG: the cells of the grid, each as dark as it is likely, and the answer as a ring."""
+    from geoloc_dagster.geo.partitioning import CellLevel
+    from geoloc_dagster.viz.cells import heat_map
+
+    level = CellLevel("grid", grid.ids, grid.places, grid.lat_deg, grid.lng_deg)
+    radius, near = next(iter(answer.within.items()))
+    said = f"{near:.0%} within {radius:,} m; {answer.coverage:.0%} region {answer.region_km2:.3g} km²"
+    return heat_map(
+        level,
+        np.exp(log_probabilities),
+        (answer.lat_deg, answer.lng_deg),
+        title=f"{photo}: {answer.lat_deg:.5f}, {answer.lng_deg:.5f}",
+        subtitle=f"not answered: {answer.refusal}" if answer.refusal else said,
+        max_bytes=max_bytes,
+    )

@@ -37,7 +37,7 @@ def promote_kinds(layout: Layout, recipes: Mapping[str, Sequence[str]], *, now: 
         recipes: kind -> names.
         now: time of the promotion.
     """
-    pointers = {"retrieval": layout.champion, "cells": layout.cells_champion}
+    pointers = {kind: layout.champion_of(kind) for kind in recipes}
     return {kind: promote_best(layout, names, now=now, pointer=pointers[kind]) for kind, names in recipes.items() if names}
 
 

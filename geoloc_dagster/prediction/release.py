@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -27,9 +28,14 @@ from geoloc_dagster.retrieval.index import GalleryIndex, latest_index, load_inde
 from geoloc_dagster.retrieval.pointer import read_pointer, write_pointer
 from geoloc_dagster.retrieval.rerank import VoteSettings
 
+logger = logging.getLogger(__name__)
 _CURRENT = "CURRENT.json"
 _AGAIN = "Materialise `release` again, or activate an earlier one."
+_LATEST = "LATEST.json"
+CLASSIFIERS = ("cells", "scenes")
 _REMEDIES = {
+    "fusion": "Materialise `fusion` and then `release` again, or activate an earlier release.",
+    "scenes": "Restore that folder, materialise `checkpoints` and what follows again, or activate an earlier release.",
     "model": "Restore that folder, materialise `checkpoints` and what follows again, or activate an earlier release.",
     "cells": "Restore that folder, materialise `checkpoints` and what follows again, or activate an earlier release.",
     "index": "Materialise `faiss_index` and then `release` again, or activate an earlier release.",
@@ -80,11 +86,12 @@ def publish_release(layout: Layout, *, region: str, config_hash: str, now: datet
     """
     parts: dict[str, Any] = {}
     said: dict[str, Any] = {}
-    if layout.cells_champion.exists():
-        cells = read_champion(layout, layout.cells_champion)
-        parts["cells"] = _part(layout, cells.folder)
-        rows = int(storage.read_json(cells.folder / "training.json")["trained_on_rows"])
-        said = {"model_version": cells.model_version, "recipe": cells.recipe, "rows": rows}
+    for kind in reversed(CLASSIFIERS):
+        if layout.champion_of(kind).exists():
+            model = read_champion(layout, layout.champion_of(kind))
+            parts[kind] = _part(layout, model.folder)
+            rows = int(storage.read_json(model.folder / "training.json")["trained_on_rows"])
+            said = {"model_version": model.model_version, "recipe": model.recipe, "rows": rows}
     if layout.champion.exists() or not parts:
         champion = read_champion(layout)
         index_folder = latest_index(layout.indexes)
@@ -95,6 +102,7 @@ def publish_release(layout: Layout, *, region: str, config_hash: str, now: datet
             )
         parts |= {"model": _part(layout, champion.folder), "index": _part(layout, index_folder)}
         said = {"model_version": champion.model_version, "recipe": champion.recipe, "rows": index["rows"]}
+    parts |= _fusion_part(layout, parts)
     manifest = {
         "schema_version": storage.SCHEMA_VERSION,
         "kind": "release",
@@ -105,6 +113,27 @@ def publish_release(layout: Layout, *, region: str, config_hash: str, now: datet
         "parts": parts,
     }
     return _serve(layout, manifest, now)
+
+
+def _fusion_part(layout: Layout, parts: Mapping[str, Any]) -> dict[str, Any]:
+    """The newest fusion, where it was fitted with exactly these models; none where they have changed since."""
+    folder = newest_fusion(layout)
+    if folder is None:
+        return {}
+    fitted: Mapping[str, str] = storage.verify_manifest(folder, remedy=_REMEDIES["fusion"])["experts"]
+    ours = {kind: Path(parts[kind]["folder"]).name for kind in CLASSIFIERS if kind in parts}
+    if "model" in parts:
+        ours |= dict.fromkeys(("retrieval", "places"), Path(parts["model"]["folder"]).name)
+    if fitted != ours:
+        logger.warning("%s was fitted with other models than those of today; it is left out of the release", folder)
+        return {}
+    return {"fusion": _part(layout, folder)}
+
+
+def newest_fusion(layout: Layout) -> Path | None:
+    """The fusion that was made last; None where none was."""
+    pointer = layout.fusions / _LATEST
+    return layout.fusions / str(read_pointer(pointer, _REMEDIES["fusion"])["fusion"]) if pointer.exists() else None
 
 
 def activate_release(layout: Layout, release_id: str, now: datetime) -> PublishedRelease:
@@ -177,6 +206,13 @@ def load_release(layout: Layout, *, encoder_loader: EncoderLoader | None = None)
             f"release {release_id} has no index to look photos up in, only a classifier of cells",
             "Ask it with `geoloc predict --image-dir FOLDER --out FILE.csv`.",
         )
+    return release_of(release_id, manifest, folders, encoder_loader)
+
+
+def release_of(
+    release_id: str, manifest: dict[str, Any], folders: Mapping[str, Path], encoder_loader: EncoderLoader | None = None
+) -> Release:
+    """Encoder and index of a release whose files have been checked; raises ModelMismatchError."""
     index = load_index(folders["index"])
     encoder = (encoder_loader or _load_encoder)(folders["model"])
     release = Release(release_id, manifest, encoder, index)

@@ -14,8 +14,9 @@ from geoloc_dagster.geo.distance import great_circle_m
 from geoloc_dagster.prediction.protocol import Candidate, CellDistribution, Prediction
 from geoloc_dagster.retrieval.cells import CellIds
 from geoloc_dagster.retrieval.encoder import Encoder, Pictures
+from geoloc_dagster.retrieval.headings import Headings, view_headings
 from geoloc_dagster.retrieval.index import GalleryIndex
-from geoloc_dagster.retrieval.rerank import Floats, Vote, VoteSettings, geographic_vote
+from geoloc_dagster.retrieval.rerank import Floats, Vote, VoteSettings, geographic_votes
 
 _UNIFORM_SHARE = 1e-3  # keeps cells without a hit possible, so that another predictor can still raise them
 
@@ -45,13 +46,28 @@ class RetrievalPredictor:
         """The model of encoder and index."""
         return self.encoder.model_version
 
-    def predict(self, images: Pictures) -> list[Prediction]:
-        """One prediction per picture, uint8 (N, 3, S, S)."""
-        similarity, rows = self.index.search(self.encoder.embed(images, min(64, len(images))), self.vote.k)
-        return [self._answer(s.astype(np.float64), r) for s, r in zip(similarity, rows, strict=True)]
+    def predict(self, images: Pictures, headings_deg: Floats | None = None) -> list[Prediction]:
+        """One prediction per picture.
 
-    def _answer(self, similarity: Floats, rows: npt.NDArray[np.int64]) -> Prediction:
-        vote = geographic_vote(similarity, self.index.lat_deg[rows], self.index.lng_deg[rows], self.vote)
+        Args:
+            images: uint8 (N, 3, S, S).
+            headings_deg: The direction of each photo from north, (N,), not a number where it is unknown: pictures that look
+                the same way count more.
+        """
+        similarity, rows = self.index.search(self.encoder.embed(images, min(64, len(images))), self.vote.k)
+        lat, lng = self.index.lat_deg[rows], self.index.lng_deg[rows]
+        looks = headings_deg is not None or self.vote.heading_bandwidth_deg is not None
+        headings = self._headings(rows) if looks else None
+        votes = geographic_votes(similarity, lat, lng, self.vote, headings=headings, photo_heading_deg=headings_deg)
+        return [self._answer(s.astype(np.float64), r, votes[i]) for i, (s, r) in enumerate(zip(similarity, rows, strict=True))]
+
+    def _headings(self, rows: npt.NDArray[np.int64]) -> Headings:
+        """Directions of the hits (N, k)."""
+        hits = self.index.rows.select(["view", "location_id"]).take(pa.array(rows.ravel()))
+        flat = view_headings(hits["view"].to_pylist(), hits["location_id"].to_pylist())
+        return Headings(flat.deg.reshape(rows.shape), flat.frame.reshape(rows.shape))
+
+    def _answer(self, similarity: Floats, rows: npt.NDArray[np.int64], vote: Vote) -> Prediction:
         hits = self.index.rows.take(pa.array(rows)).to_pylist()
         cells = vote_distribution(self.index.cells, self.index.cells[rows], vote.weights)
         return Prediction(

@@ -3,13 +3,18 @@
 The table holds the vectors of one model per batch; a batch is replaced whole, in one commit. It can always be computed
 again from the crops, so a table that is damaged, or whose vectors have another dimension, is started afresh: the index
 refuses to be built until every batch is back, and the last good release stays served meanwhile.
+
+On a CPU all cores decode some crops and then embed them: decoding beside the model takes a core from it, and the others wait for
+the slowest at every layer. On a GPU the next crops are decoded while it works.
 """
 
 from __future__ import annotations
 
 import logging
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +23,15 @@ import numpy as np
 import pyarrow as pa
 
 from geoloc_dagster import storage
-from geoloc_dagster.dataset.pictures import COLUMNS, stack_pictures, verify_picture
+from geoloc_dagster.cores import processes_by_default
+from geoloc_dagster.dataset.pictures import COLUMNS, Pixels, channels_first, decode_row, verify_picture
 from geoloc_dagster.dataset.schema import embeddings_schema
 from geoloc_dagster.errors import IntegrityError, ModelMismatchError
 from geoloc_dagster.retrieval.encoder import Encoder, Pictures
 
 logger = logging.getLogger(__name__)
 
+_AHEAD = 2
 _READ_ROWS = 256  # crops held in memory at once: about 40 MB of pixels at 224 px
 
 
@@ -81,7 +88,8 @@ def embed_batch(
         return EmbeddingResult(batch, encoder.model_version, len(sums), undecodable, int(table.version), changed=False)
     parts: list[pa.Table] = []
     done = 0
-    for rows, pictures in _read_crops(crops, crops_path, batch, encoder.image_size):
+    ahead = _AHEAD if getattr(encoder, "on_gpu", False) else 0
+    for rows, pictures in _read_crops(crops, crops_path, batch, encoder.image_size, ahead=ahead):
         parts.append(_vector_rows(encoder, batch, rows, pictures, batch_size))
         done += len(rows)
         if progress is not None:
@@ -137,12 +145,38 @@ def _vector_rows(encoder: Encoder, batch: str, rows: list[dict[str, Any]], pictu
 
 
 # --- the crops -------------------------------------------------------------------------------------------------------
-def _read_crops(crops: Any, path: Path, batch: str, size: int) -> Iterator[tuple[list[dict[str, Any]], Pictures]]:
-    """Stream (rows, uint8 N,3,size,size) of a batch's crops that have a picture, each verified against its row."""
+def _read_crops(
+    crops: Any, path: Path, batch: str, size: int, *, ahead: int = 0
+) -> Iterator[tuple[list[dict[str, Any]], Pictures]]:
+    """Stream (rows, uint8 N,3,size,size) of a batch's crops that have a picture, each verified against its row.
+
+    Args:
+        crops: Lance table.
+        path: of it.
+        batch: its key.
+        size: side of the pictures.
+        ahead: how many parts are decoded while one is embedded.
+    """
+
+    def picture(row: dict[str, Any]) -> Pixels:
+        verify_picture(path, row)
+        return decode_row(row, size)
+
     scanner = crops.scanner(columns=COLUMNS, filter=f"batch = '{batch}' AND sha256 IS NOT NULL", batch_size=_READ_ROWS)
-    for chunk in scanner.to_batches():
-        rows = chunk.to_pylist()
-        for row in rows:
-            verify_picture(path, row)
-        if rows:
-            yield rows, stack_pictures(rows, size)
+    waiting: deque[tuple[list[dict[str, Any]], list[Future[Pixels]]]] = deque()
+    with ThreadPoolExecutor(processes_by_default()) as pool:  # Pillow decodes without holding the interpreter
+        try:
+            for chunk in scanner.to_batches():
+                rows = chunk.to_pylist()
+                if rows:
+                    waiting.append((rows, [pool.submit(picture, row) for row in rows]))
+                if len(waiting) > ahead:
+                    yield _decoded(*waiting.popleft())
+            while waiting:
+                yield _decoded(*waiting.popleft())
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _decoded(rows: list[dict[str, Any]], pictures: list[Future[Pixels]]) -> tuple[list[dict[str, Any]], Pictures]:
+    return rows, channels_first([picture.result() for picture in pictures])

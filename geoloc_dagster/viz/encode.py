@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageColor
 
 MAX_BYTES = 50_000
+MAX_FILE_BYTES = 150_000  # of a picture full of figures that lies in a folder and in no event log
 _SMALLEST_SIDE = 32
 _SHRINK = 0.85
 _QUALITIES = (85, 75, 65, 55, 46)

@@ -16,7 +16,7 @@ from geoloc_dagster.viz.encode import MAX_BYTES, fit_bytes, fit_unshrunk
 
 _SIDES = (140, 132, 124, 116, 108, 100, 92)
 _GAP, _MARGIN, _FRAME = 10, 14, 4
-_CAPTION, _TITLE, _FOOT = 34, 64, 24
+_CAPTION, _TITLE, _FOOT, _LEGEND = 34, 64, 24, 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,7 @@ def contact_sheet(
     subtitle: str = "",
     attribution: str = "",
     first_is_query: bool = True,
+    legend: Sequence[tuple[str, tuple[int, int, int]]] = (),
     max_bytes: int = MAX_BYTES,
 ) -> bytes:
     """JPEG: one line per row of tiles. A hit has a blue frame and a tick, a miss a dashed vermilion frame and a cross.
@@ -48,6 +49,7 @@ def contact_sheet(
         subtitle: how it was chosen.
         attribution: whose pictures these are; never empty for pictures of others.
         first_is_query: whether to set the first column apart.
+        legend: names and their colours, RGB, shown above the tiles.
         max_bytes: cap of the picture.
 
     Raises:
@@ -58,27 +60,44 @@ def contact_sheet(
         raise ValueError("a contact sheet needs at least one picture")
     sheet = Image.new("RGB", (1, 1))
     for side in _SIDES:  # smaller pictures rather than a smaller sheet: the captions stay sharp
-        sheet = _draw_sheet(rows, side, columns, (title, subtitle, attribution), 18 if first_is_query else 0)
+        sheet = _draw_sheet(rows, side, columns, (title, subtitle, attribution), 18 if first_is_query else 0, legend)
         data = fit_unshrunk(sheet, "jpeg", max_bytes)
         if data is not None:
             return data
     return fit_bytes(sheet, "jpeg", max_bytes)
 
 
-def _draw_sheet(rows: Sequence[Sequence[Tile]], side: int, columns: int, texts: tuple[str, str, str], apart: int) -> Image.Image:
+def _draw_sheet(
+    rows: Sequence[Sequence[Tile]],
+    side: int,
+    columns: int,
+    texts: tuple[str, str, str],
+    apart: int,
+    legend: Sequence[tuple[str, tuple[int, int, int]]],
+) -> Image.Image:
     title, subtitle, attribution = texts
     width = 2 * _MARGIN + columns * side + (columns - 1) * _GAP + apart
     pitch = side + _CAPTION + _GAP
-    sheet = Image.new("RGB", (width, _TITLE + len(rows) * pitch + _FOOT), "white")
+    top = _TITLE + (_LEGEND if legend else 0)
+    sheet = Image.new("RGB", (width, top + len(rows) * pitch + _FOOT), "white")
     draw = ImageDraw.Draw(sheet)
     _write(draw, (_MARGIN, 12), title, 17, width - 2 * _MARGIN, style.INK, bold=True)
     _write(draw, (_MARGIN, 37), subtitle, 12, width - 2 * _MARGIN, style.MUTED)
     for i, row in enumerate(rows):
         for j, tile in enumerate(row):
             x = _MARGIN + j * (side + _GAP) + (apart if j else 0)
-            _draw_tile(sheet, draw, tile, x, _TITLE + i * pitch, side)
+            _draw_tile(sheet, draw, tile, x, top + i * pitch, side)
+    _draw_legend(draw, legend)
     _write(draw, (_MARGIN, sheet.height - _FOOT), attribution, 11, width - 2 * _MARGIN, style.MUTED)
     return sheet
+
+
+def _draw_legend(draw: ImageDraw.ImageDraw, legend: Sequence[tuple[str, tuple[int, int, int]]]) -> None:
+    x = _MARGIN
+    for name, colour in legend:
+        draw.rectangle((x, _TITLE, x + 12, _TITLE + 12), fill=colour)
+        draw.text((x + 17, _TITLE - 1), name, style.INK, _font(12))
+        x += 17 + round(draw.textlength(name, _font(12))) + 12
 
 
 def _draw_tile(sheet: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, x: int, y: int, side: int) -> None:

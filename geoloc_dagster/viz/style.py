@@ -44,6 +44,12 @@ def plain_axes(axes: Axes, title: str, subtitle: str = "") -> None:
     axes.tick_params(colors=MUTED, labelsize=10)
 
 
+def tall_axes(axes: Axes, title: str, subtitle: str = "") -> None:
+    """`plain_axes` for a figure of any height: the subtitle stands a fixed number of points above the axes."""
+    plain_axes(axes, f"{title}\n" if subtitle else title)
+    axes.annotate(subtitle, (0, 1), (0, 6), xycoords="axes fraction", textcoords="offset points", fontsize=9.5, color=MUTED)
+
+
 def render(made: Figure, kind: Literal["png", "jpeg", "webp"] = "png", max_bytes: int = MAX_BYTES) -> bytes:
     """Draw a figure and encode it within `max_bytes`."""
     stream = io.BytesIO()

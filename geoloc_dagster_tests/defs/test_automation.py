@@ -39,6 +39,7 @@ def released(graph: Graph) -> None:
     graph.done("embeddings", FIRST, SECOND)
     graph.tick()
     graph.done("faiss_index")
+    graph.done("fusion")
     graph.done("release")
     graph.tick()
 
@@ -146,8 +147,9 @@ def test_nothing_is_asked_for_twice(graph: Graph) -> None:
     trained(graph)
     assert graph.tick() == {"embeddings": {FIRST, SECOND}}
     graph.done("embeddings", FIRST, SECOND)
-    assert graph.tick() == {"faiss_index": {None}, "release": {None}}
+    assert graph.tick() == {"faiss_index": {None}, "fusion": {None}, "release": {None}}
     graph.done("faiss_index")
+    graph.done("fusion")
     graph.done("release")
     assert graph.tick() == {}
     assert graph.tick() == {}
@@ -187,7 +189,7 @@ def test_nothing_is_built_on_a_catalog_that_leaks(graph: Graph) -> None:
     graph.done("embeddings", FIRST, SECOND)
     graph.done("catalog", passed=False)
     asked = graph.tick()
-    assert not {"evaluations", "faiss_index", "release"} & set(asked)
+    assert not {"evaluations", "faiss_index", "fusion", "release"} & set(asked)
     graph.done("catalog")
     asked = graph.tick()
     assert {"evaluations", "faiss_index"} <= set(asked)

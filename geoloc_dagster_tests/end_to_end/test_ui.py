@@ -123,7 +123,7 @@ def test_lineage_shows_the_whole_graph_in_its_groups(registered: Page) -> None:
     with page.step("lineage expanded"):
         page.expand_groups()
         page.see("region_boundary", "grid_points", "buffer_csvs", "panoramas", "crops", "catalog", "checkpoints")
-        page.see("evaluations", "champion", "embeddings", "faiss_index", "release")
+        page.see("evaluations", "champion", "embeddings", "faiss_index", "fusion", "release")
 
 
 @pytest.mark.parametrize("asset", ["region_boundary", "grid_points", "street_view_metadata", "buffer_csvs"])

@@ -16,14 +16,18 @@ from geoloc_dagster.errors import IntegrityError, ModelMismatchError, NotEnoughD
 from geoloc_dagster.evaluation.baselines import ThumbnailEncoder, embed_crops, random_vectors
 from geoloc_dagster.evaluation.reports import compare
 from geoloc_dagster.evaluation.run import evaluate_all
+from geoloc_dagster.evaluation.unseen import unseen_gallery
 from geoloc_dagster_tests.evaluation.builders import catalog, city, write_crops
 
-FILES = {"report.json", "queries.parquet", "table.md", "sheet.jpg", "map.png", "recall.png", "years.png", "manifest.json"}
+FILES = {
+    "report.json", "queries.parquet", "atlas.parquet", "table.md", "sheet.jpg", "map.png", "recall.png", "years.png",
+    "year_matrix.png", "age_gap.png", "atlas.png", "manifest.json",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def rows():
-    train = [{**r, "capture_id": "t" + r["capture_id"], "split": "train"} for r in city(4)]
+    train = [{**r, "capture_id": f"t{r['capture_id']}", "location_id": f"1{r['location_id']}", "split": "train"} for r in city(4)]
     return city(8) + train
 
 
@@ -34,14 +38,15 @@ def crops(rows, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def thumbnails(rows, crops):
-    return embed_crops(ThumbnailEncoder(), crops, [r["capture_id"] for r in rows if r["split"] == "test"], batch_rows=7)
+    return embed_crops(ThumbnailEncoder(), crops, [r["capture_id"] for r in rows], batch_rows=7)
 
 
 @pytest.fixture(scope="module")
 def evaluation(rows, crops, thumbnails, tmp_path_factory):
-    chance = random_vectors(thumbnails.capture_ids, seed=1)
+    chance = random_vectors([r["capture_id"] for r in rows if r["split"] == "test"], seed=1)
+    table = catalog(rows)
     return evaluate_all(
-        catalog(rows),
+        table,
         thumbnails,
         tmp_path_factory.mktemp("evaluations") / "retrieval",
         name="thumbnail",
@@ -50,13 +55,16 @@ def evaluation(rows, crops, thumbnails, tmp_path_factory):
         geometry=box(17.98, -0.005, 18.02, 0.02),
         bootstrap=100,
         facts={"model_version": "thumbnail-1"},
+        gallery=unseen_gallery(table, "test", ["train"]),
+        outlines={"Centre": box(17.99, -0.004, 18.01, 0.015)},
     )
 
 
 def test_the_folder_is_complete_and_sealed(evaluation):
     assert {p.name for p in evaluation.folder.iterdir()} == FILES
     storage.verify_manifest(evaluation.folder)
-    assert all(len((evaluation.folder / name).read_bytes()) <= 50_000 for name in FILES if name.endswith(("jpg", "png")))
+    pictures = {name for name in FILES if name.endswith(("jpg", "png"))} - {"atlas.png", "year_matrix.png"}
+    assert all(len((evaluation.folder / name).read_bytes()) <= 50_000 for name in pictures)
 
 
 def test_the_report_is_plain_json_with_the_model_its_baselines_and_what_it_gained(evaluation):
@@ -66,6 +74,37 @@ def test_the_report_is_plain_json_with_the_model_its_baselines_and_what_it_gaine
     assert report["gained_over"]["random"]["p"] < 0.05
     assert report["facts"] == {"model_version": "thumbnail-1"}
     assert (report["n_queries"], report["n_gallery"]) == (16, 32)
+
+
+def test_both_protocols_stand_side_by_side_and_only_who_was_embedded_elsewhere_takes_part(evaluation):
+    report = json.loads((evaluation.folder / "report.json").read_text())
+    unseen = report["unseen_place"]
+    assert (unseen["n_queries"], unseen["n_gallery"]) == (16, 24)
+    assert unseen["oracle"]["25"]["value"] == 0.5  # four of the eight places lie where a training place does
+    assert unseen["within_m"]["25"]["recall@1"]["value"] <= 0.5
+    assert "unseen_place" not in report["baselines"]["random"]
+    stored = storage.read_parquet(evaluation.folder / "queries.parquet").to_pandas()
+    assert (stored["unseen_error_m"] >= stored["unseen_nearest_m"] - 0.01).all()
+    assert stored["unseen_nearest_m"].max() == pytest.approx(800, abs=1)
+
+
+def test_the_report_says_how_years_find_each_other_and_the_atlas_where(evaluation):
+    report = json.loads((evaluation.folder / "report.json").read_text())
+    assert report["across_years"]["years"] == [2015, 2016, 2017]
+    assert report["across_years"]["recall@1"][2][0]["value"] == 1.0
+    assert report["across_years"]["recall@1"][0][0] is None
+    [district] = storage.read_geoparquet(evaluation.folder / "atlas.parquet").to_dict("records")
+    assert (district["name"], district["n_places"], district["n_queries"], district["recall"]) == ("Centre", 12, 16, 1.0)
+    text = (evaluation.folder / "table.md").read_text()
+    for words in ("unseen_place: 16 queries", "| oracle: any within |", "| 2017 | 100", "Atlas of districts", "apart |"):
+        assert words in text
+
+
+def test_an_evaluation_without_other_places_leaves_that_protocol_out(rows, crops, thumbnails, tmp_path):
+    alone = evaluate_all(catalog(rows), thumbnails, tmp_path / "r", name="x", crops_path=crops, bootstrap=10)
+    assert "unseen_place" not in alone.summary
+    assert "unseen_error_m" not in storage.read_parquet(tmp_path / "r" / "queries.parquet").column_names
+    assert not (tmp_path / "r" / "atlas.png").exists()
 
 
 def test_stored_queries_can_be_compared_later(evaluation):

@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import s2sphere
+import shapely
 
 from geoloc_dagster.errors import BoundaryError
-from geoloc_dagster.geo.districts import OUTSIDE, S2_LEVEL, district_of, unnamed_level
+from geoloc_dagster.geo.districts import OUTSIDE, S2_LEVEL, district_of, district_outlines, unnamed_level
 from geoloc_dagster_tests.geo.shapes import OLD_TOWN, collection, feature, polygon, saved
 
 NEXT = [[lng + 0.02, lat] for lng, lat in OLD_TOWN]
@@ -51,3 +52,23 @@ def test_unnamed_districts_grow_with_their_region():
     assert cells.max() <= 300
     assert (cells[levels < S2_LEVEL] > 75).all()  # one level finer would be too many
     assert s2sphere.CellId.from_token(district_of([40.0], [-100.0], None, level=5)[0]).level() == 5
+
+
+def test_the_outline_of_an_unnamed_district_holds_the_positions_that_carry_its_name():
+    lat, lng = np.array([59.32, 59.33, 40.0]), np.array([18.06, 18.07, -100.0])
+    tokens = district_of(lat, lng, None)
+    found = district_outlines(tokens.tolist(), None)
+    for name, y, x in zip(tokens.tolist(), lat, lng, strict=True):
+        assert shapely.contains_xy(found[name], x, y)
+    assert district_outlines([OUTSIDE, "Södermalm", "", "x"], None) == {OUTSIDE: None, "Södermalm": None, "": None, "x": None}
+
+
+def test_the_outlines_of_named_districts_are_those_of_the_file_taken_together(tmp_path: Path):
+    twice = collection(feature(polygon(OLD_TOWN), name="a"), feature(polygon(NEXT), name="a"))
+    found = district_outlines(["a", OUTSIDE], saved(tmp_path, twice))
+    assert found[OUTSIDE] is None
+    assert shapely.contains_xy(found["a"], 18.07, 59.325)
+    assert shapely.contains_xy(found["a"], 18.09, 59.325)
+    nameless = saved(tmp_path, collection(feature(polygon(OLD_TOWN), kod=7)))
+    with pytest.raises(BoundaryError, match="no text in the property 'name'"):
+        district_outlines(["a"], nameless)

@@ -81,12 +81,15 @@ def test_same_seed_same_weights(globe: Globe, model: TrainedModel, tmp_path: Pat
     assert trained(globe, tmp_path, cells_recipe(seed=1)).model_version != model.model_version
 
 
-def test_killed_and_continued_ends_at_the_same_weights(globe: Globe, model: TrainedModel, tmp_path: Path):
+@pytest.mark.parametrize("steps", [30, 33])
+def test_killed_and_continued_ends_at_the_same_weights(globe: Globe, model: TrainedModel, tmp_path: Path, steps: int):
+    """Between two epochs of five steps, and in the middle of one, which is repeated from its beginning."""
+
     class Killed(Exception):
         pass
 
     def kill(done: int, total: int) -> None:
-        if done == total // 2:
+        if done == steps:
             raise Killed
 
     with pytest.raises(Killed):
@@ -236,7 +239,7 @@ def test_networks_per_scene_that_were_killed_end_at_the_same_weights(globe: Glob
 
 
 def test_a_model_of_scenes_alone(globe: Globe, tmp_path: Path):
-    recipe = cells_recipe(name="scenes", heads={"levels": [], "scene": {}})
+    recipe = cells_recipe(name="scene_classifier", heads={"levels": [], "scene": {}})
     made = trained(globe, tmp_path, recipe)
     classifier = load_scene_classifier(made.folder)
     test = of_split(globe, "test")
@@ -288,6 +291,8 @@ def test_trainer_options_pass_through_and_unknown_ones_are_named(globe: Globe, t
         trained(globe, tmp_path, cells_recipe(trainer={"precision": "17"}))
     with pytest.raises(ValidationError, match="max_epochs follows from the rest"):
         cells_recipe(trainer={"max_epochs": 3})
+    with pytest.raises(ValidationError, match="devices is set under `compute`"):
+        cells_recipe(trainer={"devices": 2})
 
 
 def test_a_streamed_collection_gives_the_same_model(globe: Globe, tmp_path: Path):

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from geoloc_dagster.geo.distance import great_circle_m
+from geoloc_dagster.retrieval.geometric_median import geometric_median
 from geoloc_dagster.retrieval.rerank import (
     VoteSettings,
     from_local_metres,
     geographic_vote,
-    geometric_median,
     local_metres,
     weighted_quantile,
 )

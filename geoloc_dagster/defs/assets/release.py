@@ -8,7 +8,7 @@ from geoloc_dagster.defs.progress import reporter
 from geoloc_dagster.defs.region import Region
 from geoloc_dagster.defs.resources import Clock, Mlflow
 
-KINDS = ("retrieval", "cells")
+KINDS = ("retrieval", "cells", "scenes", "sequence")
 
 
 def build(region: Region) -> list[dg.AssetsDefinition]:
@@ -102,7 +102,25 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
 
     index = ["faiss_index"] if region.recipes_of("retrieval") else []
 
-    @region.asset("release", deps=[*index, "champion"], automation_condition=refresh_condition(), kinds={"json"})
+    @region.asset(
+        "release", deps=[*index, "champion", "catalog"], automation_condition=refresh_condition(), kinds={"parquet", "json"}
+    )
+    def fusion(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        """All experts on one grid: weights and calibration fitted on dev, each expert and all together measured on test."""
+        from geoloc_dagster.evaluation.fusion_report import headline_of
+        from geoloc_dagster.prediction.fusing import make_fusion
+
+        made = make_fusion(settings, region.layout, progress=reporter(context))
+        if made.folder is None:
+            context.log.warning("no fusion, so that answers are not calibrated: %s", made.reason)
+            return dg.MaterializeResult(metadata=facts(0, region.layout.fusions, status="none", reason=made.reason))
+        weights = {f"weight_{name}": weight for name, weight in made.weights.items()}
+        figures = headline_of(made.report)
+        return dg.MaterializeResult(
+            metadata=facts(made.questions, made.folder, image=made.picture, status="made", **weights, **figures)
+        )
+
+    @region.asset("release", deps=[*index, "champion", "fusion"], automation_condition=refresh_condition(), kinds={"json"})
     def release(context: dg.AssetExecutionContext, clock: Clock) -> dg.MaterializeResult:
         """An immutable manifest of checkpoints, index and catalog by sha256; one pointer moves; prediction reads only this."""
         from geoloc_dagster.prediction.release import publish_release
@@ -112,4 +130,4 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
             metadata=facts(published.rows, published.folder, release=published.release_id, model_version=published.model_version)
         )
 
-    return [champion, *([embeddings, faiss_index] if index else []), release]
+    return [champion, *([embeddings, faiss_index] if index else []), fusion, release]

@@ -7,6 +7,7 @@ from geoloc_dagster.defs.metadata import facts, flatten
 from geoloc_dagster.defs.progress import reporter
 from geoloc_dagster.defs.region import Region
 from geoloc_dagster.defs.resources import Clock, Mlflow
+from geoloc_dagster.defs.training_process import train_anywhere
 
 
 class TrainingConfig(dg.Config):
@@ -22,6 +23,7 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
     labels = [] if settings.cells is None else [region.unpartitioned("s2_partitions"), region.unpartitioned("cell_labels")]
     labels += [] if settings.grid_cells is None else [region.unpartitioned("grid_cells")]
     labels += [] if settings.scenes is None else [region.all_of("scene_labels")]
+    labels += [] if settings.segmentation is None else [region.all_of("segmentation_maps")]
 
     @region.asset(
         "training",
@@ -31,24 +33,22 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
         kinds={"pytorch", "mlflow"},
     )
     def checkpoints(
-        context: dg.AssetExecutionContext, config: TrainingConfig, mlflow: Mlflow, clock: Clock
+        context: dg.AssetExecutionContext,
+        config: TrainingConfig,
+        mlflow: Mlflow,
+        clock: Clock,
+        pipes: dg.ResourceParam[dg.PipesSubprocessClient],
     ) -> dg.MaterializeResult:
         """A trained model per recipe: weights, recipe, and the rows and table versions that it saw, under one manifest."""
-        from geoloc_dagster.learning.dispatch import provenance_of, train_recipe
+        from geoloc_dagster.learning.dispatch import provenance_of
         from geoloc_dagster.learning.recipe import load_recipe
 
         layout = region.layout
         recipe = load_recipe(context.partition_key, settings.folder)
         provenance = provenance_of(layout, recipe) | {"dagster_run_id": context.run_id}
         with mlflow.run(f"{recipe.name}", mlflow_tags(context)) as target:
-            model = train_recipe(
-                recipe,
-                layout,
-                mlflow=target,
-                resume=config.resume,
-                progress=reporter(context),
-                provenance=provenance,
-                now=clock.now,
+            model = train_anywhere(
+                context, pipes, recipe, layout, mlflow=target, resume=config.resume, provenance=provenance, now=clock.now
             )
         return dg.MaterializeResult(
             metadata=facts(

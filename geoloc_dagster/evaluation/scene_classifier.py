@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from geoloc_dagster.config import Layout, Settings
@@ -26,7 +27,7 @@ _BOOTSTRAP = 1000
 _SHEET = 12
 
 
-def evaluate_scenes_recipe(
+def evaluate_scene_classifier(
     settings: Settings, layout: Layout, recipe: str, progress: Callable[[int, int], None] | None = None
 ) -> RecipeEvaluation:
     """Share of held-out photos whose scene is told right, overall and by scene, with intervals by photographer.
@@ -82,18 +83,28 @@ def _measure(
     known: Any = catalog.select(["capture_id", "location_id", "creator"]).to_pandas().set_index("capture_id")
     known = known.loc[rows.capture_ids]
     groups = known["creator"].fillna(known["location_id"]).to_numpy(np.str_)
+    summary = {"n_photos": len(rows)} | scene_figures(said, truth, groups)
+    names = np.array(SCENES)
+    table = pa.table({"capture_id": rows.capture_ids, "scene": names[truth], "said": names[said], "group": groups})
+    return summary, table
+
+
+def scene_figures(said: npt.NDArray[np.int64], truth: npt.NDArray[np.int64], groups: npt.NDArray[np.str_]) -> dict[str, Any]:
+    """The share of photos whose scene is told right, overall and by scene, and that of the commonest scene.
+
+    Args:
+        said: (N,) numbers of scenes.
+        truth: likewise.
+        groups: (N,) the photographer of each, resampled for intervals.
+    """
     right = said == truth
-    overall = intervals(right[:, None], groups, _BOOTSTRAP, 0)[0]
     by_scene = {
         scene: intervals(right[truth == number][:, None], groups[truth == number], _BOOTSTRAP, 0)[0].as_dict()
         for number, scene in enumerate(SCENES)
         if (truth == number).any()
     }
-    commonest = float(np.bincount(truth).max() / len(truth))
-    summary = {"n_photos": len(rows), "accuracy": overall.as_dict(), "by_scene": by_scene, "commonest_scene": commonest}
-    names = np.array(SCENES)
-    table = pa.table({"capture_id": rows.capture_ids, "scene": names[truth], "said": names[said], "group": groups})
-    return summary, table
+    overall = intervals(right[:, None], groups, _BOOTSTRAP, 0)[0].as_dict()
+    return {"accuracy": overall, "by_scene": by_scene, "commonest_scene": float(np.bincount(truth).max() / len(truth))}
 
 
 def _sheet(rows: pa.Table, layout: Layout, seed: int, title: str) -> bytes:

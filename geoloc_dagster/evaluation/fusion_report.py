@@ -1,0 +1,193 @@
+"""How a fusion does on held-out places: each expert alone and all together, whether its probabilities and regions hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from geoloc_dagster import storage
+from geoloc_dagster.evaluation.bootstrap import intervals, paired_differences
+from geoloc_dagster.evaluation.confidence import Reliability, reliability, reliability_table
+from geoloc_dagster.evaluation.geolocation import Scale, geo_score, verdict_of
+from geoloc_dagster.evaluation.geolocation_reports import radius_name
+from geoloc_dagster.evaluation.tables import TextTable, percent
+from geoloc_dagster.geo.distance import great_circle_m
+
+if TYPE_CHECKING:
+    from geoloc_dagster.prediction.fusion import FusedAnswers, Fusion
+    from geoloc_dagster.prediction.questions import Questions
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+TOGETHER = "fusion"
+_BOOTSTRAP = 1000
+_MIN_PLACES = 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FusionReport:
+    """What was measured.
+
+    Attributes:
+        summary: JSON-ready.
+        queries: a row per photo: errors of every expert and together, probabilities, region.
+        tables: for the terminal.
+        pictures: file name -> PNG.
+    """
+
+    summary: dict[str, Any]
+    queries: pa.Table
+    tables: list[TextTable]
+    pictures: dict[str, bytes]
+
+
+def measure_fusion(
+    fusion: Fusion, said: Mapping[str, F32], questions: Questions, scale: Scale, coverage: float, *, seed: int = 0
+) -> FusionReport:
+    """Measure experts and fusion on photos that nothing was fitted on.
+
+    Args:
+        fusion: fitted.
+        said: by each expert, over the grid.
+        questions: where the photos were taken.
+        scale: of GeoScore.
+        coverage: of the regions.
+        seed: of resampling.
+    """
+    truth = questions.truth
+    answers = {name: fusion.answers(fusion.alone(name, values), coverage) for name, values in said.items()}
+    answers[TOGETHER] = fusion.answers(fusion.log_probabilities(said), coverage)
+    errors = {name: great_circle_m(truth.lat_deg, truth.lng_deg, one.lat_deg, one.lng_deg) for name, one in answers.items()}
+    measures = {name: _measures(error, fusion.radii_m, scale) for name, error in errors.items()}
+    figures = {name: intervals(values, truth.places, _BOOTSTRAP, seed) for name, values in measures.items()}
+    best = max(said, key=lambda name: figures[name][-1].value)
+    names = [*(str(radius) for radius in fusion.radii_m), "score"]
+    gains = {name: paired_differences(measures[TOGETHER] - measures[name], truth.places, _BOOTSTRAP, seed) for name in said}
+    covered = _covered(fusion, answers[TOGETHER], questions)
+    reliabilities = [
+        reliability(errors[TOGETHER], answers[TOGETHER].within[:, number], truth.places, radius, seed=seed)
+        for number, radius in enumerate(fusion.radii_m)
+    ]
+    summary = {
+        "n_questions": len(questions),
+        "n_places": len(np.unique(truth.places)),
+        "grid_cells": len(fusion.grid),
+        "best_expert": best,
+        "figures": {name: dict(zip(names, [v.as_dict() for v in values], strict=True)) for name, values in figures.items()},
+        "gained_over": {
+            name: {key: one.as_dict() | {"verdict": verdict_of(one)} for key, one in zip(names, values, strict=True)}
+            for name, values in gains.items()
+        },
+        "ece": {str(one.radius_m): one.ece for one in reliabilities},
+        "coverage": {"nominal": coverage, **_coverage(covered, answers[TOGETHER].area_km2, questions, seed)},
+    }
+    tables = [_figures_table(summary, names), *(reliability_table(one) for one in reliabilities[:2]), _coverage_table(summary)]
+    queries = _queries(questions, errors, answers[TOGETHER], covered, fusion.radii_m)
+    return FusionReport(summary, queries, tables, {"reliability.png": _picture(reliabilities, summary)})
+
+
+def headline_of(summary: Mapping[str, Any]) -> dict[str, float]:
+    """The few figures that a run's metadata shows."""
+    radius = next(iter(summary["ece"]))
+    return {
+        f"within_{radius}_m": summary["figures"][TOGETHER][radius]["value"],
+        f"best_expert_within_{radius}_m": summary["figures"][summary["best_expert"]][radius]["value"],
+        f"ece_{radius}_m": summary["ece"][radius],
+        "coverage": summary["coverage"]["share"]["value"],
+    }
+
+
+def write_report(report: FusionReport, folder: Path) -> None:
+    """`report.json`, `queries.parquet` and the pictures."""
+    storage.write_json(folder / "report.json", report.summary)
+    storage.write_parquet(folder / "queries.parquet", report.queries)
+    for name, picture in report.pictures.items():
+        storage.write_bytes(folder / name, picture)
+
+
+def _measures(error_m: F64, radii_m: tuple[int, ...], scale: Scale) -> F64:
+    """(N, radii + 1): within each radius, and the GeoScore."""
+    within = [(error_m <= radius).astype(np.float64) for radius in radii_m]
+    return np.stack([*within, geo_score(error_m, scale)], axis=1)
+
+
+def _covered(fusion: Fusion, answers: FusedAnswers, questions: Questions) -> npt.NDArray[np.bool_]:
+    truth = questions.truth
+    cells = fusion.grid.cells_of(truth.lat_deg, truth.lng_deg)
+    return answers.regions[np.arange(len(questions)), np.maximum(cells, 0)] & (cells >= 0)
+
+
+def _coverage(covered: npt.NDArray[np.bool_], area_km2: F64, questions: Questions, seed: int) -> dict[str, Any]:
+    """The share of regions that hold the place: overall, by capture year and by district."""
+    places = questions.truth.places
+    said: dict[str, Any] = {
+        "share": intervals(covered[:, None], places, _BOOTSTRAP, seed)[0].as_dict(),
+        "median_region_km2": float(np.median(area_km2)),
+    }
+    for column in ("year", "district"):
+        groups: Any = questions.frame[column]
+        said[f"by_{column}"] = {
+            str(name): {**intervals(covered[rows][:, None], places[rows], _BOOTSTRAP, seed)[0].as_dict(), "n": int(rows.sum())}
+            for name in sorted(groups.dropna().unique())
+            for rows in [(groups == name).to_numpy()]
+            if len(np.unique(places[rows])) >= _MIN_PLACES
+        }
+    return said
+
+
+def _queries(
+    questions: Questions,
+    errors: Mapping[str, F64],
+    together: FusedAnswers,
+    covered: npt.NDArray[np.bool_],
+    radii: tuple[int, ...],
+) -> pa.Table:
+    own = questions.frame[["capture_id", "location_id", "view", "lat_deg", "lng_deg", "district", "year", "captured_on"]]
+    table = pa.Table.from_pandas(own, preserve_index=False).replace_schema_metadata(None)
+    columns = {f"error_m_{name}": error for name, error in errors.items()}
+    columns |= {f"within_{radius}_m": together.within[:, number] for number, radius in enumerate(radii)}
+    columns |= {"answer_lat_deg": together.lat_deg, "answer_lng_deg": together.lng_deg}
+    columns |= {"covered": covered, "region_km2": together.area_km2}
+    for name, values in columns.items():
+        table = table.append_column(name, pa.array(values))
+    return table
+
+
+def _figures_table(summary: Mapping[str, Any], names: list[str]) -> TextTable:
+    heads = [*(radius_name(int(name)) for name in names[:-1]), "GeoScore"]
+    rows: list[list[str]] = []
+    for expert, figures in summary["figures"].items():
+        shares = [f"{100 * figures[name]['value']:.1f}" for name in names[:-1]]
+        rows.append([expert, *shares, f"{figures['score']['value']:.0f}"])
+    for expert, gains in summary["gained_over"].items():
+        shares = [f"{100 * gains[name]['difference']:+.1f} {gains[name]['verdict']}" for name in names[:-1]]
+        rows.append([f"fusion less {expert}", *shares, f"{gains['score']['difference']:+.0f} {gains['score']['verdict']}"])
+    title = f"Answers within a radius, %, of {summary['n_questions']:,} photos of {summary['n_places']:,} places"
+    return TextTable(title, ["expert", *heads], rows)
+
+
+def _coverage_table(summary: Mapping[str, Any]) -> TextTable:
+    said = summary["coverage"]
+    rows = [["all", f"{summary['n_questions']:,}", _share(said["share"])]]
+    rows += [[year, f"{one['n']:,}", _share(one)] for year, one in said["by_year"].items()]
+    rows += [[district, f"{one['n']:,}", _share(one)] for district, one in said["by_district"].items()]
+    title = f"Regions meant to hold {said['nominal']:.0%} of places (median {said['median_region_km2']:.4g} km²)"
+    return TextTable(title, ["photos of", "photos", "hold the place, %"], rows)
+
+
+def _share(said: Mapping[str, float]) -> str:
+    from geoloc_dagster.evaluation.bootstrap import Interval
+
+    return percent(Interval(said["value"], said["low"], said["high"]))
+
+
+def _picture(reliabilities: list[Reliability], summary: Mapping[str, Any]) -> bytes:
+    from geoloc_dagster.viz.fusion_charts import reliability_panels
+
+    return reliability_panels(reliabilities, summary)

@@ -1,0 +1,62 @@
+"""Trained classifiers of photos, of whichever kind their recipe is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from geoloc_dagster.dataset.class_maps import ClassMapReader
+from geoloc_dagster.errors import IntegrityError
+from geoloc_dagster.learning.cells_model import CellsModel, Precision, load_cells_model
+from geoloc_dagster.learning.cells_recipe import InferenceSpec
+from geoloc_dagster.learning.encoder import RECIPE_FILE
+from geoloc_dagster.learning.multitask_model import MultitaskModel, load_multitask_model
+from geoloc_dagster.learning.multitask_recipe import MultitaskRecipe
+from geoloc_dagster.learning.recipe import parse_recipe
+
+AnyPhotoModel = CellsModel | MultitaskModel
+
+
+def load_photo_model(
+    folder: Path, *, inference: InferenceSpec | None = None, precision: Precision = "32", device: str = ""
+) -> AnyPhotoModel:
+    """Load a trained classifier; takes and raises what `load_cells_model` and `load_multitask_model` do."""
+    path = folder / RECIPE_FILE
+    if not path.is_file():
+        raise IntegrityError(f"{path} is missing", "Restore that folder, or materialise `checkpoints` again.")
+    kind = parse_recipe(path.read_text(encoding="utf-8"), path)
+    load = load_multitask_model if isinstance(kind, MultitaskRecipe) else load_cells_model
+    return load(folder, inference=inference, precision=precision, device=device)
+
+
+class PhotoAsker:
+    """Asks a classifier about photos of a region, with their class maps where it looks at these.
+
+    Args:
+        model: that is asked.
+        maps_path: the table of class maps; where it is missing, photos are asked about without.
+
+    Raises:
+        IntegrityError: the maps are of other classes.
+    """
+
+    def __init__(self, model: AnyPhotoModel, maps_path: Path) -> None:
+        self._model = model
+        wanted = isinstance(model, MultitaskModel) and model.needs_maps and maps_path.exists()
+        self._maps = ClassMapReader(maps_path) if wanted else None
+
+    def log_probabilities(
+        self, capture_ids: list[str], pictures: npt.NDArray[np.uint8], sha256: dict[str, str]
+    ) -> dict[str, Tensor]:
+        """Of every level, `hierarchy` and `scene`, of uint8 pictures N x 3 x S x S of some captures.
+
+        Raises:
+            IntegrityError: a capture has no map, or one of another crop.
+        """
+        if isinstance(self._model, CellsModel):
+            return self._model.log_probabilities(pictures)
+        maps = None if self._maps is None else self._maps.maps(capture_ids, self._model.size, sha256)
+        return self._model.log_probabilities(pictures, maps)

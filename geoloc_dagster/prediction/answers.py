@@ -1,0 +1,102 @@
+"""From probabilities over the grid to an answer: a position, how likely it is near, and a region that holds the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from geoloc_dagster.geo.answer_grid import AnswerGrid
+from geoloc_dagster.geo.distance import EARTH_RADIUS_M
+from geoloc_dagster.prediction.experts import F32, F64, I64
+
+Bool = npt.NDArray[np.bool_]
+_CANDIDATES, _MASS = 32, 512
+_BLOCK = 256
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GridAnswers:
+    """Answers to N photos.
+
+    Attributes:
+        cells: of the grid, whose positions are the answers.
+        near: (N, radii): probability that the truth lies within each radius of the answer, as the experts say it.
+    """
+
+    cells: I64
+    near: F64
+
+
+def answer_on_grid(log_probabilities: F32, grid: AnswerGrid, radii_m: Sequence[int]) -> GridAnswers:
+    """The cell whose position is most often near: the largest sum over the radii of the probability within them.
+
+    A cell that is a little less likely than another can be the better answer when its neighbours are likely too. The 32 likeliest
+    cells of a photo are candidates, and the 512 likeliest are where it may be.
+
+    Args:
+        log_probabilities: over the grid, (N, cells).
+        grid: the cells.
+        radii_m: in metres, ascending.
+    """
+    vectors = grid.vectors()
+    cells = np.empty(len(log_probabilities), np.int64)
+    near = np.empty((len(log_probabilities), len(radii_m)))
+    for start in range(0, len(log_probabilities), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        cells[part], near[part] = _answers(log_probabilities[part], vectors, radii_m)
+    return GridAnswers(cells, near)
+
+
+def _answers(said: F32, vectors: F64, radii_m: Sequence[int]) -> tuple[I64, F64]:
+    count = min(_MASS, said.shape[1])
+    top = np.argpartition(-said, count - 1, axis=1)[:, :count]
+    order = np.argsort(-np.take_along_axis(said, top, 1), axis=1, kind="stable")
+    top = np.take_along_axis(top, order, 1)
+    mass = np.exp(np.take_along_axis(said, top, 1).astype(np.float64))
+    where = vectors[top]
+    candidates = where[:, : min(_CANDIDATES, count)]
+    chord = np.sqrt(np.maximum(0, 2 - 2 * np.einsum("nci,nmi->ncm", candidates, where)))
+    within = np.stack([(chord <= _chord(radius)) @ mass[:, :, None] for radius in radii_m], axis=-1)[:, :, 0, :]
+    best = within.sum(axis=2).argmax(axis=1)
+    rows = np.arange(len(said))
+    return top[rows, best], within[rows, best]
+
+
+def _chord(radius_m: float) -> float:
+    """Of the unit sphere; 20 cm more, which is what rounding makes of the distance of a cell from itself."""
+    return 2 * np.sin(min(radius_m / (2 * EARTH_RADIUS_M), np.pi / 2)) + 3e-8
+
+
+def more_probable(log_probabilities: F32, truth: I64) -> F64:
+    """The probability of all cells that are likelier than the true one, (N,); 1 where the truth is off the grid.
+
+    0 where the true cell is the likeliest. It is the score of adaptive prediction sets (Romano, Sesia and Candès, Classification
+    with Valid and Adaptive Coverage, NeurIPS 2020), without the true cell's own probability.
+    """
+    rows = np.arange(len(truth))
+    own = log_probabilities[rows, np.maximum(truth, 0)][:, None]
+    before = np.where(log_probabilities > own, np.exp(log_probabilities.astype(np.float64)), 0).sum(axis=1)
+    return np.where(truth >= 0, before, 1.0)
+
+
+def conformal_quantile(scores: F64, coverage: float) -> float:
+    """The least bound that holds `coverage` of new photos on average, whatever the experts are worth.
+
+    The ceil((n + 1) coverage)-th smallest of n scores (split conformal prediction: Vovk, Gammerman and Shafer, 2005; Lei et al.,
+    JASA 2018); infinite where there are too few photos to promise it.
+    """
+    rank = int(np.ceil((len(scores) + 1) * coverage))
+    return float("inf") if rank > len(scores) else float(np.sort(scores)[rank - 1])
+
+
+def region_cells(log_probabilities: F32, bound: float) -> Bool:
+    """The cells of the region of each photo, (N, cells): those with no more than `bound` of probability before them."""
+    order = np.argsort(-log_probabilities, axis=1, kind="stable")
+    mass = np.take_along_axis(np.exp(log_probabilities.astype(np.float64)), order, 1)
+    before = np.concatenate([np.zeros((len(mass), 1)), np.cumsum(mass, axis=1)[:, :-1]], axis=1)
+    chosen = np.zeros(log_probabilities.shape, bool)
+    np.put_along_axis(chosen, order, before <= bound, axis=1)
+    return chosen

@@ -1,0 +1,89 @@
+"""From what experts say to a probability that one can believe, and when not to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize
+
+F64 = npt.NDArray[np.float64]
+Bool = npt.NDArray[np.bool_]
+_EDGE = 1e-6
+_RIDGE = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class BetaMap:
+    """p -> logistic(a log p - b log(1 - p) + c), with a and b at least 0, so that surer stays surer.
+
+    Source: Kull, Silva Filho and Flach, Beta calibration, AISTATS 2017.
+    """
+
+    a: float = 1.0
+    b: float = 1.0
+    c: float = 0.0
+
+    def __call__(self, probability: npt.ArrayLike) -> F64:
+        """The calibrated probability, in the shape given."""
+        p = np.clip(np.asarray(probability, np.float64), _EDGE, 1 - _EDGE)
+        return 1 / (1 + np.exp(-(self.a * np.log(p) - self.b * np.log1p(-p) + self.c)))
+
+
+def fit_beta_map(probability: F64, came_true: Bool) -> BetaMap:
+    """The map under which what came true is likeliest; none where everything or nothing did."""
+    if came_true.all() or not came_true.any():
+        return BetaMap()
+    p = np.clip(probability, _EDGE, 1 - _EDGE)
+    columns = np.column_stack([np.log(p), -np.log1p(-p), np.ones_like(p)])
+    sign = np.where(came_true, 1.0, -1.0)
+
+    def loss(values: F64) -> tuple[float, F64]:
+        margin = sign * (columns @ values)
+        away = values - np.array([1.0, 1.0, 0.0])
+        slope = -(sign / (1 + np.exp(np.minimum(margin, 500)))) @ columns / len(p) + 2 * _RIDGE * away
+        return float(np.logaddexp(0, -margin).mean() + _RIDGE * away @ away), slope
+
+    found = minimize(loss, np.array([1.0, 1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[(0, None), (0, None), (None, None)])
+    a, b, c = (round(float(value), 5) for value in found.x)
+    return BetaMap(a, b, c)
+
+
+@dataclass(frozen=True, slots=True)
+class Familiarity:
+    """Whether a photo looks like one of the region: the mean similarity of its nearest pictures, against its own photos'.
+
+    Attributes:
+        mean: of the score over photos of the region.
+        spread: its standard deviation.
+        threshold: photos below are said to be from elsewhere; the region's own are refused as often as was chosen.
+        refused: that share.
+    """
+
+    mean: float
+    spread: float
+    threshold: float
+    refused: float
+
+    def is_outside(self, score: F64) -> Bool:
+        """Which photos look like none of the region."""
+        return score < self.threshold
+
+
+def familiarity_scores(similarity: F64, count: int = 5) -> F64:
+    """The mean of the `count` largest similarities of each photo, (N,); `similarity` is (N, k), largest first."""
+    return similarity[:, :count].mean(axis=1)
+
+
+def fit_familiarity(scores: F64, refused: float) -> Familiarity:
+    """The threshold below which the given share of the region's own photos lies."""
+    return Familiarity(float(scores.mean()), float(scores.std()), float(np.quantile(scores, refused)), refused)
+
+
+def halves_by_place(places: Sequence[str] | npt.NDArray[np.str_], seed: int) -> Bool:
+    """Half of the photos, so that all of a place are in the same half: one half fits weights, the other calibrates."""
+    names, code = np.unique(np.asarray(places), return_inverse=True)
+    first = np.random.default_rng(seed).permutation(len(names)) < (len(names) + 1) // 2
+    return first[code]

@@ -1,0 +1,143 @@
+"""What predictors of each kind say, brought to the one grid of a region: hits that vote, and classes that are spread.
+
+An expert says a probability for each cell of the grid. Hits of the index vote with exp(similarity / T) for the cells that they
+lie in. A class of a classifier, an S2 cell of its own size, gives its probability to the cells of the grid in it by how many
+known places each holds. A small part of every expert's probability follows the prior, so that one expert alone can make nothing
+impossible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from geoloc_dagster.geo import s2
+from geoloc_dagster.geo.answer_grid import AnswerGrid
+from geoloc_dagster.geo.partitioning import DROPPED, CellLevel
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+I64 = npt.NDArray[np.int64]
+TEMPERATURES = (0.005, 0.01, 0.015, 0.02, 0.03, 0.045, 0.07, 0.1, 0.15)
+FLOORS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hits:
+    """The nearest pictures of N photos: cosine similarities and the grid cells that these lie in, both (N, k)."""
+
+    similarity: F64
+    cells: I64
+
+    def __len__(self) -> int:
+        return len(self.similarity)
+
+    def take(self, rows: I64) -> Hits:
+        """Of some photos."""
+        return Hits(self.similarity[rows], self.cells[rows])
+
+
+@dataclass(frozen=True, slots=True)
+class VoteParameters:
+    """How hits become probabilities: T of exp(similarity / T), and the part that follows the prior."""
+
+    temperature: float
+    floor: float
+
+
+def votes_on_grid(hits: Hits, grid: AnswerGrid, said: VoteParameters) -> F32:
+    """Log-probabilities over the grid, (N, cells), of what hits vote for."""
+    weights = np.exp((hits.similarity - hits.similarity.max(axis=1, keepdims=True)) / said.temperature)
+    weights[hits.cells < 0] = 0
+    photo = np.repeat(np.arange(len(hits)), hits.cells.shape[1])
+    votes = sparse.csr_matrix((weights.ravel(), (photo, np.maximum(hits.cells, 0).ravel())), shape=(len(hits), len(grid)))
+    return _with_floor(votes.toarray(), grid, said.floor)
+
+
+def spread_table(level: CellLevel, grid: AnswerGrid) -> sparse.csr_matrix:
+    """How the classes of a level lie on the grid: (classes, cells), each row sums to one.
+
+    A class is shared among the cells of the grid that it overlaps, by the prior of the overlap. Of two S2 cells that overlap, one
+    holds the other.
+    """
+    class_of_cell = level.classes(s2.ranges(grid.ids)[0])
+    low, high = s2.ranges(level.ids)
+    cell_low, cell_high = s2.ranges(grid.ids)
+    holds = (class_of_cell != DROPPED) & (cell_low >= low[class_of_cell]) & (cell_high <= high[class_of_cell])
+    in_class = np.flatnonzero(holds)
+    rows, columns, shares = class_of_cell[in_class].astype(np.int64), in_class, grid.prior[in_class]
+    covered = np.zeros(len(level), bool)
+    covered[rows] = True
+    smaller = np.flatnonzero(~covered)  # classes that are smaller than the cell of the grid around them, or lie beside it
+    cells = grid.cells_of_leaves(low[smaller])
+    smaller, cells = smaller[cells >= 0], cells[cells >= 0]
+    rows, columns = np.concatenate([rows, smaller]), np.concatenate([columns, cells])
+    made = sparse.csr_matrix((np.concatenate([shares, np.ones(smaller.size)]), (rows, columns)), shape=(len(level), len(grid)))
+    total = np.asarray(made.sum(axis=1)).ravel()
+    return sparse.csr_matrix(sparse.diags(np.divide(1, total, out=np.zeros_like(total), where=total > 0)) @ made)
+
+
+def classes_on_grid(log_probabilities: npt.ArrayLike, table: sparse.csr_matrix, grid: AnswerGrid, floor: float) -> F32:
+    """Log-probabilities over the grid, (N, cells), of what a classifier says of its classes, (N, classes)."""
+    spread = np.exp(np.asarray(log_probabilities, np.float64)) @ table
+    return _with_floor(np.asarray(spread), grid, floor)
+
+
+def best_vote_parameters(hits: Hits, grid: AnswerGrid, truth: I64) -> VoteParameters:
+    """Those under which the true cells of some photos are likeliest; photos off the grid (-1) say nothing."""
+    known = np.flatnonzero(truth >= 0)
+    part = hits.take(known)
+    tried = [VoteParameters(temperature, floor) for temperature in TEMPERATURES for floor in FLOORS]
+    return max(tried, key=lambda said: _likelihood(_votes_at(part, grid, truth[known], said)))
+
+
+def best_floor(log_probabilities: npt.ArrayLike, table: sparse.csr_matrix, grid: AnswerGrid, truth: I64) -> float:
+    """The part of a classifier's probability that best follows the prior."""
+    known = np.flatnonzero(truth >= 0)
+    spread = np.asarray(np.exp(np.asarray(log_probabilities, np.float64)[known]) @ table)
+    said = spread[np.arange(known.size), truth[known]] / np.maximum(spread.sum(axis=1), 1e-12)
+    return max(FLOORS, key=lambda floor: _likelihood((1 - floor) * said + floor * grid.prior[truth[known]]))
+
+
+def _votes_at(hits: Hits, grid: AnswerGrid, truth: I64, said: VoteParameters) -> F64:
+    """The probability that votes give to one cell of each photo."""
+    weights = np.exp((hits.similarity - hits.similarity.max(axis=1, keepdims=True)) / said.temperature)
+    share = np.where(hits.cells == truth[:, None], weights, 0).sum(axis=1) / weights.sum(axis=1)
+    return (1 - said.floor) * share + said.floor * grid.prior[truth]
+
+
+def _likelihood(probabilities: F64) -> float:
+    return float(np.log(np.maximum(probabilities, 1e-300)).mean()) if probabilities.size else 0.0
+
+
+def _with_floor(mass: F64, grid: AnswerGrid, floor: float) -> F32:
+    total = mass.sum(axis=1, keepdims=True)
+    mass = np.divide(mass, total, out=np.zeros_like(mass), where=total > 0)
+    said = (1 - floor) * mass + floor * grid.prior
+    return np.log(said / said.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def joint(said: Mapping[str, F32], grid: AnswerGrid, weights: Mapping[str, float], prior_weight: float) -> F32:
+    """The product of experts over the grid, log, (N, cells): prior ** prior_weight * product of (expert / prior) ** weight.
+
+    An expert that only repeats the prior changes nothing; with all weights 1 it is Bayes' rule for experts that err
+    independently, and smaller weights allow for errors that they share.
+
+    Source: Hinton, Products of Experts, ICANN 1999; logarithmic opinion pools, Genest and Zidek, Statistical Science 1 (1986).
+    """
+    prior = np.log(grid.prior).astype(np.float32)
+    rows = len(next(iter(said.values())))
+    total = np.broadcast_to(np.float32(prior_weight) * prior, (rows, len(grid))).copy()
+    for name, values in said.items():
+        total += np.float32(weights[name]) * (values - prior)
+    return total - log_sum(total)
+
+
+def log_sum(values: F32) -> F32:
+    """Log sum exp of each row, (N, 1)."""
+    most = values.max(axis=1, keepdims=True)
+    return most + np.log(np.exp(values - most).sum(axis=1, keepdims=True))

@@ -1,0 +1,251 @@
+"""The released fusion as people and programs ask it: photos in, one calibrated answer each, with the reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from shapely.geometry import mapping
+
+from geoloc_dagster import storage
+from geoloc_dagster.config.layout import Layout
+from geoloc_dagster.errors import NoReleaseError
+from geoloc_dagster.geo import s2
+from geoloc_dagster.geo.cell_outlines import outlines
+from geoloc_dagster.prediction.calibration import familiarity_scores
+from geoloc_dagster.prediction.experts import F32, Hits
+from geoloc_dagster.prediction.fusing import HEAD_FILE, VIEWS_FILE, trained_classifier
+from geoloc_dagster.prediction.fusion import FusedAnswers, Fusion, read_fusion
+from geoloc_dagster.prediction.fusion_fit import say_all
+from geoloc_dagster.prediction.panel import RETRIEVAL, Expert, HitsExpert, Photos, PlacesExpert, view_table
+from geoloc_dagster.prediction.photo import as_picture, read_photo
+from geoloc_dagster.prediction.protocol import Candidate
+from geoloc_dagster.prediction.release import CLASSIFIERS, EncoderLoader, Release, release_of, served_manifest
+from geoloc_dagster.prediction.retrieval import RetrievalPredictor
+from geoloc_dagster.retrieval.encoder import Pictures
+from geoloc_dagster.retrieval.place_head import load_place_head
+
+LIKELIEST_CELLS = 20
+_HEAT_SHARE = 0.99
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FusedPrediction:
+    """The answer to one photo.
+
+    Attributes:
+        lat_deg: where it most likely was taken.
+        lng_deg: likewise.
+        within: radius in metres -> calibrated probability that it was taken so near.
+        coverage: share of photos whose place lies in regions like this one.
+        region: GeoJSON geometry of the cells that hold the place with that coverage.
+        region_km2: its area.
+        refusal: why this is no answer; empty where it is one.
+        experts: name -> its own answer and its weight.
+        candidates: the most similar known places, most similar first; empty without an index.
+        cells: the likeliest cells: token and probability.
+        release: which release said it.
+    """
+
+    lat_deg: float
+    lng_deg: float
+    within: dict[int, float]
+    coverage: float
+    region: dict[str, Any]
+    region_km2: float
+    refusal: str
+    experts: dict[str, dict[str, float]]
+    candidates: tuple[Candidate, ...]
+    cells: list[tuple[str, float]]
+    release: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; degrees to 7 decimals (1 cm), probabilities to 4."""
+        return {
+            "lat_deg": round(self.lat_deg, 7),
+            "lng_deg": round(self.lng_deg, 7),
+            "probability_within_m": {str(radius): round(value, 4) for radius, value in self.within.items()},
+            "region": {"coverage": self.coverage, "area_km2": round(self.region_km2, 6), "geometry": self.region},
+            "answered": not self.refusal,
+            "refusal": self.refusal or None,
+            "experts": self.experts,
+            "candidates": [candidate.to_json() for candidate in self.candidates],
+            "cells": [{"token": token, "probability": round(value, 6)} for token, value in self.cells],
+            "release": self.release,
+        }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FusedPredictor:
+    """A released fusion in memory.
+
+    Attributes:
+        fusion: what was fitted.
+        experts: that it was fitted with, over the whole index.
+        release: its id.
+        retrieval: encoder and index, which also show the candidates; None without.
+    """
+
+    fusion: Fusion
+    experts: Sequence[Expert]
+    release: str
+    retrieval: RetrievalPredictor | None
+
+    def predict(
+        self, photos: Sequence[bytes | Path], *, coverage: float = 0.9, expert: str | None = None
+    ) -> list[FusedPrediction]:
+        """One answer per photo.
+
+        Args:
+            photos: encoded pictures, or their paths.
+            coverage: of the regions, one of those that were calibrated.
+            expert: ask this one alone.
+
+        Raises:
+            ImageError: there is no such file, or it cannot be used as a picture.
+            NoReleaseError: there is no such expert.
+        """
+        found, pictures = self._look([read_photo(photo) for photo in photos])
+        said = say_all(self.fusion, self.experts, found)
+        joint = self.fusion.log_probabilities(said) if expert is None else self.fusion.alone(self._named(expert), said[expert])
+        answers = self.fusion.answers(joint, coverage)
+        alone = {name: self.fusion.answers(self.fusion.alone(name, values), coverage) for name, values in said.items()}
+        refusals = self._refusals(found, answers)
+        shown = [()] * len(photos) if self.retrieval is None or pictures is None else self._candidates(pictures)
+        return [self._one(row, answers, alone, coverage, refusals[row], tuple(shown[row])) for row in range(len(photos))]
+
+    def log_probabilities(self, photos: Sequence[bytes | Path]) -> F32:
+        """Over the grid, (N, cells), of all experts together."""
+        found, _ = self._look([read_photo(photo) for photo in photos])
+        return self.fusion.log_probabilities(say_all(self.fusion, self.experts, found))
+
+    def _look(self, contents: list[bytes]) -> tuple[dict[str, Any], Pictures | None]:
+        held: dict[int, Pictures] = {}
+
+        def pictures(size: int) -> Pictures:
+            if size not in held:
+                held[size] = np.stack([as_picture(content, size) for content in contents])
+            return held[size]
+
+        vectors, shown = None, None
+        if self.retrieval is not None:
+            shown = pictures(self.retrieval.encoder.image_size)
+            vectors = self.retrieval.encoder.embed(shown, min(64, len(shown)))
+        photos = Photos(vectors, pictures)
+        return {expert.name: expert.look(photos) for expert in self.experts}, shown
+
+    def _named(self, expert: str) -> str:
+        names = [one.name for one in self.experts]
+        if expert not in names:
+            raise NoReleaseError(f"release {self.release} has no expert {expert!r}", f"It has {', '.join(names)}.")
+        return expert
+
+    def _candidates(self, pictures: Pictures) -> list[tuple[Candidate, ...]]:
+        assert self.retrieval is not None
+        return [prediction.candidates for prediction in self.retrieval.predict(pictures)]
+
+    def _refusals(self, found: dict[str, Any], answers: FusedAnswers) -> list[str]:
+        """Why each photo gets no answer: it looks like none of the region, or it could be anywhere in it."""
+        hits, known, limit = found.get(RETRIEVAL), self.fusion.familiarity, self.fusion.largest_region_km2
+        reasons = [""] * len(answers.cells)
+        if isinstance(hits, Hits) and known is not None:
+            for row in np.flatnonzero(known.is_outside(familiarity_scores(hits.similarity))):
+                reasons[row] = (
+                    f"outside this region, or like nothing of it ({known.refused:.0%} of its own photos are refused so)"
+                )
+        for row, area in enumerate(answers.area_km2):
+            if limit is not None and area > limit and not reasons[row]:
+                reasons[row] = f"it could be anywhere in {area:.3g} km², more than the {limit:g} km² that an answer may span"
+        return reasons
+
+    def _one(
+        self,
+        row: int,
+        answers: FusedAnswers,
+        alone: dict[str, FusedAnswers],
+        coverage: float,
+        refusal: str,
+        candidates: tuple[Candidate, ...],
+    ) -> FusedPrediction:
+        experts = {
+            name: {
+                "lat_deg": round(float(said.lat_deg[row]), 7),
+                "lng_deg": round(float(said.lng_deg[row]), 7),
+                "weight": self.fusion.experts[name].weight,
+            }
+            for name, said in alone.items()
+        }
+        said = answers.log_probabilities[row]
+        best = np.argsort(-said, kind="stable")[:LIKELIEST_CELLS]
+        tokens = s2.tokens(self.fusion.grid.ids[best])
+        return FusedPrediction(
+            lat_deg=float(answers.lat_deg[row]),
+            lng_deg=float(answers.lng_deg[row]),
+            within=dict(zip(self.fusion.radii_m, answers.within[row].tolist(), strict=True)),
+            coverage=coverage,
+            region=region_geometry(self.fusion, answers.regions[row]),
+            region_km2=float(answers.area_km2[row]),
+            refusal=refusal,
+            experts=experts,
+            candidates=candidates,
+            cells=list(zip(tokens, np.exp(said[best]).tolist(), strict=True)),
+            release=self.release,
+        )
+
+
+def region_geometry(fusion: Fusion, cells: np.ndarray) -> dict[str, Any]:
+    """The union of some cells as a GeoJSON geometry in (lng, lat)."""
+    return mapping(shapely.union_all(outlines(fusion.grid.ids[cells])))
+
+
+def heat_features(fusion: Fusion, log_probabilities: np.ndarray) -> dict[str, Any]:
+    """GeoJSON: the likeliest cells that hold 99 % of the probability, each with its own."""
+    order = np.argsort(-log_probabilities, kind="stable")
+    mass = np.exp(log_probabilities[order].astype(np.float64))
+    chosen = order[: int((np.cumsum(mass) < _HEAT_SHARE).sum()) + 1]
+    tokens = s2.tokens(fusion.grid.ids[chosen])
+    features = [
+        {
+            "type": "Feature",
+            "geometry": mapping(shape),
+            "properties": {"token": token, "probability": round(float(np.exp(log_probabilities[cell])), 6)},
+        }
+        for cell, token, shape in zip(chosen.tolist(), tokens, outlines(fusion.grid.ids[chosen]), strict=True)
+    ]
+    return {"type": "FeatureCollection", "features": features}
+
+
+def load_fused(layout: Layout, *, encoder_loader: EncoderLoader | None = None) -> FusedPredictor:
+    """The served fusion, after checking every byte of the release.
+
+    Raises:
+        NoReleaseError: nothing has been released, or the release has no fusion.
+        IntegrityError: a file is missing or has changed.
+        ModelMismatchError: encoder and index are of different models.
+    """
+    release_id, manifest = served_manifest(layout)
+    if "fusion" not in manifest["parts"]:
+        raise NoReleaseError(
+            f"release {release_id} has no fusion: its answers are not calibrated",
+            "Give `splits.dev_share` a tenth or more, then materialise `fusion` and `release`.",
+        )
+    folders = {name: layout.root / part["folder"] for name, part in manifest["parts"].items()}
+    fusion = read_fusion(folders["fusion"])
+    release = release_of(release_id, manifest, folders, encoder_loader) if "index" in folders else None
+    experts: list[Expert] = [] if release is None else _index_experts(folders["fusion"], fusion, release)
+    experts += [trained_classifier(kind, folders[kind], fusion.grid) for kind in CLASSIFIERS if kind in folders]
+    return FusedPredictor(fusion, experts, release_id, None if release is None else release.predictor())
+
+
+def _index_experts(folder: Path, fusion: Fusion, release: Release) -> list[Expert]:
+    index, grid = release.index, fusion.grid
+    cells = grid.cells_of(index.lat_deg, index.lng_deg)
+    views = storage.read_parquet(folder / VIEWS_FILE)["cell"].to_numpy().astype(np.int64)
+    return [
+        HitsExpert(index.model_version, index.search, cells, grid),
+        PlacesExpert(index.model_version, load_place_head(folder / HEAD_FILE), view_table(views, grid), grid),
+    ]

@@ -1,0 +1,233 @@
+"""The fusion of a region: its experts gathered, fitted on dev, measured on test, and written as one folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import yaml
+
+from geoloc_dagster.config import Layout, Settings
+from geoloc_dagster.dataset.pictures import CropReader
+from geoloc_dagster.errors import NotEnoughDataError
+from geoloc_dagster.evaluation.fusion_report import FusionReport, measure_fusion, write_report
+from geoloc_dagster.evaluation.geolocation import scale_of
+from geoloc_dagster.geo.answer_grid import AnswerGrid, build_grid, write_grid
+from geoloc_dagster.geo.boundary import read_boundary
+from geoloc_dagster.geo.distance import score_m
+from geoloc_dagster.geo.evenly import points_inside
+from geoloc_dagster.prediction.champion import read_champion
+from geoloc_dagster.prediction.fusion import FUSION_FILE, GRID_FILE, Fusion
+from geoloc_dagster.prediction.fusion_fit import fit_fusion, say_all
+from geoloc_dagster.prediction.panel import Expert, HitsExpert, Photos, PlacesExpert, Search, classifier_expert, view_table
+from geoloc_dagster.prediction.questions import Division, Questions, distinct_places, divide_catalog
+from geoloc_dagster.prediction.release import CLASSIFIERS
+from geoloc_dagster.retrieval.encoder import Pictures, Vectors
+from geoloc_dagster.retrieval.index import GalleryIndex, latest_index, load_index
+from geoloc_dagster.retrieval.place_head import learn_place_head
+from geoloc_dagster.retrieval.pointer import write_pointer
+from geoloc_dagster.storage import atomic_folder, read_parquet, write_json, write_manifest, write_parquet
+
+RECIPE_FILE = "recipe.yaml"
+HEAD_FILE, VIEWS_FILE, LATEST = "places.safetensors", "views.parquet", "LATEST.json"
+_CITY_KM2 = 20_000
+_CITY_LEVEL, _COUNTRY_LEVEL = 20, 13  # cells of 8 m and of 1 km
+_BLOCK = 256
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class FusionResult:
+    """What became of a fusion.
+
+    Attributes:
+        folder: of it; None where there was too little to calibrate on.
+        reason: why there is none; empty otherwise.
+        weights: of the experts.
+        report: of held-out places, JSON-ready.
+        picture: how it did, PNG.
+        questions: of test.
+    """
+
+    folder: Path | None
+    reason: str
+    weights: dict[str, float]
+    report: dict[str, Any]
+    picture: bytes
+    questions: int
+
+
+def make_fusion(settings: Settings, layout: Layout, progress: Progress | None = None) -> FusionResult:
+    """Fit and measure the fusion of the champions, and write it; the same parts give the same folder.
+
+    Raises:
+        NoReleaseError: there is no champion.
+        IntegrityError: a part has changed since it was written.
+        ModelMismatchError: the index holds vectors of another model than the champion.
+    """
+    learned = [kind for kind, folder in champions_of(layout).items() if "dev" in _trained_on(folder)]
+    if learned:
+        return FusionResult(None, f"the champion of {learned[0]} learned from dev itself", {}, {}, b"", 0)
+    division = divide_catalog(read_parquet(layout.catalog))
+    index = load_index(latest_index(layout.indexes)) if layout.champion.exists() else None
+    grid = region_grid(settings, layout, division.gallery)
+    experts = gather(layout, grid, index, division.gallery)
+    scale = scale_of(score_m(*_bounds(layout)))
+    radii = tuple(radius for radius in scale.radii_m if radius >= 25)
+    chosen = settings.fusion
+    found = {name: _look(experts, questions, layout, index, progress) for name, questions in _asked(division)}
+    try:
+        fusion = fit_fusion(
+            experts,
+            found["dev"],
+            division.dev.truth,
+            grid,
+            radii,
+            refused=chosen.refused,
+            largest_region_km2=chosen.largest_region_km2,
+            seed=settings.splits.seed,
+        )
+    except NotEnoughDataError as error:
+        return FusionResult(None, error.cause, {}, {}, b"", 0)
+    said = say_all(fusion, experts, found["test"])
+    report = measure_fusion(fusion, said, division.test, scale, chosen.coverage, seed=settings.splits.seed)
+    folder = _write(layout, fusion, experts, report)
+    weights = {name: fit.weight for name, fit in fusion.experts.items()}
+    return FusionResult(folder, "", weights, report.summary, report.pictures["reliability.png"], len(division.test))
+
+
+def region_grid(settings: Settings, layout: Layout, gallery: pd.DataFrame) -> AnswerGrid:
+    """The grid of a region: cells as small as its places in a city, of a kilometre at least in a country."""
+    boundary = read_boundary(layout.boundary)
+    level = settings.fusion.finest_level or (_CITY_LEVEL if boundary.area_km2 <= _CITY_KM2 else _COUNTRY_LEVEL)
+    return build_grid(
+        *distinct_places(gallery),
+        inside=points_inside(boundary.geometry),
+        finest_level=level,
+        most_cells=settings.fusion.most_cells,
+    )
+
+
+def gather(layout: Layout, grid: AnswerGrid, index: GalleryIndex | None, gallery: pd.DataFrame) -> list[Expert]:
+    """The experts that the region's champions make, over a gallery."""
+    experts: list[Expert] = [] if index is None else index_experts(index, gallery, grid)
+    champions = champions_of(layout)
+    return experts + [trained_classifier(kind, champions[kind], grid) for kind in CLASSIFIERS if kind in champions]
+
+
+def champions_of(layout: Layout) -> dict[str, Path]:
+    """The folders of the champions that there are, by kind, every byte of them checked."""
+    kinds = [kind for kind in ("retrieval", *CLASSIFIERS) if layout.champion_of(kind).exists()]
+    return {kind: read_champion(layout, layout.champion_of(kind)).folder for kind in kinds}
+
+
+def _trained_on(folder: Path) -> list[str]:
+    """The splits that a model learned from."""
+    return yaml.safe_load((folder / RECIPE_FILE).read_text(encoding="utf-8"))["data"]["splits"]
+
+
+def index_experts(index: GalleryIndex, gallery: pd.DataFrame, grid: AnswerGrid) -> list[Expert]:
+    """Nearest pictures, and a classifier learned from their vectors, over those rows of an index that are in the gallery."""
+    vectors = index.faiss_index.reconstruct_n(0, index.rows.num_rows)
+    rows = pd.Index(index.rows["capture_id"].to_pylist()).get_indexer(pd.Index(gallery["capture_id"]))
+    rows = np.sort(rows[rows >= 0])
+    cells = grid.cells_of(index.lat_deg[rows], index.lng_deg[rows])
+    views = [f"{place} {view}" for place, view in zip(*(index.rows[c].take(rows).to_pylist() for c in _VIEW), strict=True)]
+    classes, first = np.unique(views, return_index=True)
+    code = np.searchsorted(classes, views).astype(np.int64)
+    head = learn_place_head(vectors[rows], code, len(classes))
+    version = index.model_version
+    return [
+        HitsExpert(version, flat_search(vectors[rows]), cells, grid),
+        PlacesExpert(version, head, view_table(cells[first], grid), grid),
+    ]
+
+
+_VIEW = ("location_id", "view")
+
+
+def flat_search(vectors: Vectors) -> Search:
+    """Exact search by inner product."""
+    import faiss
+
+    index: Any = faiss.IndexFlatIP(vectors.shape[1])
+    index.add(np.ascontiguousarray(vectors, np.float32))
+    return index.search
+
+
+def trained_classifier(kind: str, folder: Path, grid: AnswerGrid) -> Expert:
+    """The trained classifier in a folder, on a grid."""
+    from geoloc_dagster.learning.cells_model import load_cells_model
+
+    model = load_cells_model(folder)
+    return classifier_expert(kind, model, model.partitioning.level(model.levels[-1]), grid)
+
+
+def _asked(division: Division) -> list[tuple[str, Questions]]:
+    return [("dev", division.dev), ("test", division.test)]
+
+
+def _look(
+    experts: Sequence[Expert], questions: Questions, layout: Layout, index: GalleryIndex | None, progress: Progress | None
+) -> dict[str, Any]:
+    """What every expert sees of the questions: vectors from the index, pictures from the crops."""
+    reader, sha256 = CropReader(layout.crops), questions.sha256
+    vectors = None if index is None else _vectors_of(index, questions.capture_ids)
+    found: dict[str, list[Any]] = {expert.name: [] for expert in experts}
+    for start in range(0, len(questions), _BLOCK):
+        ids = questions.capture_ids[start : start + _BLOCK]
+
+        def pictures(size: int, ids: list[str] = ids) -> Pictures:
+            return reader.pictures(ids, size, {name: sha256[name] for name in ids})
+
+        block = Photos(None if vectors is None else vectors[start : start + len(ids)], pictures)
+        for expert in experts:
+            found[expert.name].append(expert.look(block))
+        if progress is not None:
+            progress(start + len(ids), len(questions))
+    return {name: join(parts) for name, parts in found.items()}
+
+
+def join(parts: list[Any]) -> Any:
+    """What an expert saw of several blocks, as one."""
+    from geoloc_dagster.prediction.experts import Hits
+
+    if parts and isinstance(parts[0], Hits):
+        return Hits(np.concatenate([part.similarity for part in parts]), np.concatenate([part.cells for part in parts]))
+    return np.concatenate(parts) if parts else np.empty((0, 0), np.float32)
+
+
+def _vectors_of(index: GalleryIndex, capture_ids: list[str]) -> Vectors:
+    rows = pd.Index(index.rows["capture_id"].to_pylist()).get_indexer(pd.Index(capture_ids))
+    vectors = index.faiss_index.reconstruct_n(0, index.rows.num_rows)
+    return vectors[rows]
+
+
+def _bounds(layout: Layout) -> tuple[float, float, float, float]:
+    west, south, east, north = read_boundary(layout.boundary).geometry.bounds
+    return south, west, north, east
+
+
+def _write(layout: Layout, fusion: Fusion, experts: Sequence[Expert], report: FusionReport) -> Path:
+    content: Mapping[str, Any] = fusion.to_json()
+    name = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+    with atomic_folder(layout.fusions / name) as folder:
+        write_json(folder / FUSION_FILE, content)
+        write_grid(folder / GRID_FILE, fusion.grid)
+        for expert in experts:
+            if isinstance(expert, PlacesExpert):
+                expert.head.save(folder / HEAD_FILE)
+                table: Any = expert.table
+                cell = np.where(np.asarray(table.sum(axis=1)).ravel() > 0, np.asarray(table.argmax(axis=1)).ravel(), -1)
+                write_parquet(folder / VIEWS_FILE, pa.table({"cell": cell.astype(np.int64)}))
+        write_report(report, folder)
+        write_manifest(folder, kind="fusion", experts={name: fit.model_version for name, fit in fusion.experts.items()})
+    write_pointer(layout.fusions / LATEST, {"fusion": name})
+    return layout.fusions / name

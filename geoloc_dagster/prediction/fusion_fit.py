@@ -1,0 +1,127 @@
+"""Fit a fusion on photos that no expert learned from: half of the places fit weights, the other half calibrates.
+
+The questions are the newest pictures of dev (of photo regions: all photos of dev), asked of a gallery without the newest pictures
+of dev and test. Both halves keep places together, because the pictures of a place are found or missed together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from geoloc_dagster.config.settings import COVERAGES
+from geoloc_dagster.errors import NotEnoughDataError
+from geoloc_dagster.geo.answer_grid import AnswerGrid
+from geoloc_dagster.geo.distance import great_circle_m
+from geoloc_dagster.prediction.answers import answer_on_grid, conformal_quantile, more_probable
+from geoloc_dagster.prediction.calibration import Familiarity, familiarity_scores, fit_beta_map, fit_familiarity, halves_by_place
+from geoloc_dagster.prediction.experts import F32, F64, I64, Hits, VoteParameters, joint
+from geoloc_dagster.prediction.fitting import fit_weights
+from geoloc_dagster.prediction.fusion import ExpertFit, Fusion
+from geoloc_dagster.prediction.panel import Expert
+
+_LEAST_PLACES = 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Truth:
+    """Where N photos were taken; `places` keeps together what is found or missed together."""
+
+    lat_deg: F64
+    lng_deg: F64
+    places: npt.NDArray[np.str_]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def take(self, rows: I64 | npt.NDArray[np.bool_]) -> Truth:
+        """Of some photos."""
+        return Truth(self.lat_deg[rows], self.lng_deg[rows], self.places[rows])
+
+
+def fit_fusion(
+    experts: Sequence[Expert],
+    found: Mapping[str, Any],
+    truth: Truth,
+    grid: AnswerGrid,
+    radii_m: Sequence[int],
+    *,
+    refused: float,
+    largest_region_km2: float | None,
+    seed: int = 0,
+) -> Fusion:
+    """Fit how experts are brought to the grid, weighed, and calibrated.
+
+    Args:
+        experts: that take part.
+        found: what each saw of the photos, by name.
+        truth: where these were taken.
+        grid: on which they speak.
+        radii_m: for which a probability is calibrated.
+        refused: share of the region's own photos that may be taken for another's.
+        largest_region_km2: an answer with a larger region is no answer.
+        seed: of the halves.
+
+    Raises:
+        NotEnoughDataError: fewer than 20 places.
+    """
+    count = len(np.unique(truth.places))
+    if count < _LEAST_PLACES:
+        raise NotEnoughDataError(
+            f"only {count} places of the split dev can be asked about, fewer than the {_LEAST_PLACES} that a calibration needs",
+            "Give `splits.dev_share` more, or collect more places with two dates.",
+        )
+    cells = grid.cells_of(truth.lat_deg, truth.lng_deg)
+    first = halves_by_place(truth.places, seed)
+    fits, said = dict[str, ExpertFit](), dict[str, F32]()
+    for expert in experts:
+        own = expert.fit(_part(found[expert.name], np.flatnonzero(first)), cells[first])
+        said[expert.name] = expert.say(found[expert.name], own)
+        alone, alone_prior = fit_weights({expert.name: said[expert.name][first]}, grid, cells[first])
+        votes = own if isinstance(own, VoteParameters) else VoteParameters(0.0, own)
+        temperature = votes.temperature if isinstance(own, VoteParameters) else None
+        fits[expert.name] = ExpertFit(expert.model_version, 0.0, votes.floor, temperature, alone[expert.name], alone_prior)
+    weights, prior_weight = fit_weights({name: values[first] for name, values in said.items()}, grid, cells[first])
+    fits = {name: _weighted(fit, weights[name]) for name, fit in fits.items()}
+    fused = joint({name: values[~first] for name, values in said.items()}, grid, weights, prior_weight)
+    answers = answer_on_grid(fused, grid, radii_m)
+    rest = truth.take(~first)
+    error_m = great_circle_m(rest.lat_deg, rest.lng_deg, grid.lat_deg[answers.cells], grid.lng_deg[answers.cells])
+    scores = more_probable(fused, cells[~first])
+    return Fusion(
+        grid,
+        fits,
+        prior_weight,
+        tuple(radii_m),
+        {radius: fit_beta_map(answers.near[:, number], error_m <= radius) for number, radius in enumerate(radii_m)},
+        {coverage: conformal_quantile(scores, coverage) for coverage in COVERAGES},
+        _familiarity(found, ~first, refused),
+        largest_region_km2,
+    )
+
+
+def say_all(fusion: Fusion, experts: Sequence[Expert], found: Mapping[str, Any]) -> dict[str, F32]:
+    """What each expert says of photos that it has looked at, as it was fitted."""
+    return {expert.name: expert.say(found[expert.name], parameters(fusion.experts[expert.name])) for expert in experts}
+
+
+def parameters(fit: ExpertFit) -> VoteParameters | float:
+    """How an expert is brought to the grid."""
+    return fit.floor if fit.temperature is None else VoteParameters(fit.temperature, fit.floor)
+
+
+def _weighted(fit: ExpertFit, weight: float) -> ExpertFit:
+    return replace(fit, weight=weight)
+
+
+def _part(found: Any, rows: I64) -> Any:
+    return found.take(rows) if isinstance(found, Hits) else found[rows]
+
+
+def _familiarity(found: Mapping[str, Any], rows: npt.NDArray[np.bool_], refused: float) -> Familiarity | None:
+    hits = [one for one in found.values() if isinstance(one, Hits)]
+    return fit_familiarity(familiarity_scores(hits[0].similarity[rows]), refused) if hits else None

@@ -1,0 +1,196 @@
+"""The experts of a region: each looks at photos in its own way, and says what it found on the one grid.
+
+`retrieval` looks for the nearest pictures of the index, `places` weighs the directions of their vectors; `cells`, `scenes` and
+`sequence` are trained classifiers of S2 cells. What an expert sees does not depend on the fit, so it looks once and can be asked
+under many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from scipy import sparse
+
+from geoloc_dagster.geo.answer_grid import AnswerGrid
+from geoloc_dagster.geo.partitioning import HIERARCHY, CellLevel
+from geoloc_dagster.prediction.experts import (
+    F32,
+    I64,
+    Hits,
+    VoteParameters,
+    best_floor,
+    best_vote_parameters,
+    classes_on_grid,
+    spread_table,
+    votes_on_grid,
+)
+from geoloc_dagster.retrieval.encoder import Pictures, Vectors
+from geoloc_dagster.retrieval.place_head import PlaceHead
+
+RETRIEVAL, PLACES = "retrieval", "places"
+HITS = 100
+Search = Callable[[Vectors, int], tuple[Vectors, I64]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Photos:
+    """N photos as experts look at them.
+
+    Attributes:
+        vectors: of the champion of retrieval, (N, dimension); None where there is none.
+        pictures: side in pixels -> uint8 (N, 3, side, side).
+    """
+
+    vectors: Vectors | None
+    pictures: Callable[[int], Pictures]
+
+
+class Expert(Protocol):
+    """One way of looking."""
+
+    @property
+    def name(self) -> str:
+        """How it is called in reports and on the command line."""
+        ...
+
+    @property
+    def model_version(self) -> str:
+        """Names the exact weights."""
+        ...
+
+    def look(self, photos: Photos) -> Any:
+        """What it finds, before any fit."""
+        ...
+
+    def fit(self, found: Any, truth: I64) -> VoteParameters | float:
+        """Its own parameters under which the true cells of photos are likeliest; -1 is off the grid."""
+        ...
+
+    def say(self, found: Any, fitted: VoteParameters | float) -> F32:
+        """Log-probabilities over the grid, (N, cells)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HitsExpert:
+    """The nearest pictures of a gallery.
+
+    Attributes:
+        model_version: of vectors and gallery.
+        search: (vectors, k) -> similarities and rows, most similar first.
+        cells: of the grid, per row of the gallery.
+        grid: the cells.
+    """
+
+    model_version: str
+    search: Search
+    cells: I64
+    grid: AnswerGrid
+    name: str = RETRIEVAL
+
+    def look(self, photos: Photos) -> Hits:
+        """The nearest pictures."""
+        similarity, rows = self.search(_vectors(photos), min(HITS, len(self.cells)))
+        return Hits(similarity.astype(np.float64), self.cells[rows])
+
+    def fit(self, found: Hits, truth: I64) -> VoteParameters:
+        """Temperature and floor of the votes."""
+        return best_vote_parameters(found, self.grid, truth)
+
+    def say(self, found: Hits, fitted: VoteParameters | float) -> F32:
+        """What the hits vote for."""
+        if not isinstance(fitted, VoteParameters):
+            raise TypeError("votes need a temperature")
+        return votes_on_grid(found, self.grid, fitted)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlacesExpert:
+    """A linear classifier of the gallery's views."""
+
+    model_version: str
+    head: PlaceHead
+    table: sparse.csr_matrix
+    grid: AnswerGrid
+    name: str = PLACES
+
+    def look(self, photos: Photos) -> F32:
+        """Log-probabilities of the views."""
+        return self.head.log_probabilities(_vectors(photos))
+
+    def fit(self, found: F32, truth: I64) -> float:
+        """The floor."""
+        return best_floor(found, self.table, self.grid, truth)
+
+    def say(self, found: F32, fitted: VoteParameters | float) -> F32:
+        """Views added up by cell."""
+        return classes_on_grid(found, self.table, self.grid, _floor(fitted))
+
+
+class CellClassifier(Protocol):
+    """What trained classifiers of cells have in common."""
+
+    @property
+    def model_version(self) -> str:
+        """Names the exact weights."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Side of the pictures that it takes, pixels."""
+        ...
+
+    def log_probabilities(self, pictures: Any) -> Mapping[str, Any]:
+        """By level, and `hierarchy`: tensors (N, classes)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClassifierExpert:
+    """A trained classifier: what all its levels say together."""
+
+    name: str
+    model: CellClassifier
+    table: sparse.csr_matrix
+    grid: AnswerGrid
+
+    @property
+    def model_version(self) -> str:
+        """Of the classifier."""
+        return self.model.model_version
+
+    def look(self, photos: Photos) -> F32:
+        """Log-probabilities of its finest cells."""
+        return np.asarray(self.model.log_probabilities(photos.pictures(self.model.size))[HIERARCHY].numpy(), np.float32)
+
+    def fit(self, found: F32, truth: I64) -> float:
+        """The floor."""
+        return best_floor(found, self.table, self.grid, truth)
+
+    def say(self, found: F32, fitted: VoteParameters | float) -> F32:
+        """Its cells spread over the grid."""
+        return classes_on_grid(found, self.table, self.grid, _floor(fitted))
+
+
+def classifier_expert(name: str, model: CellClassifier, finest: CellLevel, grid: AnswerGrid) -> ClassifierExpert:
+    """A classifier on a grid."""
+    return ClassifierExpert(name, model, spread_table(finest, grid), grid)
+
+
+def view_table(cells: I64, grid: AnswerGrid) -> sparse.csr_matrix:
+    """Which cell of the grid each class of views lies in, (classes, cells)."""
+    known = np.flatnonzero(cells >= 0)
+    return sparse.csr_matrix((np.ones(known.size), (known, cells[known])), shape=(cells.size, len(grid)))
+
+
+def _vectors(photos: Photos) -> Vectors:
+    if photos.vectors is None:
+        raise ValueError("these photos have no vectors, which experts of an index look at")
+    return photos.vectors
+
+
+def _floor(fitted: VoteParameters | float) -> float:
+    return fitted.floor if isinstance(fitted, VoteParameters) else fitted

@@ -1,0 +1,229 @@
+"""A region's fusion from its tables to the answer to a photo: fitted on dev, measured on test, released, asked, refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import shapely
+
+from geoloc_dagster import storage
+from geoloc_dagster.config import Layout, Settings
+from geoloc_dagster.errors import IntegrityError, NoReleaseError
+from geoloc_dagster.geo.boundary import Boundary, write_boundary
+from geoloc_dagster.geo.distance import great_circle_m
+from geoloc_dagster.prediction.champion import read_champion
+from geoloc_dagster.prediction.fused import FusedPredictor, heat_features, load_fused
+from geoloc_dagster.prediction.fusing import make_fusion
+from geoloc_dagster.prediction.fusion import read_fusion
+from geoloc_dagster.prediction.picture import fused_heat_map
+from geoloc_dagster.prediction.promotion import promote_best
+from geoloc_dagster.prediction.questions import divide_catalog
+from geoloc_dagster.prediction.release import newest_fusion
+from geoloc_dagster.retrieval.embedding import embed_batch
+from geoloc_dagster.retrieval.index import build_index
+from geoloc_dagster_tests.prediction.streets import BATCH, PLACES, place_position, write_streets
+from geoloc_dagster_tests.prediction.world import FIRST, NOW, SECOND, publish, trained, trusting_loader
+from geoloc_dagster_tests.retrieval.city import DATES, FakeEncoder, jpeg
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    root = tmp_path_factory.mktemp("fusing")
+    return Settings.model_validate(
+        {"data_root": str(root), "region": {"name": "testville", "boundary": "region.geojson", "start_point": [59.32, 18.06]}}
+    )
+
+
+def fused_region(settings: Settings) -> Layout:
+    layout = Layout(settings.data_root)
+    catalog = write_streets(layout)
+    write_boundary(layout.boundary, Boundary("testville", shapely.box(18.04, 59.30, 18.10, 59.34), "EPSG:32633", 15.0))
+    trained(layout, FIRST, 0.7)
+    promote_best(layout, ["retrieval"], now=NOW)
+    version = read_champion(layout).model_version
+    embed_batch(FakeEncoder(version), layout.crops, layout.embeddings, BATCH)
+    build_index(layout.embeddings, catalog, version, layout.indexes)
+    return layout
+
+
+@pytest.fixture(scope="module")
+def layout(settings: Settings) -> Layout:
+    layout = fused_region(settings)
+    made = make_fusion(settings, layout)
+    assert made.folder is not None, made.reason
+    publish(layout)
+    return layout
+
+
+@pytest.fixture(scope="module")
+def predictor(layout: Layout) -> FusedPredictor:
+    return load_fused(layout, encoder_loader=trusting_loader)
+
+
+def test_the_newest_pictures_of_dev_and_test_ask_and_older_ones_answer(layout: Layout):
+    division = divide_catalog(storage.read_parquet(layout.catalog))
+    assert len(division.dev) == len(division.test) == PLACES // 3
+    assert set(division.dev.frame["captured_on"]) == {DATES[-1]}
+    asked = {*division.dev.capture_ids, *division.test.capture_ids}
+    assert asked.isdisjoint(division.gallery["capture_id"])
+    assert set(division.gallery["split"]) == {"train", "dev", "test"}
+
+
+def test_of_photos_only_those_of_train_answer(layout: Layout):
+    catalog = storage.read_parquet(layout.catalog)
+    none = pa.array([False] * catalog.num_rows)
+    division = divide_catalog(catalog.set_column(catalog.schema.get_field_index("is_query"), "is_query", none))
+    assert set(division.gallery["split"]) == {"train"}
+    assert len(division.test) == PLACES
+    assert division.test.of_photos
+
+
+def test_what_is_measured_lies_beside_what_was_fitted(layout: Layout):
+    folder = newest_fusion(layout)
+    assert folder is not None
+    report = storage.read_json(folder / "report.json")
+    assert report["n_questions"] == PLACES // 3
+    assert set(report["figures"]) == {"retrieval", "places", "fusion"}
+    assert report["figures"]["fusion"]["25"]["value"] > 0.8
+    queries = storage.read_parquet(folder / "queries.parquet")
+    right = np.mean(queries["error_m_fusion"].to_numpy() <= 25)
+    assert report["figures"]["fusion"]["25"]["value"] == pytest.approx(right)
+    assert report["coverage"]["share"]["value"] == pytest.approx(np.mean(queries["covered"].to_numpy()))
+    assert (folder / "reliability.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_same_parts_give_the_same_fusion(settings: Settings, layout: Layout):
+    before = newest_fusion(layout)
+    assert make_fusion(settings, layout).folder == before
+
+
+def test_a_photo_of_a_place_is_answered_with_its_probability_and_region(predictor: FusedPredictor):
+    for place in (3, 40, 77):
+        (answer,) = predictor.predict([jpeg(place, 7)])
+        lat, lng = place_position(place)
+        assert great_circle_m(lat, lng, answer.lat_deg, answer.lng_deg) < 5
+        assert not answer.refusal
+        assert answer.within[25] > 0.5
+        assert list(answer.within.values()) == sorted(answer.within.values())
+        assert shapely.geometry.shape(answer.region).contains(shapely.Point(lng, lat))
+        assert answer.candidates[0].location_id == str(place)
+
+
+def test_a_photo_of_elsewhere_is_not_answered(predictor: FusedPredictor):
+    strangers = [jpeg(place) for place in range(5_000, 5_040)]
+    answers = predictor.predict(strangers)
+    assert np.mean([bool(answer.refusal) for answer in answers]) > 0.8
+    said = next(answer for answer in answers if answer.refusal)
+    assert "outside this region" in said.refusal
+    assert said.to_json()["answered"] is False
+
+
+def test_every_expert_can_be_asked_alone(predictor: FusedPredictor):
+    photo = [jpeg(11, 9)]
+    together = predictor.predict(photo)[0]
+    for name in ("retrieval", "places"):
+        alone = predictor.predict(photo, expert=name)[0]
+        assert (alone.lat_deg, alone.lng_deg) == pytest.approx(
+            (together.experts[name]["lat_deg"], together.experts[name]["lng_deg"]), abs=1e-6
+        )
+    with pytest.raises(NoReleaseError, match="no expert 'sequence'"):
+        predictor.predict(photo, expert="sequence")
+
+
+def test_a_wider_region_for_more_coverage(predictor: FusedPredictor):
+    photo = [jpeg(11, 9)]
+    areas = [predictor.predict(photo, coverage=coverage)[0].region_km2 for coverage in (0.5, 0.8, 0.9, 0.95)]
+    assert areas == sorted(areas)
+
+
+def test_many_at_once_say_what_one_at_a_time_says(predictor: FusedPredictor):
+    photos = [jpeg(place, 5) for place in range(9)]
+    together = predictor.predict(photos)
+    for photo, answer in zip(photos, together, strict=True):
+        single = predictor.predict([photo])[0]
+        assert (single.lat_deg, single.lng_deg) == (answer.lat_deg, answer.lng_deg)
+        assert single.within == pytest.approx(answer.within, abs=1e-4)
+
+
+def test_the_answer_is_plain_json_and_a_heat_map(predictor: FusedPredictor):
+    photo = jpeg(20, 4)
+    (answer,) = predictor.predict([photo])
+    said = json.loads(json.dumps(answer.to_json()))
+    assert said["answered"] is True
+    assert said["region"]["coverage"] == 0.9
+    assert sum(cell["probability"] for cell in said["cells"]) <= 1.0001
+    log_probabilities = predictor.log_probabilities([photo])[0]
+    features = heat_features(predictor.fusion, log_probabilities)["features"]
+    assert 0.99 <= sum(one["properties"]["probability"] for one in features) <= 1.0001
+    picture = fused_heat_map(predictor.fusion.grid, log_probabilities, answer, "a.jpg", max_bytes=200_000)
+    assert picture[:4] == b"\x89PNG"
+
+
+def test_a_limit_on_the_region_turns_a_guess_into_no_answer(settings: Settings, layout: Layout):
+    strict = settings.model_copy(update={"fusion": settings.fusion.model_copy(update={"largest_region_km2": 1e-9})})
+    before = newest_fusion(layout)
+    made = make_fusion(strict, layout)
+    assert made.folder not in (None, before)
+    publish(layout)
+    answer = load_fused(layout, encoder_loader=trusting_loader).predict([jpeg(3, 7)])[0]
+    assert "could be anywhere in" in answer.refusal
+    make_fusion(settings, layout)
+    publish(layout)
+
+
+def test_a_changed_byte_is_refused(settings: Settings, layout: Layout):
+    folder = newest_fusion(layout)
+    assert folder is not None
+    file = folder / "fusion.json"
+    content = file.read_text()
+    file.write_text(content.replace('"prior_weight"', '"prior_weighs"'))
+    try:
+        with pytest.raises(IntegrityError, match=r"fusion\.json"):
+            read_fusion(folder)
+        with pytest.raises(IntegrityError, match=r"fusion\.json"):
+            load_fused(layout, encoder_loader=trusting_loader)
+    finally:
+        file.write_text(content)
+
+
+def test_a_fusion_of_other_models_is_left_out_of_the_release(settings: Settings, layout: Layout, tmp_path: Path):
+    own = settings.model_copy(update={"data_root": tmp_path})
+    other = fused_region(own)
+    make_fusion(own, other)
+    trained(other, SECOND, 0.95, day=9)
+    promote_best(other, ["retrieval"], now=NOW)
+    embed_batch(FakeEncoder(SECOND), other.crops, other.embeddings, BATCH)
+    build_index(other.embeddings, storage.read_parquet(other.catalog), SECOND, other.indexes)
+    publish(other)
+    with pytest.raises(NoReleaseError, match="no fusion"):
+        load_fused(other, encoder_loader=trusting_loader)
+    make_fusion(own, other)
+    publish(other)
+    assert load_fused(other, encoder_loader=trusting_loader).predict([jpeg(3, 7)])[0].within[25] > 0.5
+
+
+@pytest.mark.parametrize(("change", "why"), [("learned", "learned from dev"), ("none", "places of the split dev")])
+def test_without_a_dev_that_nothing_learned_from_there_is_no_fusion(settings: Settings, tmp_path: Path, change: str, why: str):
+    own = settings.model_copy(update={"data_root": tmp_path})
+    other = fused_region(own)
+    if change == "learned":
+        folder: Any = read_champion(other).folder
+        (folder / "recipe.yaml").write_text("version: 1\nname: retrieval\ndata: {splits: [train, dev]}\n")
+        storage.write_manifest(folder, model_version=folder.name)
+        (other.champion).unlink()
+        promote_best(other, ["retrieval"], now=NOW)
+    else:
+        catalog = storage.read_parquet(other.catalog)
+        split = pa.array(["train" if one == "dev" else one for one in catalog["split"].to_pylist()])
+        storage.write_parquet(other.catalog, catalog.set_column(catalog.schema.get_field_index("split"), "split", split))
+    made = make_fusion(own, other)
+    assert made.folder is None
+    assert why in made.reason
+    publish(other)
+    with pytest.raises(NoReleaseError, match="not calibrated"):
+        load_fused(other, encoder_loader=trusting_loader)
