@@ -85,6 +85,7 @@ def check_config(config: Config = None, data_root: DataRoot = None) -> None:
         settings.recipes,
         settings.folder,
         cells=settings.cells is not None,
+        grid_cells=settings.grid_cells is not None,
         class_maps=settings.segmentation is not None,
     )
     typer.echo(resolved_yaml(settings), nl=False)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from geoloc_dagster import sequence_cli
 from geoloc_dagster.config import Layout
 from geoloc_dagster.config.loader import load_settings
 from geoloc_dagster.storage import write_bytes
@@ -45,7 +46,8 @@ def predict(
     photos: Annotated[list[Path] | None, typer.Argument(help="JPEG, PNG or WebP files.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     map_file: Annotated[
-        Path | None, typer.Option("--map", help="Write a map of the answer: .png, or .geojson with a fusion (one photo only).")
+        Path | None,
+        typer.Option("--map", help="Write a map: .png of one photo, .geojson with a fusion; .png or .html of one place."),
     ] = None,
     top: Annotated[int, typer.Option(min=1, max=1000, help="Candidates to show.")] = 5,
     coverage: Annotated[
@@ -56,6 +58,10 @@ def predict(
         list[Path] | None, typer.Option("--image-dir", help="Ask the classifier of cells about a whole folder; can be repeated.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="The CSV of its answers.")] = None,
+    views: sequence_cli.Views = None,
+    place: sequence_cli.Place = None,
+    only: sequence_cli.Only = None,
+    at: sequence_cli.At = None,
     checkpoint: Checkpoint = None,
     hparams: Hparams = None,
     gpu: Gpu = None,
@@ -65,7 +71,28 @@ def predict(
     config: Config = None,
     data_root: DataRoot = None,
 ) -> None:
-    """Where was this photo taken? Asks the released model, or with --image-dir a classifier of cells; photos are only read."""
+    """Where was this photo taken? Asks the released model, or with --image-dir a classifier of cells; photos are only read.
+
+    Several views of one place, with --views or --place, are answered as one by a sequence model.
+    """
+    if views or place:
+        if photos or image_dir:
+            raise typer.BadParameter("--views and --place go without single photos and --image-dir", param_hint="--views")
+        sequence_cli.predict_places(
+            views or [],
+            place or [],
+            only,
+            at,
+            as_json=as_json,
+            map_file=map_file,
+            top=top,
+            out=out,
+            checkpoint=checkpoint,
+            gpu=gpu,
+            config=config,
+            data_root=data_root,
+        )
+        return
     if image_dir:
         if photos or out is None:
             raise typer.BadParameter("--image-dir goes with --out FILE.csv, and without single photos", param_hint="--image-dir")

@@ -14,6 +14,7 @@ from geoloc_dagster.config import Layout, Settings
 from geoloc_dagster.dataset.pending import registered_batches
 from geoloc_dagster.evaluation.geolocation import HIERARCHY
 from geoloc_dagster.evaluation.geolocation_reports import radius_name
+from geoloc_dagster.evaluation.summary import CLASSIFIERS
 from geoloc_dagster.geo.boundary import read_boundary
 from geoloc_dagster.imagery.coverage import read_lookups
 from geoloc_dagster.learning.registry import newest_training
@@ -75,7 +76,7 @@ def _lead(reports: list[tuple[Path, dict[str, Any]]], summary: Mapping[str, Any]
     if not reports:
         return f'<p class="lead">No model has been evaluated yet. The last run took {minutes:.1f} minutes.</p>'
     report = reports[-1][1]
-    if report.get("kind") == "cells":
+    if report.get("kind") in CLASSIFIERS:
         return _lead_of_cells(report, minutes)
     first = report["same_place"]["recall@1"]
     return (
@@ -89,11 +90,19 @@ def _lead_of_cells(report: Mapping[str, Any], minutes: float) -> str:
     said = report["figures"][HIERARCHY]
     radius = sorted(said["within_m"], key=int)[len(said["within_m"]) // 2]
     share = said["within_m"][radius]
+    asked, groups, one = _words(report)
     return (
-        f'<p class="lead">A photo that the model has never seen is placed within <b>{radius_name(int(radius))}</b> of where '
+        f'<p class="lead">{one} that the model has never seen is placed within <b>{radius_name(int(radius))}</b> of where '
         f"it was taken in <b>{share['value']:.1%}</b> of cases (95 % interval {share['low']:.1%} to {share['high']:.1%}; "
-        f"{report['n_photos']:,} photos by {report['n_groups']:,} photographers). The last run took {minutes:.1f} minutes.</p>"
+        f"{report['n_photos']:,} {asked} by {report['n_groups']:,} {groups}). The last run took {minutes:.1f} minutes.</p>"
     )
+
+
+def _words(report: Mapping[str, Any]) -> tuple[str, str, str]:
+    """What was asked about, by what it is grouped, and one of it at the beginning of a sentence."""
+    if report["kind"] == "sequence":
+        return "places and dates", "places", "A place"
+    return "photos", "photographers", "A photo"
 
 
 def _figures_of_cells(report: Mapping[str, Any]) -> str:
@@ -106,14 +115,15 @@ def _figures_of_cells(report: Mapping[str, Any]) -> str:
         cells = "".join(_interval(figures["within_m"][radius]) for radius in radii)
         body += f'<tr class="{kind}"><td>{_text(name)}</td>{cells}</tr>'
     return (
-        f"<h2>Held-out photos: {_text(report['set'])}</h2>"
-        "<p>Share of photos whose answer lies within each radius; in brackets: 95 % intervals, photographers resampled.</p>"
+        f"<h2>Held-out {_words(report)[0]}: {_text(report['set'])}</h2>"
+        f"<p>Share of {_words(report)[0]} whose answer lies within each radius; in brackets: 95 % intervals, "
+        f"{_words(report)[1]} resampled.</p>"
         f"<table><tr><th>answer</th>{head}</tr>{body}</table>"
     )
 
 
 def _figures(report: Mapping[str, Any]) -> str:
-    if report.get("kind") == "cells":
+    if report.get("kind") in CLASSIFIERS:
         return _figures_of_cells(report)
     rows = [(str(report["name"]), report, "model"), *((name, value, "") for name, value in report["baselines"].items())]
     cuts = sorted(report["same_place"], key=lambda cut: int(cut.removeprefix("recall@")))
@@ -160,7 +170,9 @@ def _pictures(settings: Settings, layout: Layout, reports: list[tuple[Path, dict
     figures = [_figure(content, caption) for content, caption in shown]
     for folder, report in reports[-1:]:
         caption = (
-            "Photos, and how far off the answer is" if report.get("kind") == "cells" else "Queries, and their nearest pictures"
+            "Photos, and how far off the answer is"
+            if report.get("kind") in CLASSIFIERS
+            else "Queries, and their nearest pictures"
         )
         figures.append(_figure((folder / "sheet.jpg").read_bytes(), caption, wide=True))
     for batch in registered_batches(layout)[:1]:

@@ -384,19 +384,30 @@ class SegmentationSettings(Section):
 class SplitSettings(Section):
     """How places are divided into train, dev and test."""
 
-    by: Literal["blocks", "series", "source", "creator"] = Field(
-        default="blocks", description="`creator`: whole photographers, wherever their photos are."
+    by: Literal["blocks", "series", "source", "creator", "lists"] = Field(
+        default="blocks",
+        description="`creator`: whole photographers, wherever their photos are; `lists`: as published lists of places say.",
     )
     block_m: float = Field(default=500, gt=0, description="Side of a geographic block, metres.")
     guard_m: float = Field(default=50, ge=0, description="Places of train this near to dev or test are left out (`blocks` only).")
     test_share: float = Field(default=0.2, ge=0, lt=1)
     dev_share: float = Field(
-        default=0.1, ge=0, lt=1, description="With `series` and `source`: the part of train put aside as dev, by blocks."
+        default=0.1, ge=0, lt=1, description="With `series`, `source` and `lists`: the part of train put aside as dev, by blocks."
     )
     train: list[str] = Field(default_factory=list, description="Series or sources (shell patterns) of train.")
     test: list[str] = Field(default_factory=list, description="Series or sources (shell patterns) of test.")
+    lists: dict[Literal["train", "dev", "test"], list[Path]] = Field(
+        default_factory=dict,
+        description="`lists`: text files that name places, one a line. Without a list of test all others are test, and so on.",
+    )
     drop_leaking: bool = Field(default=False, description="Make leaking rows of train unusable instead of failing.")
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _lists_are_there(self) -> Self:
+        if (self.by == "lists") != bool(self.lists):
+            raise ValueError("`by: lists` and `lists: {train: [FILE], test: [FILE]}` belong together")
+        return self
 
 
 class FusionSettings(Section):

@@ -23,6 +23,7 @@ import pyarrow as pa
 from geoloc_dagster.config.settings import CatalogSettings, Settings
 from geoloc_dagster.dataset import duplicates, leakage, splits
 from geoloc_dagster.dataset.schema import CATALOG
+from geoloc_dagster.dataset.split_lists import read_split_lists
 from geoloc_dagster.dataset.thumbnails import read_thumbnails
 from geoloc_dagster.errors import IntegrityError, NotEnoughDataError
 from geoloc_dagster.geo.districts import S2_LEVEL, district_of
@@ -77,7 +78,8 @@ def build_catalog(
     flags = _flags_of_comparison(frame, settings.catalog)
     frame["flags"] = [[*own, *found] for own, found in zip(frame["flags"], flags, strict=True)]
     crs = metric_crs or settings.region.metric_crs or splits.utm_crs(*settings.region.start_point)
-    frame["split"] = frame["location_id"].map(splits.assign_splits(frame, settings.splits, crs))
+    divided = splits.assign_splits(frame, settings.splits, crs, read_split_lists(settings))
+    frame["split"] = frame["location_id"].map(divided)
     excluded = {*settings.catalog.exclude_flags, *_ALWAYS_EXCLUDED}
     frame["usable"] = [excluded.isdisjoint(row) for row in frame["flags"]]
     if settings.splits.drop_leaking:

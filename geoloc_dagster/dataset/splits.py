@@ -1,12 +1,13 @@
 """Dividing places into train, dev and test, so that nothing is tested that was trained on.
 
-A *place* (a location id) is the unit: all its rows are in one split. Four ways of dividing:
+A *place* (a location id) is the unit: all its rows are in one split. Five ways of dividing:
 
 - `blocks`: square blocks in the region's metric CRS, whole blocks dealt out by a seeded hash. Because a block's split depends
   on nothing but its position and the seed, it never changes when the collection grows. Places of train within `guard_m` of a
   place of dev or test are in no split (`none`).
 - `series` and `source`: by shell patterns on the names, e.g. to repeat a published division, which is taken as it is, without a
   guard band; part of train is put aside as dev, by blocks.
+- `lists`: as published lists of places say, taken as they are; part of train is put aside as dev in the same way.
 - `creator`: by who took the photos, wherever in the world: whole creators are dealt out by a seeded hash of their names, and a
   place whose photos name none stands for itself. So a photo's split never changes when the collection grows. A place that
   creators of different splits have photographed (street views, not photos of lists) is in no split (`none`). The shares are
@@ -22,7 +23,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any
@@ -35,6 +36,7 @@ from pyproj.exceptions import CRSError
 from scipy.spatial import KDTree
 
 from geoloc_dagster.config.settings import SplitSettings
+from geoloc_dagster.dataset.split_lists import split_of_listed
 from geoloc_dagster.errors import ConfigError, NotEnoughDataError
 from geoloc_dagster.geo.distance import FloatArray, ecef_m, geodesic_m
 
@@ -46,7 +48,9 @@ HELD_OUT = ("dev", "test")
 _SQUARE = 4  # blocks along the side of the squares within which splits are dealt out
 
 
-def assign_splits(locations: pd.DataFrame, settings: SplitSettings, metric_crs: str) -> pd.Series:
+def assign_splits(
+    locations: pd.DataFrame, settings: SplitSettings, metric_crs: str, listed: Mapping[str, str] | None = None
+) -> pd.Series:
     """The split of every place: train, dev, test or none.
 
     Args:
@@ -54,6 +58,7 @@ def assign_splits(locations: pd.DataFrame, settings: SplitSettings, metric_crs: 
             have several rows, in any order.
         settings: the `splits:` section.
         metric_crs: of the region, metres, e.g. EPSG:3006; not looked at by `creator`.
+        listed: place -> split, as `lists` say.
 
     Returns:
         Series named `split`, indexed by location_id in sorted order.
@@ -71,7 +76,12 @@ def assign_splits(locations: pd.DataFrame, settings: SplitSettings, metric_crs: 
         split = _deal(_draws(blocks, str(settings.seed)), settings)
         split[_guarded(places, split, settings.guard_m)] = "none"
     else:
-        split = _by_pattern(locations, settings).reindex(places["location_id"]).to_numpy(dtype=np.str_)
+        if settings.by == "lists":
+            split = np.array(split_of_listed(places["location_id"].tolist(), listed or {}), dtype="<U5")
+            if not {"train", "test"} & set(split):
+                raise NotEnoughDataError("splits.lists name no place that is there", "Collect them first, or correct the lists.")
+        else:
+            split = _by_pattern(locations, settings).reindex(places["location_id"]).to_numpy(dtype="<U5")
         put_aside = _draws(blocks, f"{settings.seed}:dev") < settings.dev_share
         split[(split == "train") & put_aside] = "dev"
     return pd.Series(split, index=pd.Index(places["location_id"], name="location_id"), name="split", dtype=object)

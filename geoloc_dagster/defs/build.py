@@ -39,6 +39,7 @@ def build_definitions(
         region.settings.recipes,
         region.settings.folder,
         cells=region.settings.cells is not None,
+        grid_cells=region.settings.grid_cells is not None,
         class_maps=region.settings.segmentation is not None,
     )
     modules = (region_assets, coverage, collection, photos, segmentation, dataset, cells, training, release)

@@ -59,6 +59,7 @@ class MeasuredSet:
         summary: the same as plain JSON values.
         pictures: file name -> PNG.
         brief: the tables that one looks at first.
+        words: what was asked about, and by what it is grouped; photos and photographers or places without it.
     """
 
     name: str
@@ -68,6 +69,7 @@ class MeasuredSet:
     summary: dict[str, Any]
     pictures: dict[str, bytes]
     brief: list[TextTable]
+    words: tuple[str, str] | None = None
 
 
 def measure_files(
@@ -84,7 +86,14 @@ def measure_files(
 
 
 def measure_matched(
-    name: str, matched: Matched, partitioning: Partitioning, *, scale: Scale = WORLD, bootstrap: int = 1000, seed: int = 0
+    name: str,
+    matched: Matched,
+    partitioning: Partitioning,
+    *,
+    scale: Scale = WORLD,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    words: tuple[str, str] | None = None,
 ) -> MeasuredSet:
     """All tables of one set of photos.
 
@@ -95,11 +104,12 @@ def measure_matched(
         scale: radii and score.
         bootstrap: resamples.
         seed: of these.
+        words: what was asked about, and by what it is grouped; photos and photographers without it.
     """
     report = evaluate_positions(matched.truth, matched.answers, matched.groups, scale=scale, bootstrap=bootstrap, seed=seed)
     levels = [level for level in partitioning.levels if level.name in matched.answers]
     bounds = oracle(matched.truth, matched.groups, levels, scale=scale, bootstrap=bootstrap, seed=seed)
-    tables = [figures_table(report.figures, f"{name}: {report.n_photos:,} photos by {report.n_groups:,} photographers")]
+    tables = [figures_table(report.figures, f"{name}: {_counted(report, words)}")]
     if report.comparisons:
         tables.append(comparison_table(report.comparisons))
     brief = list(tables)
@@ -127,8 +137,8 @@ def measure_matched(
         "confidence": summarise_confidence(*sureness) if sureness else None,
         "remarks": matched.remarks(),
     }
-    pictures = _pictures(name, matched, report, bounds)
-    return MeasuredSet(name, report, tables, matched.remarks(), summary, pictures, brief)
+    pictures = _pictures(name, matched, report, bounds, words)
+    return MeasuredSet(name, report, tables, matched.remarks(), summary, pictures, brief, words)
 
 
 def write_measured_set(measured: MeasuredSet, folder: Path) -> None:
@@ -137,7 +147,7 @@ def write_measured_set(measured: MeasuredSet, folder: Path) -> None:
         write_bytes(folder / file, content)
     write_json(folder / "report.json", measured.summary)
     further = measured.tables[2 if measured.report.comparisons else 1 :]  # the page has these by itself
-    page = geolocation_markdown(measured.report, measured.name, further, measured.remarks)
+    page = geolocation_markdown(measured.report, measured.name, further, measured.remarks, measured.words)
     write_bytes(folder / "table.md", page.encode())
 
 
@@ -153,11 +163,18 @@ def _sureness(matched: Matched, p_key: str, scale: Scale, bootstrap: int, seed: 
     )
 
 
-def _pictures(name: str, matched: Matched, report: GeolocationReport, bounds: Mapping[str, LevelOracle]) -> dict[str, bytes]:
+def _pictures(
+    name: str, matched: Matched, report: GeolocationReport, bounds: Mapping[str, LevelOracle], words: tuple[str, str] | None
+) -> dict[str, bytes]:
     errors = {p_key: errors_m(matched.truth, answers) for p_key, answers in matched.answers.items()}
-    subtitle = f"{report.n_photos:,} photos by {report.n_groups:,} photographers"
+    subtitle = _counted(report, words)
     drawn = {"errors.png": error_curves(errors, report.scale, title=f"{name}: how far answers are off", subtitle=subtitle)}
     if bounds:
         title = f"{name}: each level under what its cells allow"
         drawn["levels.png"] = level_bars(report.figures, bounds, title=title, subtitle=subtitle)
     return drawn
+
+
+def _counted(report: GeolocationReport, words: tuple[str, str] | None) -> str:
+    asked, groups = words or ("photos", "photographers")
+    return f"{report.n_photos:,} {asked} by {report.n_groups:,} {groups}"

@@ -22,6 +22,10 @@ def evaluate_any(
         from geoloc_dagster.evaluation.cells_recipe import evaluate_cells_recipe
 
         return evaluate_cells_recipe(settings, layout, recipe, progress)
+    if read.kind == "sequence":
+        from geoloc_dagster.evaluation.sequence_recipe import evaluate_sequence_recipe
+
+        return evaluate_sequence_recipe(settings, layout, recipe, progress)
     from geoloc_dagster.evaluation.recipe import evaluate_recipe
 
     return evaluate_recipe(settings, layout, recipe, progress)

@@ -121,7 +121,11 @@ def decomposition_table(rows: Sequence[Decomposed]) -> TextTable:
 
 
 def geolocation_markdown(
-    report: GeolocationReport, heading: str, tables: Sequence[TextTable] = (), remarks: Sequence[str] = ()
+    report: GeolocationReport,
+    heading: str,
+    tables: Sequence[TextTable] = (),
+    remarks: Sequence[str] = (),
+    words: tuple[str, str] | None = None,
 ) -> str:
     """The whole evaluation as one Markdown page.
 
@@ -130,9 +134,11 @@ def geolocation_markdown(
         heading: of the page.
         tables: more, set behind those of the report.
         remarks: what did not fit, one line each (`Matched.remarks`).
+        words: what was asked about, and by what it is grouped.
     """
+    asked, groups = words or ("photos", "groups (photographers or places)")
     intro = (
-        f"{report.n_photos:,} photos by {report.n_groups:,} groups (photographers or places). Shares are per cent of all photos, "
+        f"{report.n_photos:,} {asked} by {report.n_groups:,} {groups}. Shares are per cent of all {asked}, "
         f"those without an answer counted as misses. In brackets: 95 % intervals over {report.bootstrap:,} resamples of groups."
     )
     parts = [f"## {heading}", intro, figures_table(report.figures, "Great-circle accuracy").markdown()]

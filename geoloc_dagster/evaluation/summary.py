@@ -11,6 +11,9 @@ from geoloc_dagster.evaluation.geolocation_reports import radius_name
 from geoloc_dagster.learning.registry import newest_training
 from geoloc_dagster.storage import read_json
 
+CLASSIFIERS = ("cells", "sequence")
+"""Kinds whose reports say how far answers lie from the truth."""
+_KEPT_OF_VIEWS = ("by_views", "over_single_view")
 _KEPT = ("n_queries", "n_gallery", "n_places", "same_place", "within_m", "by_year", "by_district", "variants", "gained_over")
 _HEADLINE_UNSEEN_M = ("250",)
 _NEW = ("unseen_place",)  # evaluations of before do not have it
@@ -32,9 +35,9 @@ def recipe_figures(layout: Layout, recipes: Sequence[str]) -> dict[str, Any]:
                 entry = found.setdefault(recipe, {"model_version": training.model_version})
                 entry[split] = {name: report[name] for name in ("kind", "n_photos", "accuracy", "by_scene", "commonest_scene")}
                 continue
-            if report.get("kind") == "cells":
+            if report.get("kind") in CLASSIFIERS:
                 entry = found.setdefault(recipe, {"model_version": training.model_version})
-                entry[split] = {name: report[name] for name in _KEPT_OF_CELLS if name in report}
+                entry[split] = {name: report[name] for name in (*_KEPT_OF_CELLS, *_KEPT_OF_VIEWS) if name in report}
                 continue
             entry = found.setdefault(recipe, {"model_version": training.model_version})
             entry[split] = {name: report[name] for name in (*_KEPT, *(new for new in _NEW if new in report))}
@@ -55,7 +58,7 @@ def headline(metrics: Mapping[str, Any]) -> dict[str, float]:
         if report.get("kind") == "scenes":
             figures |= {f"{split}.accuracy": report["accuracy"]["value"], f"{split}.photos": float(report["n_photos"])}
             continue
-        if report.get("kind") == "cells":
+        if report.get("kind") in CLASSIFIERS:
             figures |= _headline_of_cells(split, report)
             continue
         for cut, interval in report["same_place"].items():
@@ -79,7 +82,7 @@ def _lines(recipes: Mapping[str, Any], baselines: Mapping[str, Any]) -> list[lis
     lines: list[list[str]] = []
     for name, splits in [*recipes.items(), *baselines.items()]:
         for split, figures in splits.items():
-            if isinstance(figures, dict) and figures.get("kind") == "cells":
+            if isinstance(figures, dict) and figures.get("kind") in CLASSIFIERS:
                 lines.append([f"{name} on {split}", _line_of_cells(figures)])
             elif isinstance(figures, dict) and figures.get("kind") == "scenes":
                 right = figures["accuracy"]

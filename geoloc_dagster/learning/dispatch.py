@@ -13,8 +13,9 @@ from geoloc_dagster.dataset.freshness import usable_rows
 from geoloc_dagster.learning.cells_recipe import CellsRecipe
 from geoloc_dagster.learning.loop import TrainedModel
 from geoloc_dagster.learning.multitask_recipe import MultitaskRecipe, PhotoRecipe
-from geoloc_dagster.learning.recipe import AnyRecipe
+from geoloc_dagster.learning.recipe import AnyRecipe, base_of
 from geoloc_dagster.learning.registry import require_training
+from geoloc_dagster.learning.sequence_recipe import SequenceRecipe
 from geoloc_dagster.learning.tracking import MlflowTarget
 from geoloc_dagster.storage import read_parquet, sha256_file, table_version
 
@@ -29,7 +30,7 @@ def train_recipe(
     provenance: Mapping[str, Any] | None = None,
     now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
 ) -> TrainedModel:
-    """Train a recipe on the region's catalog; raises as `train`, `train_cells` and `train_multitask` do."""
+    """Train a recipe on the region's catalog; raises as `train`, `train_cells`, `train_multitask` and `train_sequence` do."""
     catalog, out = read_parquet(layout.catalog), layout.checkpoints / recipe.name
     common: dict[str, Any] = {
         "mlflow": mlflow,
@@ -38,6 +39,11 @@ def train_recipe(
         "provenance": provenance,
         "now": now,
     }
+    if isinstance(recipe, SequenceRecipe):
+        from geoloc_dagster.learning.sequence_training import read_region_classes, train_sequence
+
+        classes = read_region_classes(recipe, catalog, layout.grid_cells, layout.s2_partitions)
+        return train_sequence(recipe, catalog, classes, layout.crops, out, base=_base(recipe, layout), **common)
     if isinstance(recipe, CellsRecipe):
         from geoloc_dagster.learning.cells_training import train_cells
 
@@ -66,6 +72,7 @@ def provenance_of(layout: Layout, recipe: AnyRecipe) -> dict[str, Any]:
     return seen
 
 
-def _base(recipe: CellsRecipe, layout: Layout) -> Path | None:
-    """The newest model of the recipe that networks per scene start from."""
-    return None if recipe.scene_networks is None else require_training(layout.checkpoints / recipe.scene_networks.base).folder
+def _base(recipe: AnyRecipe, layout: Layout) -> Path | None:
+    """The newest model of the recipe that this one starts from."""
+    base = base_of(recipe)
+    return None if base is None else require_training(layout.checkpoints / base).folder

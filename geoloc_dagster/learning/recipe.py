@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from geoloc_dagster.errors import RecipeError
 from geoloc_dagster.learning.cells_recipe import CellsRecipe, InferenceSpec
-from geoloc_dagster.learning.multitask_recipe import MultitaskRecipe, PhotoRecipe
+from geoloc_dagster.learning.multitask_recipe import MultitaskRecipe
 from geoloc_dagster.learning.recipe_parts import (
     NAME,
     AugmentationSpec,
@@ -27,6 +27,7 @@ from geoloc_dagster.learning.recipe_parts import (
     RecipeName,
     Section,
 )
+from geoloc_dagster.learning.sequence_recipe import SequenceRecipe
 
 PACKAGED_RECIPES = Path(__file__).parent / "recipes"
 _NAME = re.compile(NAME)
@@ -162,9 +163,14 @@ class Recipe(HashedSection):
         return True
 
 
-AnyRecipe = Recipe | CellsRecipe | MultitaskRecipe
-_Kind = TypeVar("_Kind", Recipe, CellsRecipe, MultitaskRecipe)
-_KINDS: dict[Any, type[AnyRecipe]] = {"retrieval": Recipe, "cells": CellsRecipe, "scenes": MultitaskRecipe}
+AnyRecipe = Recipe | CellsRecipe | MultitaskRecipe | SequenceRecipe
+_Kind = TypeVar("_Kind", Recipe, CellsRecipe, MultitaskRecipe, SequenceRecipe)
+_KINDS: dict[Any, type[AnyRecipe]] = {
+    "retrieval": Recipe,
+    "cells": CellsRecipe,
+    "scenes": MultitaskRecipe,
+    "sequence": SequenceRecipe,
+}
 
 
 def recipe_names(folder: Path) -> list[str]:
@@ -189,13 +195,16 @@ def load_recipe(name_or_path: str | Path, folder: Path) -> AnyRecipe:
     return recipe
 
 
-def check_recipes(names: Sequence[str], folder: Path, *, cells: bool, class_maps: bool = True) -> list[AnyRecipe]:
+def check_recipes(
+    names: Sequence[str], folder: Path, *, cells: bool, grid_cells: bool = False, class_maps: bool = True
+) -> list[AnyRecipe]:
     """The recipes of a region, which can be trained one after the other.
 
     Args:
         names: in the order in which they are trained.
         folder: of the region.
-        cells: whether the region has cells.
+        cells: whether the region has S2 cells.
+        grid_cells: whether it has grid cells.
         class_maps: whether it has class maps.
 
     Raises:
@@ -204,9 +213,15 @@ def check_recipes(names: Sequence[str], folder: Path, *, cells: bool, class_maps
     """
     read = [load_recipe(name, folder) for name in names]
     for place, recipe in enumerate(read):
-        if not isinstance(recipe, PhotoRecipe):
+        if isinstance(recipe, Recipe):
             continue
-        if not cells:
+        of_grid = isinstance(recipe, SequenceRecipe) and recipe.heads.classes == "grid_cells"
+        if of_grid and not grid_cells:
+            raise RecipeError(
+                f"recipe {recipe.name} classifies grid cells, and the configuration has none",
+                "Add a section such as `grid_cells: {step_deg: 2}`, or let the recipe say `heads: {classes: s2_cells}`.",
+            )
+        if not of_grid and not cells:
             raise RecipeError(
                 f"recipe {recipe.name} classifies cells, and the configuration has none",
                 "Add a section such as `cells: {levels: {coarse: [50, 5000], middle: [50, 2000], fine: [50, 1000]}}`.",
@@ -216,11 +231,17 @@ def check_recipes(names: Sequence[str], folder: Path, *, cells: bool, class_maps
                 f"recipe {recipe.name} learns from class maps, and the configuration makes none",
                 "Add e.g. `segmentation: {model: lraspp_mobilenet_v3_large}`, or let it say `branches: {segmentation: off}`.",
             )
-        networks = recipe.scene_networks if isinstance(recipe, CellsRecipe) else None
-        base = None if networks is None else networks.base
+        base = base_of(recipe)
         if base is not None and base not in names[:place]:
             raise RecipeError(f"recipe {recipe.name} starts from a model of {base}", f"List {base} before it under `recipes`.")
     return read
+
+
+def base_of(recipe: AnyRecipe) -> str | None:
+    """The recipe whose newest model a training starts from; None where it starts from nothing."""
+    if isinstance(recipe, SequenceRecipe):
+        return recipe.start_from
+    return recipe.scene_networks.base if isinstance(recipe, CellsRecipe) and recipe.scene_networks is not None else None
 
 
 def parse_recipe(text: str, path: Path) -> AnyRecipe:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import shapely
@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from geoloc_dagster.geo import s2
 from geoloc_dagster.geo.cell_outlines import outlines
 from geoloc_dagster.geo.partitioning import CellLevel
+from geoloc_dagster.geo.region_classes import class_shapes
 from geoloc_dagster.viz import style
 from geoloc_dagster.viz.maps import Bounds, draw_scale_bar, frame, padded, ratio
 
@@ -51,7 +52,9 @@ def cells_map(levels: Sequence[CellLevel], *, title: str = "", max_bytes: int = 
             _draw_globe(axes)
         else:
             axes.set_facecolor(_EMPTY)
-        _draw_cells(axes, level.ids, level.counts, [_on_globe(one) for one in shape] if is_world else list(shape), norm)
+        _draw_cells(
+            axes, s2.areas_m2(level.ids), level.counts, [_on_globe(one) for one in shape] if is_world else list(shape), norm
+        )
         if not is_world:
             draw_scale_bar(axes)
         _say(axes, level)
@@ -65,6 +68,7 @@ def heat_map(
     answer: tuple[float, float],
     *,
     title: str,
+    truth: tuple[float, float] | None = None,
     subtitle: str = "",
     max_bytes: int = 500_000,
 ) -> bytes:
@@ -74,34 +78,46 @@ def heat_map(
         level: the cells.
         probabilities: of these, (cells,).
         answer: (lat, lng) in degrees.
+        truth: likewise, where it is known: a star, and a line to the answer.
         title: what is shown.
         subtitle: how sure it is.
         max_bytes: cap of the picture.
     """
-    shape = np.array(outlines(level.ids))
+    shape = class_shapes(level)
     extent = _extent([shape])
     is_world = extent[2] - extent[0] > _GLOBE[0] or extent[3] - extent[1] > _GLOBE[1]
     made, (axes,) = _world_panels(1) if is_world else _place_panels(1, extent)
     most = float(probabilities.max())
     norm = LogNorm(most / _FAINTEST, most, clip=True)
-    lat, lng = np.array([answer[0]]), np.array([answer[1]])
     if is_world:
         _draw_globe(axes)
-        lng, lat = _equal_earth(lng, lat)
     else:
         axes.set_facecolor(_EMPTY)
     values = np.maximum(probabilities, most / _FAINTEST)
-    _draw_cells(axes, level.ids, values, [_on_globe(one) for one in shape] if is_world else list(shape), norm)
-    axes.plot(lng, lat, "o", markersize=13, markerfacecolor="none", markeredgecolor="white", markeredgewidth=4.0, zorder=6)
-    axes.plot(
-        lng, lat, "o", markersize=13, markerfacecolor="none", markeredgecolor=style.VERMILION, markeredgewidth=2.0, zorder=7
-    )
+    shown = [_on_globe(one) for one in shape] if is_world else list(shape)
+    _draw_cells(axes, shapely.area(shape), values, shown, norm)
+    _draw_marks(axes, answer, truth, is_world=is_world)
     if not is_world:
         draw_scale_bar(axes)
     axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=style.INK, pad=18)
     axes.text(0, 1.015, subtitle, transform=axes.transAxes, fontsize=9.5, color=style.MUTED, va="bottom")
     _scale_of_heat(made, norm)
     return style.render(made, "png", max_bytes)
+
+
+def _draw_marks(axes: Axes, answer: tuple[float, float], truth: tuple[float, float] | None, *, is_world: bool) -> None:
+    """The answer as a ring; the true place as a star, and a line between them."""
+    lat, lng = np.array([answer, truth or answer]).T
+    if is_world:
+        lng, lat = _equal_earth(lng, lat)
+    if truth is not None:
+        axes.plot(lng, lat, "--", color=style.INK, linewidth=1.2, zorder=5)
+        axes.plot(lng[1:], lat[1:], "*", markersize=15, color=style.GREEN, markeredgecolor="white", zorder=7, label="true place")
+    ring: dict[str, Any] = {"markersize": 13, "markerfacecolor": "none", "linestyle": ""}
+    axes.plot(lng[:1], lat[:1], "o", **ring, markeredgecolor="white", markeredgewidth=4.0, zorder=6)
+    axes.plot(lng[:1], lat[:1], "o", **ring, markeredgecolor=style.VERMILION, markeredgewidth=2.0, zorder=7, label="answer")
+    if truth is not None:
+        axes.legend(loc="lower right", fontsize=9, frameon=True, framealpha=0.8, edgecolor="none").set_zorder(20)
 
 
 def _scale_of_heat(made: Figure, norm: LogNorm) -> None:
@@ -158,9 +174,9 @@ def _place_panels(count: int, extent: Bounds) -> tuple[Figure, list[Axes]]:
     return made, panels
 
 
-def _draw_cells(axes: Axes, ids: s2.U64, values: np.ndarray, shapes: list[shapely.Geometry], norm: LogNorm) -> None:
+def _draw_cells(axes: Axes, areas: np.ndarray, values: np.ndarray, shapes: list[shapely.Geometry], norm: LogNorm) -> None:
     """Large cells first, so that small ones lie on top; those of a pixel or so as dots."""
-    order = np.argsort(-s2.areas_m2(ids))
+    order = np.argsort(-areas)
     parts, owner = shapely.get_parts(np.array(shapes)[order], return_index=True)
     colours = _PHOTOS(norm(values[order][owner]))
     pixels = _pixels(axes, parts)

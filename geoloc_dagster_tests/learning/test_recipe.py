@@ -79,5 +79,5 @@ def test_recipes_that_do_not_go_with_the_region_are_named(tmp_path: Path):
 
 
 def test_a_recipe_of_an_unknown_kind_is_named_with_its_line(tmp_path: Path):
-    with pytest.raises(RecipeError, match=r"line 2: kind: it is one of retrieval, cells, .*not 'magic'"):
+    with pytest.raises(RecipeError, match=r"line 2: kind: it is one of retrieval, cells, .*sequence, not 'magic'"):
         parse_recipe("name: x\nkind: magic\n", tmp_path / "x.yaml")

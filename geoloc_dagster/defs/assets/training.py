@@ -21,6 +21,7 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
     """The assets of these groups for one region."""
     settings = region.settings
     labels = [] if settings.cells is None else [region.unpartitioned("s2_partitions"), region.unpartitioned("cell_labels")]
+    labels += [] if settings.grid_cells is None else [region.unpartitioned("grid_cells")]
     labels += [] if settings.scenes is None else [region.all_of("scene_labels")]
     labels += [] if settings.segmentation is None else [region.all_of("segmentation_maps")]
 
