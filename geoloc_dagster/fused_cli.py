@@ -51,7 +51,7 @@ def fused_table(photo: str, answer: FusedPrediction) -> Table:
     if answer.refusal:
         table.add_row("not answered", answer.refusal)
     for radius, probability in answer.within.items():
-        table.add_row(f"within {radius_name(radius)}", f"{probability:.0%}")
+        table.add_row(f"within {radius_name(radius)}", "over 99%" if probability > 0.99 else f"{probability:.0%}")
     table.add_row(f"region that holds the place in {answer.coverage:.0%} of cases", f"{answer.region_km2:.4g} km²")
     for name, said in answer.experts.items():
         table.add_row(f"{name} alone", f"{said['lat_deg']:.6f}, {said['lng_deg']:.6f} (weight {said['weight']:.2f})")

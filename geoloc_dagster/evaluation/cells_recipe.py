@@ -41,6 +41,7 @@ from geoloc_dagster.geo.distance import score_m
 from geoloc_dagster.learning.cells_model import CellsModel
 from geoloc_dagster.learning.photo_models import AnyPhotoModel, load_photo_model
 from geoloc_dagster.learning.photo_rows import of_interest
+from geoloc_dagster.learning.recipe import load_recipe
 from geoloc_dagster.learning.registry import newest_training, require_training
 from geoloc_dagster.storage import (
     atomic_folder,
@@ -68,7 +69,8 @@ def evaluate_cells_recipe(settings: Settings, layout: Layout, recipe: str, progr
     """
     training = require_training(layout.checkpoints / recipe)
     catalog = read_parquet(layout.catalog)
-    champion = older_champion(layout, recipe, training, layout.cells_champion)
+    pointer = layout.champion_of(load_recipe(recipe, settings.folder).kind)
+    champion = older_champion(layout, recipe, training, pointer)
     if champion is not None:
         _evaluate_model(settings, layout, recipe, champion, catalog, progress)
     return _evaluate_model(settings, layout, recipe, training.folder, catalog, progress)

@@ -16,7 +16,7 @@ from geoloc_dagster.dataset.pictures import CropReader
 from geoloc_dagster.errors import NotEnoughDataError
 from geoloc_dagster.evaluation.benchmark_sets import MeasuredSet, write_measured_set
 from geoloc_dagster.evaluation.geolocation import FULL_SCORE, HIERARCHY, Positions, Scale, errors_m, geo_score, scale_of
-from geoloc_dagster.evaluation.recipe import HELD_OUT, RecipeEvaluation, evaluation_folder
+from geoloc_dagster.evaluation.recipe import HELD_OUT, RecipeEvaluation, evaluation_folder, older_champion
 from geoloc_dagster.evaluation.run import credit
 from geoloc_dagster.evaluation.sequence_views import AskedSequences, ask_sequences, mean_outcomes, measure_sequences
 from geoloc_dagster.evaluation.tables import length
@@ -43,7 +43,11 @@ def evaluate_sequence_recipe(
         IntegrityError: the model, the catalog or a crop is not what was written.
     """
     training = require_training(layout.checkpoints / recipe)
-    return evaluate_sequence_model(settings, layout, recipe, training.folder, read_parquet(layout.catalog), progress)
+    catalog = read_parquet(layout.catalog)
+    champion = older_champion(layout, recipe, training, layout.champion_of("sequence"))
+    if champion is not None:  # gates compare models on the same catalog
+        evaluate_sequence_model(settings, layout, recipe, champion, catalog, progress)
+    return evaluate_sequence_model(settings, layout, recipe, training.folder, catalog, progress)
 
 
 def evaluate_sequence_model(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -53,33 +53,40 @@ def fit_beta_map(probability: F64, came_true: Bool) -> BetaMap:
 
 @dataclass(frozen=True, slots=True)
 class Familiarity:
-    """Whether a photo looks like one of the region: the mean similarity of its nearest pictures, against its own photos'.
+    """Whether a photo looks like one of the region, by signs of which each is larger for its own photos than for others.
 
     Attributes:
-        mean: of the score over photos of the region.
-        spread: its standard deviation.
-        threshold: photos below are said to be from elsewhere; the region's own are refused as often as was chosen.
-        refused: that share.
+        means: of each sign over photos of the region.
+        spreads: their standard deviations.
+        threshold: of the mean of the signs, each in its own standard deviations; photos below are said to be from elsewhere.
+        refused: share of the region's own photos that lies below.
     """
 
-    mean: float
-    spread: float
+    means: dict[str, float]
+    spreads: dict[str, float]
     threshold: float
     refused: float
 
-    def is_outside(self, score: F64) -> Bool:
+    def score(self, signs: Mapping[str, F64]) -> F64:
+        """The mean of the signs, (N,), each in standard deviations above the region's own mean."""
+        return np.mean([(signs[name] - self.means[name]) / self.spreads[name] for name in self.means], axis=0)
+
+    def is_outside(self, signs: Mapping[str, F64]) -> Bool:
         """Which photos look like none of the region."""
-        return score < self.threshold
+        return self.score(signs) < self.threshold
 
 
-def familiarity_scores(similarity: F64, count: int = 5) -> F64:
-    """The mean of the `count` largest similarities of each photo, (N,); `similarity` is (N, k), largest first."""
-    return similarity[:, :count].mean(axis=1)
+def fit_familiarity(signs: Mapping[str, F64], refused: float) -> Familiarity:
+    """The threshold below which the given share of the region's own photos lies.
 
-
-def fit_familiarity(scores: F64, refused: float) -> Familiarity:
-    """The threshold below which the given share of the region's own photos lies."""
-    return Familiarity(float(scores.mean()), float(scores.std()), float(np.quantile(scores, refused)), refused)
+    Args:
+        signs: of photos of the region, (N,) each.
+        refused: share of them.
+    """
+    means = {name: round(float(values.mean()), 6) for name, values in signs.items()}
+    spreads = {name: round(max(float(values.std()), _EDGE), 6) for name, values in signs.items()}
+    known = Familiarity(means, spreads, 0.0, refused)
+    return replace(known, threshold=round(float(np.quantile(known.score(signs), refused)), 6))
 
 
 def halves_by_place(places: Sequence[str] | npt.NDArray[np.str_], seed: int) -> Bool:

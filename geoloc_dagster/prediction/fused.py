@@ -16,12 +16,11 @@ from geoloc_dagster.config.layout import Layout
 from geoloc_dagster.errors import NoReleaseError
 from geoloc_dagster.geo import s2
 from geoloc_dagster.geo.cell_outlines import outlines
-from geoloc_dagster.prediction.calibration import familiarity_scores
-from geoloc_dagster.prediction.experts import F32, Hits
+from geoloc_dagster.prediction.experts import F32
 from geoloc_dagster.prediction.fusing import HEAD_FILE, VIEWS_FILE, trained_classifier
 from geoloc_dagster.prediction.fusion import FusedAnswers, Fusion, read_fusion
 from geoloc_dagster.prediction.fusion_fit import say_all
-from geoloc_dagster.prediction.panel import RETRIEVAL, Expert, HitsExpert, Photos, PlacesExpert, view_table
+from geoloc_dagster.prediction.panel import Expert, HitsExpert, Photos, PlacesExpert, signs_of, view_table
 from geoloc_dagster.prediction.photo import as_picture, read_photo
 from geoloc_dagster.prediction.protocol import Candidate
 from geoloc_dagster.prediction.release import CLASSIFIERS, EncoderLoader, Release, release_of, served_manifest
@@ -150,10 +149,10 @@ class FusedPredictor:
 
     def _refusals(self, found: dict[str, Any], answers: FusedAnswers) -> list[str]:
         """Why each photo gets no answer: it looks like none of the region, or it could be anywhere in it."""
-        hits, known, limit = found.get(RETRIEVAL), self.fusion.familiarity, self.fusion.largest_region_km2
+        signs, known, limit = signs_of(found), self.fusion.familiarity, self.fusion.largest_region_km2
         reasons = [""] * len(answers.cells)
-        if isinstance(hits, Hits) and known is not None:
-            for row in np.flatnonzero(known.is_outside(familiarity_scores(hits.similarity))):
+        if signs and known is not None:
+            for row in np.flatnonzero(known.is_outside(signs)):
                 reasons[row] = (
                     f"outside this region, or like nothing of it ({known.refused:.0%} of its own photos are refused so)"
                 )

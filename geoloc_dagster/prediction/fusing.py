@@ -72,13 +72,15 @@ def make_fusion(settings: Settings, layout: Layout, progress: Progress | None = 
         IntegrityError: a part has changed since it was written.
         ModelMismatchError: the index holds vectors of another model than the champion.
     """
-    learned = [kind for kind, folder in champions_of(layout).items() if "dev" in _trained_on(folder)]
-    if learned:
-        return FusionResult(None, f"the champion of {learned[0]} learned from dev itself", {}, {}, b"", 0)
+    champions = champions_of(layout)
+    learned = [kind for kind, folder in champions.items() if "dev" in _trained_on(folder)]
+    if learned or not champions:
+        reason = f"the champion of {learned[0]} learned from dev itself" if learned else "no champion answers single photos"
+        return FusionResult(None, reason, {}, {}, b"", 0)
     division = divide_catalog(read_parquet(layout.catalog))
-    index = load_index(latest_index(layout.indexes)) if layout.champion.exists() else None
+    index = load_index(latest_index(layout.indexes)) if "retrieval" in champions else None
     grid = region_grid(settings, layout, division.gallery)
-    experts = gather(layout, grid, index, division.gallery)
+    experts = gather(champions, grid, index, division.gallery)
     scale = scale_of(score_m(*_bounds(layout)))
     radii = tuple(radius for radius in scale.radii_m if radius >= 25)
     chosen = settings.fusion
@@ -115,10 +117,9 @@ def region_grid(settings: Settings, layout: Layout, gallery: pd.DataFrame) -> An
     )
 
 
-def gather(layout: Layout, grid: AnswerGrid, index: GalleryIndex | None, gallery: pd.DataFrame) -> list[Expert]:
-    """The experts that the region's champions make, over a gallery."""
+def gather(champions: Mapping[str, Path], grid: AnswerGrid, index: GalleryIndex | None, gallery: pd.DataFrame) -> list[Expert]:
+    """The experts that champions make, over a gallery; `champions` by kind."""
     experts: list[Expert] = [] if index is None else index_experts(index, gallery, grid)
-    champions = champions_of(layout)
     return experts + [trained_classifier(kind, champions[kind], grid) for kind in CLASSIFIERS if kind in champions]
 
 
@@ -164,9 +165,9 @@ def flat_search(vectors: Vectors) -> Search:
 
 def trained_classifier(kind: str, folder: Path, grid: AnswerGrid) -> Expert:
     """The trained classifier in a folder, on a grid."""
-    from geoloc_dagster.learning.cells_model import load_cells_model
+    from geoloc_dagster.learning.photo_models import load_photo_model
 
-    model = load_cells_model(folder)
+    model = load_photo_model(folder)
     return classifier_expert(kind, model, model.partitioning.level(model.levels[-1]), grid)
 
 

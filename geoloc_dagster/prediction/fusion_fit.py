@@ -18,11 +18,11 @@ from geoloc_dagster.errors import NotEnoughDataError
 from geoloc_dagster.geo.answer_grid import AnswerGrid
 from geoloc_dagster.geo.distance import great_circle_m
 from geoloc_dagster.prediction.answers import answer_on_grid, conformal_quantile, more_probable
-from geoloc_dagster.prediction.calibration import Familiarity, familiarity_scores, fit_beta_map, fit_familiarity, halves_by_place
+from geoloc_dagster.prediction.calibration import Familiarity, fit_beta_map, fit_familiarity, halves_by_place
 from geoloc_dagster.prediction.experts import F32, F64, I64, Hits, VoteParameters, joint
 from geoloc_dagster.prediction.fitting import fit_weights
 from geoloc_dagster.prediction.fusion import ExpertFit, Fusion
-from geoloc_dagster.prediction.panel import Expert
+from geoloc_dagster.prediction.panel import Expert, signs_of
 
 _LEAST_PLACES = 20
 
@@ -123,5 +123,5 @@ def _part(found: Any, rows: I64) -> Any:
 
 
 def _familiarity(found: Mapping[str, Any], rows: npt.NDArray[np.bool_], refused: float) -> Familiarity | None:
-    hits = [one for one in found.values() if isinstance(one, Hits)]
-    return fit_familiarity(familiarity_scores(hits[0].similarity[rows]), refused) if hits else None
+    signs = signs_of(found)
+    return fit_familiarity({name: values[rows] for name, values in signs.items()}, refused) if signs else None

@@ -18,6 +18,7 @@ from geoloc_dagster.geo.answer_grid import AnswerGrid
 from geoloc_dagster.geo.partitioning import HIERARCHY, CellLevel
 from geoloc_dagster.prediction.experts import (
     F32,
+    F64,
     I64,
     Hits,
     VoteParameters,
@@ -32,6 +33,7 @@ from geoloc_dagster.retrieval.place_head import PlaceHead
 
 RETRIEVAL, PLACES = "retrieval", "places"
 HITS = 100
+_FIRST_BEHIND = 20
 Search = Callable[[Vectors, int], tuple[Vectors, I64]]
 
 
@@ -178,6 +180,19 @@ class ClassifierExpert:
 def classifier_expert(name: str, model: CellClassifier, finest: CellLevel, grid: AnswerGrid) -> ClassifierExpert:
     """A classifier on a grid."""
     return ClassifierExpert(name, model, spread_table(finest, grid), grid)
+
+
+def signs_of(found: Mapping[str, Any]) -> dict[str, F64]:
+    """By what one can tell photos of the region from others, (N,) each; none without an index.
+
+    How far the nearest picture stands out from the hits behind it, and how sure the best view of `places` is. Both were chosen on
+    an emulated city against another one, where the largest similarity alone told less (benchmarks/RESULTS.md).
+    """
+    hits, views = found.get(RETRIEVAL), found.get(PLACES)
+    if not isinstance(hits, Hits) or hits.similarity.shape[1] <= _FIRST_BEHIND or views is None:
+        return {}
+    behind = hits.similarity[:, _FIRST_BEHIND:].mean(axis=1)
+    return {"stands_out": hits.similarity[:, 0] - behind, "best_view": np.asarray(views, np.float64).max(axis=1)}
 
 
 def view_table(cells: I64, grid: AnswerGrid) -> sparse.csr_matrix:

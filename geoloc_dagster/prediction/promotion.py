@@ -134,7 +134,7 @@ def _read(layout: Layout, recipe: str, model_version: str) -> _Candidate | None:
     storage.verify_manifest(folder, remedy=_REMEDY)
     report: dict[str, Any] = storage.read_json(folder / "report.json")
     queries = storage.read_parquet(folder / "queries.parquet")
-    if report.get("kind") == "cells":
+    if report.get("kind") in ("cells", "sequence"):
         evaluation = ModelEvaluation(model_version, queries, measure="GeoScore")
         return _Candidate(evaluation, float(report["merit"]), int(report["n_photos"]))
     evaluation = ModelEvaluation(model_version, queries, int(report["n_gallery"]))

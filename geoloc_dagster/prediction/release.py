@@ -35,6 +35,7 @@ _LATEST = "LATEST.json"
 CLASSIFIERS = ("cells", "scenes")
 _REMEDIES = {
     "fusion": "Materialise `fusion` and then `release` again, or activate an earlier release.",
+    "sequence": "Restore that folder, materialise `checkpoints` and what follows again, or activate an earlier release.",
     "scenes": "Restore that folder, materialise `checkpoints` and what follows again, or activate an earlier release.",
     "model": "Restore that folder, materialise `checkpoints` and what follows again, or activate an earlier release.",
     "cells": "Restore that folder, materialise `checkpoints` and what follows again, or activate an earlier release.",
@@ -86,7 +87,7 @@ def publish_release(layout: Layout, *, region: str, config_hash: str, now: datet
     """
     parts: dict[str, Any] = {}
     said: dict[str, Any] = {}
-    for kind in reversed(CLASSIFIERS):
+    for kind in ("sequence", *reversed(CLASSIFIERS)):
         if layout.champion_of(kind).exists():
             model = read_champion(layout, layout.champion_of(kind))
             parts[kind] = _part(layout, model.folder)

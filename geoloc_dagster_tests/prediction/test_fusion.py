@@ -25,9 +25,11 @@ from geoloc_dagster.prediction.experts import (
     votes_on_grid,
 )
 from geoloc_dagster.prediction.fitting import fit_weights
+from geoloc_dagster.prediction.fusing import flat_search
 from geoloc_dagster.prediction.fusion import Fusion
 from geoloc_dagster.prediction.fusion_fit import Truth, fit_fusion, say_all
-from geoloc_dagster.prediction.panel import HitsExpert
+from geoloc_dagster.prediction.panel import HitsExpert, Photos, PlacesExpert, signs_of, view_table
+from geoloc_dagster.retrieval.place_head import learn_place_head
 
 PLACES, PICTURES = 200, 4
 RADII = (25, 100, 1_000)
@@ -235,9 +237,13 @@ def test_halves_keep_places_together():
 
 
 def test_the_threshold_refuses_the_share_that_was_chosen():
-    scores = np.random.default_rng(0).normal(0.6, 0.1, 2_000)
-    known = fit_familiarity(scores, 0.05)
-    assert known.is_outside(scores).mean() == pytest.approx(0.05, abs=0.002)
+    rng = np.random.default_rng(0)
+    signs = {"a": rng.normal(0.6, 0.1, 2_000), "b": rng.normal(-3, 2, 2_000)}
+    known = fit_familiarity(signs, 0.05)
+    assert known.is_outside(signs).mean() == pytest.approx(0.05, abs=0.002)
+    strangers = {"a": rng.normal(0.3, 0.1, 500), "b": rng.normal(-9, 2, 500)}
+    assert known.is_outside(strangers).mean() > 0.95
+    assert known.is_outside({"a": strangers["a"], "b": signs["b"][:500]}).mean() < known.is_outside(strangers).mean()
 
 
 # --- all together -----------------------------------------------------------------------------------------------------
@@ -288,26 +294,24 @@ def test_an_index_of_known_pictures_says_who_is_a_stranger(grid: AnswerGrid):
     gallery /= np.linalg.norm(gallery, axis=1, keepdims=True)
     lat, lng = places()
     cells = np.repeat(grid.cells_of(lat, lng), PICTURES)
+    head = learn_place_head(gallery.astype(np.float32), np.repeat(np.arange(PLACES), PICTURES), PLACES)
+    experts: list[Any] = [
+        HitsExpert("m-1", flat_search(gallery.astype(np.float32)), cells, grid),
+        PlacesExpert("m-1", head, view_table(grid.cells_of(lat, lng), grid), grid),
+    ]
 
-    def search(vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        similarity = vectors @ gallery.T
-        rows = np.argsort(-similarity, axis=1)[:, :k]
-        return np.take_along_axis(similarity, rows, 1), rows
+    def look(vectors: np.ndarray) -> dict[str, Any]:
+        vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+        return {expert.name: expert.look(Photos(vectors, lambda size: np.empty(0, np.uint8))) for expert in experts}
 
-    expert = HitsExpert("m-1", search, cells, grid)  # type: ignore[arg-type]
     which = rng.integers(0, PLACES, 400)
-    asked = codes[which] + 0.3 * rng.normal(size=(400, 32))
-    asked /= np.linalg.norm(asked, axis=1, keepdims=True)
-    found = expert.look(type("Photos", (), {"vectors": asked})())
+    found = look(codes[which] + 0.3 * rng.normal(size=(400, 32)))
     truth = Truth(lat[which], lng[which], which.astype(str))
-    fusion = fit_fusion([expert], {"retrieval": found}, truth, grid, RADII, refused=0.05, largest_region_km2=None)
-    strangers = rng.normal(size=(200, 32))
-    strangers /= np.linalg.norm(strangers, axis=1, keepdims=True)
-    known = fusion.familiarity
-    assert known is not None
-    score = expert.look(type("Photos", (), {"vectors": strangers})()).similarity[:, :5].mean(1)
-    assert known.is_outside(score).mean() > 0.95
-    said = say_all(fusion, [expert], {"retrieval": found})
+    fusion = fit_fusion(experts, found, truth, grid, RADII, refused=0.05, largest_region_km2=None)
+    assert fusion.familiarity is not None
+    assert fusion.familiarity.is_outside(signs_of(look(rng.normal(size=(200, 32))))).mean() > 0.95
+    assert fusion.familiarity.is_outside(signs_of(found)).mean() == pytest.approx(0.05, abs=0.03)
+    said = say_all(fusion, experts, found)
     right = fusion.answers(fusion.log_probabilities(said), 0.9).cells == grid.cells_of(truth.lat_deg, truth.lng_deg)
     assert right.mean() > 0.9
 
