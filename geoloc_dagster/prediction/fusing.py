@@ -84,7 +84,7 @@ def make_fusion(settings: Settings, layout: Layout, progress: Progress | None = 
     scale = scale_of(score_m(*_bounds(layout)))
     radii = tuple(radius for radius in scale.radii_m if radius >= 25)
     chosen = settings.fusion
-    found = {name: _look(experts, questions, layout, index, progress) for name, questions in _asked(division)}
+    found = {name: look_at(experts, questions, layout, index, progress) for name, questions in _asked(division)}
     try:
         fusion = fit_fusion(
             experts,
@@ -175,8 +175,12 @@ def _asked(division: Division) -> list[tuple[str, Questions]]:
     return [("dev", division.dev), ("test", division.test)]
 
 
-def _look(
-    experts: Sequence[Expert], questions: Questions, layout: Layout, index: GalleryIndex | None, progress: Progress | None
+def look_at(
+    experts: Sequence[Expert],
+    questions: Questions,
+    layout: Layout,
+    index: GalleryIndex | None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """What every expert sees of the questions: vectors from the index, pictures from the crops."""
     reader, sha256 = CropReader(layout.crops), questions.sha256
