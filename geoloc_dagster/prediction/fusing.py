@@ -40,6 +40,7 @@ HEAD_FILE, VIEWS_FILE, LATEST = "places.safetensors", "views.parquet", "LATEST.j
 _CITY_KM2 = 20_000
 _CITY_LEVEL, _COUNTRY_LEVEL = 20, 13  # cells of 8 m and of 1 km
 _BLOCK = 256
+_LEAST_RADIUS_M = 25  # positions of places are not better known
 Progress = Callable[[int, int], None]
 
 
@@ -77,32 +78,60 @@ def make_fusion(settings: Settings, layout: Layout, progress: Progress | None = 
     if learned or not champions:
         reason = f"the champion of {learned[0]} learned from dev itself" if learned else "no champion answers single photos"
         return FusionResult(None, reason, {}, {}, b"", 0)
-    division = divide_catalog(read_parquet(layout.catalog))
+    try:
+        made = fit_and_measure(settings, layout, champions, divide_catalog(read_parquet(layout.catalog)), progress)
+    except NotEnoughDataError as error:
+        return FusionResult(None, error.cause, {}, {}, b"", 0)
+    folder = _write(layout, made.fusion, made.experts, made.report)
+    weights = {name: fit.weight for name, fit in made.fusion.experts.items()}
+    picture = made.report.pictures["reliability.png"]
+    return FusionResult(folder, "", weights, made.report.summary, picture, made.report.queries.num_rows)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """A fusion in memory: what was fitted, by whom, what the experts saw of test, and how it did there."""
+
+    fusion: Fusion
+    experts: list[Expert]
+    found: dict[str, Any]
+    report: FusionReport
+
+
+def fit_and_measure(
+    settings: Settings, layout: Layout, champions: Mapping[str, Path], division: Division, progress: Progress | None = None
+) -> Measured:
+    """Fit a fusion on the questions of dev and measure it on those of test; nothing is written.
+
+    Args:
+        settings: of the region.
+        layout: of the region.
+        champions: folders by kind.
+        division: questions and gallery.
+        progress: called with (photos looked at, photos) of dev, then of test.
+
+    Raises:
+        NotEnoughDataError: dev has too few places.
+    """
     index = load_index(latest_index(layout.indexes)) if "retrieval" in champions else None
     grid = region_grid(settings, layout, division.gallery)
     experts = gather(champions, grid, index, division.gallery)
     scale = scale_of(score_m(*_bounds(layout)))
-    radii = tuple(radius for radius in scale.radii_m if radius >= 25)
+    found = [look_at(experts, questions, layout, index, progress) for questions in (division.dev, division.test)]
     chosen = settings.fusion
-    found = {name: look_at(experts, questions, layout, index, progress) for name, questions in _asked(division)}
-    try:
-        fusion = fit_fusion(
-            experts,
-            found["dev"],
-            division.dev.truth,
-            grid,
-            radii,
-            refused=chosen.refused,
-            largest_region_km2=chosen.largest_region_km2,
-            seed=settings.splits.seed,
-        )
-    except NotEnoughDataError as error:
-        return FusionResult(None, error.cause, {}, {}, b"", 0)
-    said = say_all(fusion, experts, found["test"])
+    fusion = fit_fusion(
+        experts,
+        found[0],
+        division.dev.truth,
+        grid,
+        [radius for radius in scale.radii_m if radius >= _LEAST_RADIUS_M],
+        refused=chosen.refused,
+        largest_region_km2=chosen.largest_region_km2,
+        seed=settings.splits.seed,
+    )
+    said = say_all(fusion, experts, found[1])
     report = measure_fusion(fusion, said, division.test, scale, chosen.coverage, seed=settings.splits.seed)
-    folder = _write(layout, fusion, experts, report)
-    weights = {name: fit.weight for name, fit in fusion.experts.items()}
-    return FusionResult(folder, "", weights, report.summary, report.pictures["reliability.png"], len(division.test))
+    return Measured(fusion, experts, found[1], report)
 
 
 def region_grid(settings: Settings, layout: Layout, gallery: pd.DataFrame) -> AnswerGrid:
@@ -169,10 +198,6 @@ def trained_classifier(kind: str, folder: Path, grid: AnswerGrid) -> Expert:
 
     model = load_photo_model(folder)
     return classifier_expert(kind, model, model.partitioning.level(model.levels[-1]), grid)
-
-
-def _asked(division: Division) -> list[tuple[str, Questions]]:
-    return [("dev", division.dev), ("test", division.test)]
 
 
 def look_at(
