@@ -97,6 +97,9 @@ def region_cells(log_probabilities: F32, bound: float) -> Bool:
     order = np.argsort(-log_probabilities, axis=1, kind="stable")
     mass = np.take_along_axis(np.exp(log_probabilities.astype(np.float64)), order, 1)
     before = np.concatenate([np.zeros((len(mass), 1)), np.cumsum(mass, axis=1)[:, :-1]], axis=1)
+    ties = np.concatenate([np.zeros((len(mass), 1), bool), mass[:, 1:] == mass[:, :-1]], axis=1)
+    first = np.maximum.accumulate(np.where(ties, 0, np.arange(mass.shape[1])), axis=1)
+    before = np.take_along_axis(before, first, 1)  # cells that are equally probable are in or out together, as in the score
     chosen = np.zeros(log_probabilities.shape, bool)
     np.put_along_axis(chosen, order, before <= bound, axis=1)
     return chosen

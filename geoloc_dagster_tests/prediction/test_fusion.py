@@ -212,6 +212,18 @@ def test_the_quantile_is_that_of_the_next_photo():
     assert conformal_quantile(scores, 0.95) == float("inf")
 
 
+def test_cells_that_are_equally_probable_are_in_or_out_together():
+    said = np.log(np.array([[0.2, 0.3, 0.2, 0.1, 0.2]], np.float32))
+    assert region_cells(said, 0.3).tolist() == [[True, True, True, False, True]]
+    assert region_cells(said, 0.29).tolist() == [[False, True, False, False, False]]
+    for cell in range(5):
+        score = more_probable(said, np.array([cell]))[0]
+        assert region_cells(said, score)[0, cell]
+        assert score == 0 or not region_cells(said, score - 1e-3)[0, cell]
+    blind = np.full((1, 7), np.log(1 / 7), np.float32)
+    assert region_cells(blind, 0.0).all()
+
+
 def test_off_the_grid_is_in_no_region(grid: AnswerGrid):
     said = Drawn("a", grid, 1.0, 15).seen(np.array([3]))
     assert more_probable(said, np.array([-1]))[0] == 1.0
