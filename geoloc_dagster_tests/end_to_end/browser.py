@@ -159,6 +159,20 @@ class Page:
         self.until("the picture is decoded", lambda: image.get_property("complete") and image.get_property("naturalWidth"))
         return image
 
+    @contextlib.contextmanager
+    def of_width(self, width: int) -> Generator[None]:
+        """A wider window for a while: the lineage graph draws no names where it does not fit at their size."""
+        self.resize(width)
+        try:
+            yield
+        finally:
+            self.resize(SIZE[0])
+
+    def resize(self, width: int) -> None:
+        """Set the width of the window, pixels."""
+        metrics = {"width": width, "height": SIZE[1], "deviceScaleFactor": 1, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
     def expand_groups(self) -> None:
         """Open every group of the lineage graph."""
         self.press(Keys.ALT, "e")
@@ -180,9 +194,9 @@ def open_browser(url: str, profile: Path, pictures: Path) -> Generator[Page]:
     try:
         driver = Chrome(options=options, service=service)
         try:
-            metrics = {"width": SIZE[0], "height": SIZE[1], "deviceScaleFactor": 1, "mobile": False}
-            driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-            yield Page(driver, url, pictures)
+            page = Page(driver, url, pictures)
+            page.resize(SIZE[0])
+            yield page
         finally:
             driver.quit()
     finally:

@@ -117,13 +117,14 @@ def test_one_buffer_is_backfilled_by_filtering_its_batches(registered: Page, reg
 
 def test_lineage_shows_the_whole_graph_in_its_groups(registered: Page) -> None:
     page = registered
-    page.open("/asset-groups")
-    with page.step("lineage"):
-        page.see("Global asset lineage", *GROUPS)
-    with page.step("lineage expanded"):
-        page.expand_groups()
-        page.see("region_boundary", "grid_points", "buffer_csvs", "panoramas", "crops", "catalog", "checkpoints")
-        page.see("evaluations", "champion", "embeddings", "faiss_index", "fusion", "release")
+    with page.of_width(2_800):
+        page.open("/asset-groups")
+        with page.step("lineage"):
+            page.see("Global asset lineage", *GROUPS)
+        with page.step("lineage expanded"):
+            page.expand_groups()
+            page.see("region_boundary", "grid_points", "buffer_csvs", "panoramas", "crops", "catalog", "checkpoints")
+            page.see("evaluations", "champion", "embeddings", "faiss_index", "fusion", "release")
 
 
 @pytest.mark.parametrize("asset", ["region_boundary", "grid_points", "street_view_metadata", "buffer_csvs"])
