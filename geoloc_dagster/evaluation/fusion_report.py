@@ -14,9 +14,11 @@ import pyarrow as pa
 from geoloc_dagster import storage
 from geoloc_dagster.evaluation.bootstrap import intervals, paired_differences
 from geoloc_dagster.evaluation.confidence import Reliability, reliability, reliability_table
+from geoloc_dagster.evaluation.conformal_report import CoverageReport, coverage_report, coverage_tables, summarise_coverage
 from geoloc_dagster.evaluation.geolocation import Scale, geo_score, verdict_of
 from geoloc_dagster.evaluation.geolocation_reports import radius_name
-from geoloc_dagster.evaluation.tables import TextTable, percent
+from geoloc_dagster.evaluation.recall_area import RecallArea, recall_area, recall_area_table, summarise_recall_area
+from geoloc_dagster.evaluation.tables import TextTable
 from geoloc_dagster.geo.distance import great_circle_m
 
 if TYPE_CHECKING:
@@ -27,7 +29,6 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 TOGETHER = "fusion"
 _BOOTSTRAP = 1000
-_MIN_PLACES = 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +70,24 @@ def measure_fusion(
     best = max(said, key=lambda name: figures[name][-1].value)
     names = [*(str(radius) for radius in fusion.radii_m), "score"]
     gains = {name: paired_differences(measures[TOGETHER] - measures[name], truth.places, _BOOTSTRAP, seed) for name in said}
-    covered = _covered(fusion, answers[TOGETHER], questions)
+    true_cells = fusion.grid.cells_of(truth.lat_deg, truth.lng_deg)
+    covered = answers[TOGETHER].regions[np.arange(len(questions)), np.maximum(true_cells, 0)] & (true_cells >= 0)
+    frame: Any = questions.frame
+    regions = coverage_report(
+        covered,
+        answers[TOGETHER].area_km2,
+        truth.places,
+        nominal=coverage,
+        years=frame["year"],
+        districts=frame["district"],
+        bootstrap=_BOOTSTRAP,
+        seed=seed,
+    )
+    areas_km2 = fusion.grid.areas_km2()
+    searched = {
+        name: recall_area(one.log_probabilities, areas_km2, true_cells, truth.places, bootstrap=_BOOTSTRAP, seed=seed)
+        for name, one in answers.items()
+    }
     reliabilities = [
         reliability(errors[TOGETHER], answers[TOGETHER].within[:, number], truth.places, radius, seed=seed)
         for number, radius in enumerate(fusion.radii_m)
@@ -85,11 +103,17 @@ def measure_fusion(
             for name, values in gains.items()
         },
         "ece": {str(one.radius_m): one.ece for one in reliabilities},
-        "coverage": {"nominal": coverage, **_coverage(covered, answers[TOGETHER].area_km2, questions, seed)},
+        "coverage": summarise_coverage(regions),
+        "recall_area": {name: summarise_recall_area(curve) for name, curve in searched.items()},
     }
-    tables = [_figures_table(summary, names), *(reliability_table(one) for one in reliabilities[:2]), _coverage_table(summary)]
+    tables = [_figures_table(summary, names), *(reliability_table(one) for one in reliabilities[:2]), *coverage_tables(regions)]
     queries = _queries(questions, errors, answers[TOGETHER], covered, fusion.radii_m)
-    return FusionReport(summary, queries, tables, {"reliability.png": _picture(reliabilities, summary)})
+    return FusionReport(
+        summary,
+        queries,
+        [*tables, recall_area_table(searched, _circles_km2(fusion.radii_m))],
+        _pictures(reliabilities[0], regions, searched),
+    )
 
 
 def headline_of(summary: Mapping[str, Any]) -> dict[str, float]:
@@ -99,7 +123,7 @@ def headline_of(summary: Mapping[str, Any]) -> dict[str, float]:
         f"within_{radius}_m": summary["figures"][TOGETHER][radius]["value"],
         f"best_expert_within_{radius}_m": summary["figures"][summary["best_expert"]][radius]["value"],
         f"ece_{radius}_m": summary["ece"][radius],
-        "coverage": summary["coverage"]["share"]["value"],
+        "coverage": summary["coverage"]["overall"]["covered"]["value"],
     }
 
 
@@ -115,30 +139,6 @@ def _measures(error_m: F64, radii_m: tuple[int, ...], scale: Scale) -> F64:
     """(N, radii + 1): within each radius, and the GeoScore."""
     within = [(error_m <= radius).astype(np.float64) for radius in radii_m]
     return np.stack([*within, geo_score(error_m, scale)], axis=1)
-
-
-def _covered(fusion: Fusion, answers: FusedAnswers, questions: Questions) -> npt.NDArray[np.bool_]:
-    truth = questions.truth
-    cells = fusion.grid.cells_of(truth.lat_deg, truth.lng_deg)
-    return answers.regions[np.arange(len(questions)), np.maximum(cells, 0)] & (cells >= 0)
-
-
-def _coverage(covered: npt.NDArray[np.bool_], area_km2: F64, questions: Questions, seed: int) -> dict[str, Any]:
-    """The share of regions that hold the place: overall, by capture year and by district."""
-    places = questions.truth.places
-    said: dict[str, Any] = {
-        "share": intervals(covered[:, None], places, _BOOTSTRAP, seed)[0].as_dict(),
-        "median_region_km2": float(np.median(area_km2)),
-    }
-    for column in ("year", "district"):
-        groups: Any = questions.frame[column]
-        said[f"by_{column}"] = {
-            str(name): {**intervals(covered[rows][:, None], places[rows], _BOOTSTRAP, seed)[0].as_dict(), "n": int(rows.sum())}
-            for name in sorted(groups.dropna().unique())
-            for rows in [(groups == name).to_numpy()]
-            if len(np.unique(places[rows])) >= _MIN_PLACES
-        }
-    return said
 
 
 def _queries(
@@ -172,22 +172,16 @@ def _figures_table(summary: Mapping[str, Any], names: list[str]) -> TextTable:
     return TextTable(title, ["expert", *heads], rows)
 
 
-def _coverage_table(summary: Mapping[str, Any]) -> TextTable:
-    said = summary["coverage"]
-    rows = [["all", f"{summary['n_questions']:,}", _share(said["share"])]]
-    rows += [[year, f"{one['n']:,}", _share(one)] for year, one in said["by_year"].items()]
-    rows += [[district, f"{one['n']:,}", _share(one)] for district, one in said["by_district"].items()]
-    title = f"Regions meant to hold {said['nominal']:.0%} of places (median {said['median_region_km2']:.4g} km²)"
-    return TextTable(title, ["photos of", "photos", "hold the place, %"], rows)
+def _circles_km2(radii_m: tuple[int, ...]) -> list[float]:
+    """Areas of circles of every other radius, two digits."""
+    return [float(f"{np.pi * (radius / 1000) ** 2:.2g}") for radius in radii_m[::2]]
 
 
-def _share(said: Mapping[str, float]) -> str:
-    from geoloc_dagster.evaluation.bootstrap import Interval
+def _pictures(sure: Reliability, regions: CoverageReport, searched: Mapping[str, RecallArea]) -> dict[str, bytes]:
+    from geoloc_dagster.viz.uncertainty_charts import coverage_chart, recall_area_chart, reliability_diagram
 
-    return percent(Interval(said["value"], said["low"], said["high"]))
-
-
-def _picture(reliabilities: list[Reliability], summary: Mapping[str, Any]) -> bytes:
-    from geoloc_dagster.viz.fusion_charts import reliability_panels
-
-    return reliability_panels(reliabilities, summary)
+    return {
+        "reliability.png": reliability_diagram(sure, title="Fusion: probability and truth"),
+        "coverage.png": coverage_chart(regions, title="Fusion: what regions hold"),
+        "recall_area.png": recall_area_chart(searched, title="How much has to be searched"),
+    }

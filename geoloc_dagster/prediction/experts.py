@@ -42,17 +42,21 @@ class Hits:
 
 
 @dataclass(frozen=True, slots=True)
-class VoteParameters:
-    """How hits become probabilities: T of exp(similarity / T), and the part that follows the prior."""
+class GridParameters:
+    """How what an expert finds becomes probabilities over the grid.
 
-    temperature: float
+    Attributes:
+        temperature: T of exp(similarity / T); None for classifiers, which say probabilities themselves.
+        floor: the part that follows the prior.
+    """
+
+    temperature: float | None
     floor: float
 
 
-def votes_on_grid(hits: Hits, grid: AnswerGrid, said: VoteParameters) -> F32:
+def votes_on_grid(hits: Hits, grid: AnswerGrid, said: GridParameters) -> F32:
     """Log-probabilities over the grid, (N, cells), of what hits vote for."""
-    weights = np.exp((hits.similarity - hits.similarity.max(axis=1, keepdims=True)) / said.temperature)
-    weights[hits.cells < 0] = 0
+    weights = np.where(hits.cells < 0, 0, _votes(hits, said))
     photo = np.repeat(np.arange(len(hits)), hits.cells.shape[1])
     votes = sparse.csr_matrix((weights.ravel(), (photo, np.maximum(hits.cells, 0).ravel())), shape=(len(hits), len(grid)))
     return _with_floor(votes.toarray(), grid, said.floor)
@@ -87,27 +91,35 @@ def classes_on_grid(log_probabilities: npt.ArrayLike, table: sparse.csr_matrix, 
     return _with_floor(np.asarray(spread), grid, floor)
 
 
-def best_vote_parameters(hits: Hits, grid: AnswerGrid, truth: I64) -> VoteParameters:
+def best_votes(hits: Hits, grid: AnswerGrid, truth: I64) -> GridParameters:
     """Those under which the true cells of some photos are likeliest; photos off the grid (-1) say nothing."""
     known = np.flatnonzero(truth >= 0)
     part = hits.take(known)
-    tried = [VoteParameters(temperature, floor) for temperature in TEMPERATURES for floor in FLOORS]
+    tried = [GridParameters(temperature, floor) for temperature in TEMPERATURES for floor in FLOORS]
     return max(tried, key=lambda said: _likelihood(_votes_at(part, grid, truth[known], said)))
 
 
-def best_floor(log_probabilities: npt.ArrayLike, table: sparse.csr_matrix, grid: AnswerGrid, truth: I64) -> float:
+def best_floor(log_probabilities: npt.ArrayLike, table: sparse.csr_matrix, grid: AnswerGrid, truth: I64) -> GridParameters:
     """The part of a classifier's probability that best follows the prior."""
     known = np.flatnonzero(truth >= 0)
     spread = np.asarray(np.exp(np.asarray(log_probabilities, np.float64)[known]) @ table)
     said = spread[np.arange(known.size), truth[known]] / np.maximum(spread.sum(axis=1), 1e-12)
-    return max(FLOORS, key=lambda floor: _likelihood((1 - floor) * said + floor * grid.prior[truth[known]]))
+    best = max(FLOORS, key=lambda floor: _likelihood((1 - floor) * said + floor * grid.prior[truth[known]]))
+    return GridParameters(None, best)
 
 
-def _votes_at(hits: Hits, grid: AnswerGrid, truth: I64, said: VoteParameters) -> F64:
+def _votes_at(hits: Hits, grid: AnswerGrid, truth: I64, said: GridParameters) -> F64:
     """The probability that votes give to one cell of each photo."""
-    weights = np.exp((hits.similarity - hits.similarity.max(axis=1, keepdims=True)) / said.temperature)
+    weights = _votes(hits, said)
     share = np.where(hits.cells == truth[:, None], weights, 0).sum(axis=1) / weights.sum(axis=1)
     return (1 - said.floor) * share + said.floor * grid.prior[truth]
+
+
+def _votes(hits: Hits, said: GridParameters) -> F64:
+    """Of every hit, (N, k); the most similar one has a vote of 1."""
+    if said.temperature is None:
+        raise ValueError("votes need a temperature")
+    return np.exp((hits.similarity - hits.similarity.max(axis=1, keepdims=True)) / said.temperature)
 
 
 def _likelihood(probabilities: F64) -> float:

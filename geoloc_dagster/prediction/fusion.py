@@ -6,7 +6,7 @@ places, and a manifest. It belongs to exactly the models and the index that it w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from geoloc_dagster.errors import IntegrityError
 from geoloc_dagster.geo.answer_grid import AnswerGrid, read_grid
 from geoloc_dagster.prediction.answers import Bool, answer_on_grid, region_cells
 from geoloc_dagster.prediction.calibration import BetaMap, Familiarity
-from geoloc_dagster.prediction.experts import F32, F64, I64, joint
+from geoloc_dagster.prediction.experts import F32, F64, I64, GridParameters, joint
 from geoloc_dagster.storage import read_json, verify_manifest
 
 FUSION_FILE, GRID_FILE = "fusion.json", "grid.parquet"
@@ -43,6 +43,11 @@ class ExpertFit:
     temperature: float | None
     alone_weight: float
     alone_prior_weight: float
+
+    @property
+    def parameters(self) -> GridParameters:
+        """How what it finds is brought to the grid."""
+        return GridParameters(self.temperature, self.floor)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,8 +168,3 @@ def read_fusion(folder: Path) -> Fusion:
         None if familiarity is None else Familiarity(**familiarity),
         values["largest_region_km2"],
     )
-
-
-def widest(values: Sequence[float]) -> float:
-    """The largest coverage that regions are calibrated for."""
-    return max(values)

@@ -19,7 +19,7 @@ from geoloc_dagster.geo.answer_grid import AnswerGrid
 from geoloc_dagster.geo.distance import great_circle_m
 from geoloc_dagster.prediction.answers import answer_on_grid, conformal_quantile, more_probable
 from geoloc_dagster.prediction.calibration import Familiarity, fit_beta_map, fit_familiarity, halves_by_place
-from geoloc_dagster.prediction.experts import F32, F64, I64, Hits, VoteParameters, joint
+from geoloc_dagster.prediction.experts import F32, F64, I64, Hits, joint
 from geoloc_dagster.prediction.fitting import fit_weights
 from geoloc_dagster.prediction.fusion import ExpertFit, Fusion
 from geoloc_dagster.prediction.panel import Expert, signs_of
@@ -82,11 +82,9 @@ def fit_fusion(
         own = expert.fit(_part(found[expert.name], np.flatnonzero(first)), cells[first])
         said[expert.name] = expert.say(found[expert.name], own)
         alone, alone_prior = fit_weights({expert.name: said[expert.name][first]}, grid, cells[first])
-        votes = own if isinstance(own, VoteParameters) else VoteParameters(0.0, own)
-        temperature = votes.temperature if isinstance(own, VoteParameters) else None
-        fits[expert.name] = ExpertFit(expert.model_version, 0.0, votes.floor, temperature, alone[expert.name], alone_prior)
+        fits[expert.name] = ExpertFit(expert.model_version, 0.0, own.floor, own.temperature, alone[expert.name], alone_prior)
     weights, prior_weight = fit_weights({name: values[first] for name, values in said.items()}, grid, cells[first])
-    fits = {name: _weighted(fit, weights[name]) for name, fit in fits.items()}
+    fits = {name: replace(fit, weight=weights[name]) for name, fit in fits.items()}
     fused = joint({name: values[~first] for name, values in said.items()}, grid, weights, prior_weight)
     answers = answer_on_grid(fused, grid, radii_m)
     rest = truth.take(~first)
@@ -106,16 +104,7 @@ def fit_fusion(
 
 def say_all(fusion: Fusion, experts: Sequence[Expert], found: Mapping[str, Any]) -> dict[str, F32]:
     """What each expert says of photos that it has looked at, as it was fitted."""
-    return {expert.name: expert.say(found[expert.name], parameters(fusion.experts[expert.name])) for expert in experts}
-
-
-def parameters(fit: ExpertFit) -> VoteParameters | float:
-    """How an expert is brought to the grid."""
-    return fit.floor if fit.temperature is None else VoteParameters(fit.temperature, fit.floor)
-
-
-def _weighted(fit: ExpertFit, weight: float) -> ExpertFit:
-    return replace(fit, weight=weight)
+    return {expert.name: expert.say(found[expert.name], fusion.experts[expert.name].parameters) for expert in experts}
 
 
 def _part(found: Any, rows: I64) -> Any:

@@ -20,10 +20,10 @@ from geoloc_dagster.prediction.experts import (
     F32,
     F64,
     I64,
+    GridParameters,
     Hits,
-    VoteParameters,
     best_floor,
-    best_vote_parameters,
+    best_votes,
     classes_on_grid,
     spread_table,
     votes_on_grid,
@@ -67,11 +67,11 @@ class Expert(Protocol):
         """What it finds, before any fit."""
         ...
 
-    def fit(self, found: Any, truth: I64) -> VoteParameters | float:
+    def fit(self, found: Any, truth: I64) -> GridParameters:
         """Its own parameters under which the true cells of photos are likeliest; -1 is off the grid."""
         ...
 
-    def say(self, found: Any, fitted: VoteParameters | float) -> F32:
+    def say(self, found: Any, fitted: GridParameters) -> F32:
         """Log-probabilities over the grid, (N, cells)."""
         ...
 
@@ -98,14 +98,12 @@ class HitsExpert:
         similarity, rows = self.search(_vectors(photos), min(HITS, len(self.cells)))
         return Hits(similarity.astype(np.float64), self.cells[rows])
 
-    def fit(self, found: Hits, truth: I64) -> VoteParameters:
+    def fit(self, found: Hits, truth: I64) -> GridParameters:
         """Temperature and floor of the votes."""
-        return best_vote_parameters(found, self.grid, truth)
+        return best_votes(found, self.grid, truth)
 
-    def say(self, found: Hits, fitted: VoteParameters | float) -> F32:
+    def say(self, found: Hits, fitted: GridParameters) -> F32:
         """What the hits vote for."""
-        if not isinstance(fitted, VoteParameters):
-            raise TypeError("votes need a temperature")
         return votes_on_grid(found, self.grid, fitted)
 
 
@@ -123,13 +121,13 @@ class PlacesExpert:
         """Log-probabilities of the views."""
         return self.head.log_probabilities(_vectors(photos))
 
-    def fit(self, found: F32, truth: I64) -> float:
+    def fit(self, found: F32, truth: I64) -> GridParameters:
         """The floor."""
         return best_floor(found, self.table, self.grid, truth)
 
-    def say(self, found: F32, fitted: VoteParameters | float) -> F32:
+    def say(self, found: F32, fitted: GridParameters) -> F32:
         """Views added up by cell."""
-        return classes_on_grid(found, self.table, self.grid, _floor(fitted))
+        return classes_on_grid(found, self.table, self.grid, fitted.floor)
 
 
 class CellClassifier(Protocol):
@@ -168,13 +166,13 @@ class ClassifierExpert:
         """Log-probabilities of its finest cells."""
         return np.asarray(self.model.log_probabilities(photos.pictures(self.model.size))[HIERARCHY].numpy(), np.float32)
 
-    def fit(self, found: F32, truth: I64) -> float:
+    def fit(self, found: F32, truth: I64) -> GridParameters:
         """The floor."""
         return best_floor(found, self.table, self.grid, truth)
 
-    def say(self, found: F32, fitted: VoteParameters | float) -> F32:
+    def say(self, found: F32, fitted: GridParameters) -> F32:
         """Its cells spread over the grid."""
-        return classes_on_grid(found, self.table, self.grid, _floor(fitted))
+        return classes_on_grid(found, self.table, self.grid, fitted.floor)
 
 
 def classifier_expert(name: str, model: CellClassifier, finest: CellLevel, grid: AnswerGrid) -> ClassifierExpert:
@@ -205,7 +203,3 @@ def _vectors(photos: Photos) -> Vectors:
     if photos.vectors is None:
         raise ValueError("these photos have no vectors, which experts of an index look at")
     return photos.vectors
-
-
-def _floor(fitted: VoteParameters | float) -> float:
-    return fitted.floor if isinstance(fitted, VoteParameters) else fitted

@@ -93,8 +93,10 @@ def test_what_is_measured_lies_beside_what_was_fitted(layout: Layout):
     queries = storage.read_parquet(folder / "queries.parquet")
     right = np.mean(queries["error_m_fusion"].to_numpy() <= 25)
     assert report["figures"]["fusion"]["25"]["value"] == pytest.approx(right)
-    assert report["coverage"]["share"]["value"] == pytest.approx(np.mean(queries["covered"].to_numpy()))
-    assert (folder / "reliability.png").read_bytes()[:4] == b"\x89PNG"
+    assert report["coverage"]["overall"]["covered"]["value"] == pytest.approx(np.mean(queries["covered"].to_numpy()))
+    for picture in ("reliability.png", "coverage.png", "recall_area.png"):
+        assert (folder / picture).read_bytes()[:4] == b"\x89PNG"
+    assert report["recall_area"].keys() == report["figures"].keys()
 
 
 def test_the_same_parts_give_the_same_fusion(settings: Settings, layout: Layout):

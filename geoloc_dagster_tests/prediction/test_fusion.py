@@ -15,9 +15,9 @@ from geoloc_dagster.geo.partitioning import LevelRule, partition
 from geoloc_dagster.prediction.answers import answer_on_grid, conformal_quantile, more_probable, region_cells
 from geoloc_dagster.prediction.calibration import BetaMap, fit_beta_map, fit_familiarity, halves_by_place
 from geoloc_dagster.prediction.experts import (
+    GridParameters,
     Hits,
-    VoteParameters,
-    best_vote_parameters,
+    best_votes,
     classes_on_grid,
     joint,
     log_sum,
@@ -67,8 +67,8 @@ class Drawn:
     def look(self, photos: Any) -> Any:
         raise NotImplementedError
 
-    def fit(self, found: Any, truth: np.ndarray) -> float:
-        return 0.001
+    def fit(self, found: Any, truth: np.ndarray) -> GridParameters:
+        return GridParameters(None, 0.001)
 
     def say(self, found: Any, fitted: Any) -> np.ndarray:
         return found
@@ -83,7 +83,7 @@ def drawn_truth(grid: AnswerGrid, count: int, seed: int) -> tuple[Truth, np.ndar
 # --- experts on the grid ----------------------------------------------------------------------------------------------
 def test_hits_vote_for_their_cells(grid: AnswerGrid):
     hits = Hits(np.array([[0.9, 0.9, 0.1]]), np.array([[3, 3, 8]]))
-    said = np.exp(votes_on_grid(hits, grid, VoteParameters(0.05, 0.01)))[0]
+    said = np.exp(votes_on_grid(hits, grid, GridParameters(0.05, 0.01)))[0]
     assert said.sum() == pytest.approx(1, abs=1e-5)
     assert said[3] > 0.98
     assert said.argmax() == 3
@@ -91,9 +91,9 @@ def test_hits_vote_for_their_cells(grid: AnswerGrid):
 
 
 def test_hits_off_the_grid_have_no_vote(grid: AnswerGrid):
-    said = np.exp(votes_on_grid(Hits(np.array([[0.9, 0.5]]), np.array([[-1, 4]])), grid, VoteParameters(0.05, 0.01)))[0]
+    said = np.exp(votes_on_grid(Hits(np.array([[0.9, 0.5]]), np.array([[-1, 4]])), grid, GridParameters(0.05, 0.01)))[0]
     assert said.argmax() == 4
-    nothing = np.exp(votes_on_grid(Hits(np.array([[0.9]]), np.array([[-1]])), grid, VoteParameters(0.05, 0.01)))[0]
+    nothing = np.exp(votes_on_grid(Hits(np.array([[0.9]]), np.array([[-1]])), grid, GridParameters(0.05, 0.01)))[0]
     assert np.allclose(nothing, grid.prior, rtol=1e-4)
 
 
@@ -128,9 +128,9 @@ def test_votes_are_fitted_to_what_comes_true(grid: AnswerGrid):
     others = rng.integers(0, len(grid), (400, 20))
     cells = np.concatenate([truth[:, None], others], axis=1)
     similarity = np.concatenate([rng.normal(0.8, 0.02, (400, 1)), rng.normal(0.5, 0.02, (400, 20))], axis=1)
-    sure = best_vote_parameters(Hits(similarity, cells), grid, truth)
+    sure = best_votes(Hits(similarity, cells), grid, truth)
     assert sure.floor == 0.001
-    blind = best_vote_parameters(Hits(rng.normal(0.5, 0.02, (400, 21)), others[:, :1].repeat(21, 1)), grid, truth)
+    blind = best_votes(Hits(rng.normal(0.5, 0.02, (400, 21)), others[:, :1].repeat(21, 1)), grid, truth)
     assert blind.floor > 0.1
 
 
