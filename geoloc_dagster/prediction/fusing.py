@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import yaml
 
 from geoloc_dagster.config import Layout, Settings
 from geoloc_dagster.dataset.pictures import CropReader
@@ -35,7 +34,6 @@ from geoloc_dagster.retrieval.place_head import learn_place_head
 from geoloc_dagster.retrieval.pointer import write_pointer
 from geoloc_dagster.storage import atomic_folder, read_parquet, write_json, write_manifest, write_parquet
 
-RECIPE_FILE = "recipe.yaml"
 HEAD_FILE, VIEWS_FILE, LATEST = "places.safetensors", "views.parquet", "LATEST.json"
 _CITY_KM2 = 20_000
 _CITY_LEVEL, _COUNTRY_LEVEL = 20, 13  # cells of 8 m and of 1 km
@@ -160,7 +158,11 @@ def champions_of(layout: Layout) -> dict[str, Path]:
 
 def _trained_on(folder: Path) -> list[str]:
     """The splits that a model learned from."""
-    return yaml.safe_load((folder / RECIPE_FILE).read_text(encoding="utf-8"))["data"]["splits"]
+    from geoloc_dagster.learning.encoder import RECIPE_FILE
+    from geoloc_dagster.learning.recipe import parse_recipe
+
+    path = folder / RECIPE_FILE
+    return list(parse_recipe(path.read_text(encoding="utf-8"), path).data.splits)
 
 
 def index_experts(index: GalleryIndex, gallery: pd.DataFrame, grid: AnswerGrid) -> list[Expert]:

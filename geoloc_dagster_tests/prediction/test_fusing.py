@@ -215,7 +215,7 @@ def test_without_a_dev_that_nothing_learned_from_there_is_no_fusion(settings: Se
     other = fused_region(own)
     if change == "learned":
         folder: Any = read_champion(other).folder
-        (folder / "recipe.yaml").write_text("version: 1\nname: retrieval\ndata: {splits: [train, dev]}\n")
+        (folder / "recipe.yaml").write_text((folder / "recipe.yaml").read_text() + "data: {splits: [train, dev]}\n")
         storage.write_manifest(folder, model_version=folder.name)
         (other.champion).unlink()
         promote_best(other, ["retrieval"], now=NOW)

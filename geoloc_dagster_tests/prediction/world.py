@@ -27,7 +27,7 @@ def write_model(layout: Layout, model_version: str, *, day: int = 1, recipe: str
     folder = layout.checkpoints / recipe / model_version
     with storage.atomic_folder(folder) as temporary:
         (temporary / "weights.safetensors").write_bytes(hashlib.sha256(model_version.encode()).digest() * 20)
-        (temporary / "recipe.yaml").write_text("version: 1\nname: retrieval\ndata: {splits: [train]}\n")
+        (temporary / "recipe.yaml").write_text("version: 1\nname: retrieval\nloss: {multi_similarity: {}}\n")
         training = {"model_version": model_version, "trained_on_rows": 30, "finished_at": f"2026-11-{day:02d}T00:00:00"}
         (temporary / "training.json").write_text(json.dumps(training))
         storage.write_manifest(temporary, model_version=model_version)
