@@ -6,37 +6,18 @@ Cheap to import: no torch here.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from geoloc_dagster.learning.recipe_parts import (
     AugmentationSpec,
     BackboneSpec,
-    HashedSection,
     OptimiserSpec,
     PicturesSpec,
-    RecipeName,
     Section,
+    TrainedRecipe,
 )
-
-OWN_TRAINER_OPTIONS = frozenset(
-    {
-        "max_epochs",
-        "callbacks",
-        "logger",
-        "default_root_dir",
-        "reload_dataloaders_every_n_epochs",
-        "use_distributed_sampler",
-        "num_sanity_val_steps",
-        "enable_progress_bar",
-        "enable_model_summary",
-        "gradient_clip_val",
-    }
-)
-"""Options of Lightning's trainer that follow from the rest of a recipe, or that a run which can be resumed needs as they are."""
-COMPUTE_OPTIONS = frozenset({"devices", "num_nodes", "strategy"})
-"""Options of Lightning's trainer that a recipe sets under `compute`, because such a training is started in another way."""
 
 
 class SmoothingSpec(Section):
@@ -138,30 +119,16 @@ class PhotoBudgetSpec(Section):
     batch_size: int = Field(default=128, ge=2, le=65_536)
 
 
-class ClassifierRecipe(HashedSection):
+class ClassifierRecipe(TrainedRecipe):
     """What recipes of all classifiers of photos say."""
 
-    version: Literal[1] = 1
-    name: RecipeName
-    description: str = ""
     data: PicturesSpec = PicturesSpec()
     augmentation: MirroredAugmentationSpec = MirroredAugmentationSpec()
     budget: PhotoBudgetSpec = PhotoBudgetSpec()
     inference: InferenceSpec = InferenceSpec()
-    trainer: dict[str, Any] = Field(
-        default_factory=dict,
-        description="Passed to Lightning's trainer, e.g. {precision: bf16-mixed, accumulate_grad_batches: 2}.",
-    )
-    seed: int = Field(default=0, ge=0, lt=2**31)
 
     @model_validator(mode="after")
-    def _trainer(self) -> Self:
-        own = sorted(OWN_TRAINER_OPTIONS & self.trainer.keys())
-        if own:
-            raise ValueError(f"trainer: {own[0]} follows from the rest of the recipe")
-        elsewhere = sorted(COMPUTE_OPTIONS & self.trainer.keys())
-        if elsewhere:
-            raise ValueError(f"trainer: {elsewhere[0]} is set under `compute`, e.g. compute: {{devices: 2}}")
+    def _shared(self) -> Self:
         self.compute.check_batch(self.budget.batch_size)
         return self
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -144,3 +144,45 @@ class HashedSection(Section):
         fields = self.model_dump(mode="json")
         compute = fields.pop("compute")
         return yaml.safe_dump({**fields, "compute": compute}, sort_keys=False)
+
+
+OWN_TRAINER_OPTIONS = frozenset(
+    {
+        "max_epochs",
+        "callbacks",
+        "logger",
+        "default_root_dir",
+        "reload_dataloaders_every_n_epochs",
+        "use_distributed_sampler",
+        "num_sanity_val_steps",
+        "enable_progress_bar",
+        "enable_model_summary",
+        "gradient_clip_val",
+    }
+)
+"""Options of Lightning's trainer that follow from the rest of a recipe, or that a run which can be resumed needs as they are."""
+COMPUTE_OPTIONS = frozenset({"devices", "num_nodes", "strategy"})
+"""Options of Lightning's trainer that a recipe sets under `compute`, because such a training is started in another way."""
+
+
+class TrainedRecipe(HashedSection):
+    """What recipes say whose trainer takes options of Lightning's."""
+
+    version: Literal[1] = 1
+    name: RecipeName
+    description: str = ""
+    trainer: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Passed to Lightning's trainer, e.g. {precision: bf16-mixed, accumulate_grad_batches: 2}.",
+    )
+    seed: int = Field(default=0, ge=0, lt=2**31)
+
+    @model_validator(mode="after")
+    def _trainer(self) -> Self:
+        own = sorted(OWN_TRAINER_OPTIONS & self.trainer.keys())
+        if own:
+            raise ValueError(f"trainer: {own[0]} follows from the rest of the recipe")
+        elsewhere = sorted(COMPUTE_OPTIONS & self.trainer.keys())
+        if elsewhere:
+            raise ValueError(f"trainer: {elsewhere[0]} is set under `compute`, e.g. compute: {{devices: 2}}")
+        return self

@@ -8,19 +8,19 @@ Cheap to import: no torch here.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from geoloc_dagster.learning.cells_recipe import OWN_TRAINER_OPTIONS, CellHeadSpec, SmoothingSpec
+from geoloc_dagster.learning.cells_recipe import CellHeadSpec, SmoothingSpec
 from geoloc_dagster.learning.recipe_parts import (
     AugmentationSpec,
     BackboneSpec,
-    HashedSection,
     OptimiserSpec,
     PicturesSpec,
     RecipeName,
     Section,
+    TrainedRecipe,
 )
 
 
@@ -97,13 +97,10 @@ class SequenceBudgetSpec(Section):
     batch_size: int = Field(default=32, ge=2, le=65_536, description="Places and dates, each with all of its views.")
 
 
-class SequenceRecipe(HashedSection):
+class SequenceRecipe(TrainedRecipe):
     """Everything that makes a sequence model what it is."""
 
-    version: Literal[1] = 1
-    name: RecipeName
     kind: Literal["sequence"] = "sequence"
-    description: str = ""
     data: PicturesSpec = PicturesSpec()
     views: ViewsSpec = ViewsSpec()
     backbone: BackboneSpec = BackboneSpec(name="resnet50")
@@ -119,11 +116,6 @@ class SequenceRecipe(HashedSection):
     optimiser: OptimiserSpec = OptimiserSpec()
     budget: SequenceBudgetSpec = SequenceBudgetSpec()
     inference: SequenceInferenceSpec = SequenceInferenceSpec()
-    trainer: dict[str, Any] = Field(
-        default_factory=dict,
-        description="Passed to Lightning's trainer, e.g. {precision: bf16-mixed, accumulate_grad_batches: 2}.",
-    )
-    seed: int = Field(default=0, ge=0, lt=2**31)
 
     @property
     def places_photos(self) -> bool:
@@ -132,9 +124,8 @@ class SequenceRecipe(HashedSection):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        own = sorted(OWN_TRAINER_OPTIONS & self.trainer.keys())
-        if own:
-            raise ValueError(f"trainer: {own[0]} follows from the rest of the recipe")
+        if self.compute.processes > 1:
+            raise ValueError("compute: a recipe of kind `sequence` trains on one device")
         if self.frozen and self.start_from is None and self.backbone.weights == "none":
             raise ValueError("frozen: a backbone without weights would stay random; give `backbone.weights` or `start_from`")
         if self.heads.classes == "grid_cells" and self.heads.levels is not None:

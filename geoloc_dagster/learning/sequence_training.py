@@ -26,6 +26,7 @@ from geoloc_dagster.geo.region_classes import region_classes, write_classes
 from geoloc_dagster.learning.callbacks import Clock, ProgressReport, Stopwatch
 from geoloc_dagster.learning.cells_losses import unit_vectors
 from geoloc_dagster.learning.cells_model import CELLS_FOLDER, HIERARCHY_FILE
+from geoloc_dagster.learning.device import compile_where_it_pays
 from geoloc_dagster.learning.encoder import WEIGHTS_FILE
 from geoloc_dagster.learning.hierarchy import fit_weights
 from geoloc_dagster.learning.loop import LAST_CHECKPOINT, TrainedModel, build_trainer, fit, training_facts, write_model
@@ -115,8 +116,15 @@ def train_sequence(
     callbacks: list[pl.Callback] = [stopwatch, ProgressReport(progress, steps)]
     with translated_errors(work):
         trainer = build_trainer(
-            work, mlflow, callbacks, epochs=recipe.budget.epochs, clip_norm=recipe.optimiser.clip_norm, options=recipe.trainer
+            work,
+            mlflow,
+            callbacks,
+            epochs=recipe.budget.epochs,
+            clip_norm=recipe.optimiser.clip_norm,
+            options=recipe.trainer,
+            compute=recipe.compute,
         )
+        compile_where_it_pays(network, recipe.compute, trainer.strategy.root_device, steps=steps)
         data = SequenceBatches(recipe, network, rows, dev, crops_path)
         fit(trainer, module, data, work / LAST_CHECKPOINT)
     score_km = score_m(rows.lat_deg.min(), rows.lng_deg.min(), rows.lat_deg.max(), rows.lng_deg.max()) / 1000

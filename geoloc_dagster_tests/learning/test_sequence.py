@@ -233,6 +233,16 @@ def test_a_changed_file_of_the_classes_is_refused(world: Crossroads, tmp_path: P
         load_sequence_model(made.folder)
 
 
+def test_what_it_runs_on_is_what_the_recipe_says(world: Crossroads, tmp_path: Path):
+    short = {"heads": {"classes": "grid_cells"}, "budget": {"epochs": 1, "batch_size": 32}}
+    exact, rounded = (
+        trained(world, tmp_path / precision, sequence_recipe(name="short", compute={"precision": precision}, **short))
+        for precision in ("32", "bf16")
+    )
+    assert exact.recipe.recipe_hash() == rounded.recipe.recipe_hash()
+    assert exact.model_version != rounded.model_version  # other weights, by the rounding of bfloat16
+
+
 def test_too_few_places_is_one_clear_error(world: Crossroads, tmp_path: Path):
     with pytest.raises(NotEnoughDataError, match="fewer than the 4,096 of one batch"):
         trained(world, tmp_path, sequence_recipe(budget={"epochs": 1, "batch_size": 4096}))
@@ -331,6 +341,10 @@ def test_recipes_that_cannot_be_are_refused(tmp_path: Path):
         sequence_recipe(heads={"classes": "grid_cells", "levels": ["fine"]})
     with pytest.raises(ValidationError, match="max_epochs follows from the rest"):
         sequence_recipe(trainer={"max_epochs": 3})
+    with pytest.raises(ValidationError, match="devices is set under `compute`"):
+        sequence_recipe(trainer={"devices": 2})
+    with pytest.raises(ValidationError, match="trains on one device"):
+        sequence_recipe(compute={"devices": 2})
     (tmp_path / "recipes").mkdir()
     (tmp_path / "recipes" / "tiny_sequence.yaml").write_text(sequence_recipe(heads={"classes": "grid_cells"}).to_yaml())
     assert load_recipe("tiny_sequence", tmp_path) == sequence_recipe(heads={"classes": "grid_cells"})
