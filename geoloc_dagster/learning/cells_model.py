@@ -17,7 +17,7 @@ from torch import Tensor
 from geoloc_dagster.dataset.scenes import SCENES
 from geoloc_dagster.errors import IntegrityError, ModelMismatchError
 from geoloc_dagster.geo.distance import WORLD_SCORE_M
-from geoloc_dagster.geo.partitioning import HIERARCHY, Partitioning, parent_table
+from geoloc_dagster.geo.partitioning import HIERARCHY, CellLevel, Partitioning, parent_table
 from geoloc_dagster.geo.partitioning_folder import read_partitioning
 from geoloc_dagster.learning.cells_losses import unit_vectors
 from geoloc_dagster.learning.cells_network import (
@@ -109,13 +109,18 @@ class PhotoModel(Generic[R, N]):
         """What there are answers of: each level, and all together."""
         return [*self.levels, HIERARCHY] if self.levels else []
 
+    @property
+    def finest(self) -> CellLevel:
+        """The level whose classes `hierarchy` is about."""
+        return self.partitioning.level(self.levels[-1])
+
     def answered(self, said: Mapping[str, Tensor]) -> dict[str, CellAnswers]:
         """The likeliest cell of each level and of all together, of what `log_probabilities` says."""
         return {p_key: self.answer(p_key, said[p_key]) for p_key in self.p_keys}
 
     def answer(self, p_key: str, log_probabilities: Tensor) -> CellAnswers:
         """The cells to answer with, of log-probabilities, (N, classes), of one level or `hierarchy`."""
-        cells = self.partitioning.level(self.levels[-1] if p_key == HIERARCHY else p_key)
+        cells = self.finest if p_key == HIERARCHY else self.partitioning.level(p_key)
         score_km = self.score_km if p_key == HIERARCHY and self.inference.answer == "expected" else None
         answers = best_answers(log_probabilities, unit_vectors(cells.lat_deg, cells.lng_deg), score_km)
         sure = log_probabilities.gather(1, answers[:, None]).squeeze(1).exp().numpy()

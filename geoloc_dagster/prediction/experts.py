@@ -17,7 +17,8 @@ from scipy import sparse
 
 from geoloc_dagster.geo import s2
 from geoloc_dagster.geo.answer_grid import AnswerGrid
-from geoloc_dagster.geo.partitioning import DROPPED, CellLevel
+from geoloc_dagster.geo.partitioning import DROPPED, I32, CellLevel
+from geoloc_dagster.geo.region_classes import RegionLevel
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -65,24 +66,37 @@ def votes_on_grid(hits: Hits, grid: AnswerGrid, said: GridParameters) -> F32:
 def spread_table(level: CellLevel, grid: AnswerGrid) -> sparse.csr_matrix:
     """How the classes of a level lie on the grid: (classes, cells), each row sums to one.
 
-    A class is shared among the cells of the grid that it overlaps, by the prior of the overlap. Of two S2 cells that overlap, one
-    holds the other.
+    A class is shared among the cells of the grid that it holds, by their prior; one that holds none lies in the cell around it.
     """
-    class_of_cell = level.classes(s2.ranges(grid.ids)[0])
-    low, high = s2.ranges(level.ids)
-    cell_low, cell_high = s2.ranges(grid.ids)
-    holds = (class_of_cell != DROPPED) & (cell_low >= low[class_of_cell]) & (cell_high <= high[class_of_cell])
-    in_class = np.flatnonzero(holds)
+    class_of_cell, around = _polygons_on(level, grid) if isinstance(level, RegionLevel) else _s2_cells_on(level, grid)
+    in_class = np.flatnonzero(class_of_cell != DROPPED)
     rows, columns, shares = class_of_cell[in_class].astype(np.int64), in_class, grid.prior[in_class]
     covered = np.zeros(len(level), bool)
     covered[rows] = True
     smaller = np.flatnonzero(~covered)  # classes that are smaller than the cell of the grid around them, or lie beside it
-    cells = grid.cells_of_leaves(low[smaller])
+    cells = around[smaller]
     smaller, cells = smaller[cells >= 0], cells[cells >= 0]
     rows, columns = np.concatenate([rows, smaller]), np.concatenate([columns, cells])
     made = sparse.csr_matrix((np.concatenate([shares, np.ones(smaller.size)]), (rows, columns)), shape=(len(level), len(grid)))
     total = np.asarray(made.sum(axis=1)).ravel()
     return sparse.csr_matrix(sparse.diags(np.divide(1, total, out=np.zeros_like(total), where=total > 0)) @ made)
+
+
+def _s2_cells_on(level: CellLevel, grid: AnswerGrid) -> tuple[I32, I64]:
+    """The class that holds each cell of the grid, and the cell of the grid in which each class begins, -1 outside of it.
+
+    Of two S2 cells that overlap, one holds the other.
+    """
+    cell_low, cell_high = s2.ranges(grid.ids)
+    low, high = s2.ranges(level.ids)
+    class_of_cell = level.classes(cell_low)
+    holds = (class_of_cell != DROPPED) & (cell_low >= low[class_of_cell]) & (cell_high <= high[class_of_cell])
+    return np.where(holds, class_of_cell, DROPPED).astype(np.int32), grid.cells_of_leaves(low)
+
+
+def _polygons_on(level: RegionLevel, grid: AnswerGrid) -> tuple[I32, I64]:
+    """The same of polygons, by where the places of a cell of the grid are, and those of a polygon."""
+    return level.classes_at(grid.lat_deg, grid.lng_deg), grid.cells_of(level.lat_deg, level.lng_deg)
 
 
 def classes_on_grid(log_probabilities: npt.ArrayLike, table: sparse.csr_matrix, grid: AnswerGrid, floor: float) -> F32:

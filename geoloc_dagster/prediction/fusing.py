@@ -196,10 +196,10 @@ def flat_search(vectors: Vectors) -> Search:
 
 def trained_classifier(kind: str, folder: Path, grid: AnswerGrid) -> Expert:
     """The trained classifier in a folder, on a grid."""
-    from geoloc_dagster.learning.photo_models import load_photo_model
+    from geoloc_dagster.learning.photo_models import load_classifier
 
-    model = load_photo_model(folder)
-    return classifier_expert(kind, model, model.partitioning.level(model.levels[-1]), grid)
+    model = load_classifier(folder)
+    return classifier_expert(kind, model, model.finest, grid)
 
 
 def look_at(

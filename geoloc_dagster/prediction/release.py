@@ -32,7 +32,8 @@ logger = logging.getLogger(__name__)
 _CURRENT = "CURRENT.json"
 _AGAIN = "Materialise `release` again, or activate an earlier one."
 _LATEST = "LATEST.json"
-CLASSIFIERS = ("cells", "scenes")
+CLASSIFIERS = ("cells", "scenes", "sequence")
+"""Kinds of models beside retrieval, the leading one first; each is an expert of the fusion."""
 _REMEDIES = {
     "fusion": "Materialise `fusion` and then `release` again, or activate an earlier release.",
     "sequence": "Restore that folder, materialise `checkpoints` and what follows again, or activate an earlier release.",
@@ -87,7 +88,7 @@ def publish_release(layout: Layout, *, region: str, config_hash: str, now: datet
     """
     parts: dict[str, Any] = {}
     said: dict[str, Any] = {}
-    for kind in ("sequence", *reversed(CLASSIFIERS)):
+    for kind in reversed(CLASSIFIERS):
         if layout.champion_of(kind).exists():
             model = read_champion(layout, layout.champion_of(kind))
             parts[kind] = _part(layout, model.folder)

@@ -15,10 +15,12 @@ from safetensors.torch import load_file
 
 from geoloc_dagster.dataset.pictures import CropReader
 from geoloc_dagster.errors import IntegrityError, ModelMismatchError, NotEnoughDataError, RecipeError
+from geoloc_dagster.geo.answer_grid import AnswerGrid, build_grid
 from geoloc_dagster.geo.partitioning import HIERARCHY, Partitioning
 from geoloc_dagster.learning.cells_recipe import CellsRecipe
 from geoloc_dagster.learning.cells_training import train_cells
 from geoloc_dagster.learning.loop import LAST_CHECKPOINT, TrainedModel
+from geoloc_dagster.learning.photo_models import load_classifier
 from geoloc_dagster.learning.recipe import check_recipes, load_recipe
 from geoloc_dagster.learning.sequence_model import SequenceModel, load_sequence_model
 from geoloc_dagster.learning.sequence_module import drawn_views
@@ -26,8 +28,11 @@ from geoloc_dagster.learning.sequence_network import heading_code, in_order, in_
 from geoloc_dagster.learning.sequence_recipe import SequenceRecipe, ViewsSpec
 from geoloc_dagster.learning.sequence_rows import SequenceRows, select_sequences
 from geoloc_dagster.learning.sequence_training import train_sequence
+from geoloc_dagster.prediction.experts import GridParameters
+from geoloc_dagster.prediction.fusing import trained_classifier
+from geoloc_dagster.prediction.panel import Photos
 from geoloc_dagster.storage import read_json
-from geoloc_dagster_tests.learning.crossroads import Crossroads, make_crossroads, sequence_recipe
+from geoloc_dagster_tests.learning.crossroads import TOWNS, Crossroads, make_crossroads, sequence_recipe
 from geoloc_dagster_tests.learning.globe import cells_recipe, labels_of
 
 KINDS = ("mean", "attention", "lstm", "gru")
@@ -159,6 +164,31 @@ def test_without_headings_the_order_of_views_does_not_tell_them(asked: dict[str,
     one = asked[kind]
     hidden = torch.full_like(one.headings, torch.nan)
     assert one.share_right(one.said(headings=hidden)) < 0.7  # two of eight, and one of three of the others, are a half
+
+
+def on_towns(classes: Partitioning) -> AnswerGrid:
+    """A grid over the towns whose cells hold one town each."""
+    lat, lng = np.array(TOWNS).T
+    return build_grid(lat, lng, inside=(lat, lng), finest_level=6)
+
+
+@pytest.mark.parametrize("kind", ["mean", "gru"])  # S2 cells and polygons
+def test_a_photo_is_the_only_view_of_its_place_at_an_unknown_heading(asked: dict[str, Asked], kind: str):
+    one, photos = asked[kind], asked[kind].pictures[:, 1]
+    single = torch.zeros_like(one.present)
+    single[:, 1] = True
+    alone = one.said(single, torch.full_like(one.headings, torch.nan))
+    assert torch.allclose(load_classifier(one.made.folder).log_probabilities(photos)[HIERARCHY], alone, atol=1e-5)
+
+    grid = on_towns(one.model.partitioning)
+    expert = trained_classifier("sequence", one.made.folder, grid)
+    found = expert.look(Photos(None, lambda size: photos.numpy()))
+    said = np.exp(expert.say(found, GridParameters(None, 0.001)))
+    assert np.allclose(said.sum(axis=1), 1, atol=1e-4)
+    town = grid.cells_of(one.model.finest.lat_deg, one.model.finest.lng_deg)
+    by_class = np.zeros((len(photos), len(grid)))
+    np.add.at(by_class.T, town, np.exp(alone.numpy()).T)
+    assert np.allclose(said, by_class, atol=0.01)  # every class has its town for itself
 
 
 def test_what_cannot_be_asked_is_refused(asked: dict[str, Asked]):

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import geopandas as gpd
 import numpy as np
 import pytest
+import shapely
 
 from geoloc_dagster.errors import NotEnoughDataError
 from geoloc_dagster.geo import s2
 from geoloc_dagster.geo.answer_grid import AnswerGrid, build_grid
 from geoloc_dagster.geo.distance import great_circle_m
 from geoloc_dagster.geo.partitioning import LevelRule, partition
+from geoloc_dagster.geo.region_classes import region_classes
 from geoloc_dagster.prediction.answers import answer_on_grid, conformal_quantile, more_probable, region_cells
 from geoloc_dagster.prediction.calibration import BetaMap, fit_beta_map, fit_familiarity, halves_by_place
 from geoloc_dagster.prediction.experts import (
@@ -120,6 +123,17 @@ def test_a_class_smaller_than_a_cell_goes_to_the_cell_around_it(grid: AnswerGrid
     level = partition(lat, lng, [LevelRule("fine", 1, 1)], lvl_min=22, lvl_max=24).levels[0]
     table = spread_table(level, grid)
     assert np.array_equal(table.argmax(axis=1).A1, grid.cells_of(level.lat_deg, level.lng_deg))
+
+
+def test_a_polygon_is_spread_over_the_cells_whose_places_it_holds(grid: AnswerGrid):
+    west, east = shapely.box(-30.02, 44.98, -30, 45.02), shapely.box(-30, 44.98, -29.98, 45.02)
+    nowhere = shapely.box(10, 50, 11, 51)
+    cells = gpd.GeoDataFrame({"cell_id": [7, 8, 9]}, geometry=[west, east, nowhere], crs="OGC:CRS84")
+    cells["lat_deg"], cells["lng_deg"] = cells.geometry.map(lambda s: s.centroid.y), cells.geometry.map(lambda s: s.centroid.x)
+    table = spread_table(region_classes(cells, *places()).levels[0], grid)
+    assert np.allclose(table.sum(axis=1).A1, [1, 1, 0])
+    for number, inside in ((0, grid.lng_deg < -30), (1, grid.lng_deg > -30)):
+        assert np.allclose(table[number].toarray()[0], np.where(inside, grid.prior, 0) / grid.prior[inside].sum())
 
 
 def test_votes_are_fitted_to_what_comes_true(grid: AnswerGrid):
