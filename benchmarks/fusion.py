@@ -22,26 +22,24 @@ from geoloc_dagster.console import text_table
 from geoloc_dagster.dataset.pictures import CropReader
 from geoloc_dagster.learning.encoder import load_encoder
 from geoloc_dagster.prediction.fusing import Measured, champions_of, fit_and_measure
-from geoloc_dagster.prediction.panel import Photos, signs_of
+from geoloc_dagster.prediction.panel import HitsExpert, Photos, PlacesExpert, signs_of
 from geoloc_dagster.prediction.questions import Division, divide_catalog
 from geoloc_dagster.storage import open_table, read_parquet
 
 
-def fitted(region: Path, *, unseen: bool) -> tuple[Measured, Path | None, int]:
-    """The fusion of a region as the asset makes it, the champion of retrieval, and the photos of dev; nothing is written."""
+def fitted(region: Path, *, unseen: bool) -> tuple[Measured, int]:
+    """The fusion of a region as the asset makes it, and the photos of dev; nothing is written."""
     settings = load_settings(region / "geoloc.yaml")
     layout = Layout(settings.data_root)
     division = divide_catalog(read_parquet(layout.catalog))
     if unseen:
         gallery = division.gallery[division.gallery["split"] == "train"].reset_index(drop=True)
         division = Division(division.dev, division.test, gallery)
-    champions = champions_of(layout)
-    return fit_and_measure(settings, layout, champions, division), champions.get("retrieval"), len(division.dev)
+    return fit_and_measure(settings, layout, champions_of(layout), division), len(division.dev)
 
 
-def tell_strangers(made: Measured, champion: Path, others: Path, pictures: int) -> None:
+def tell_strangers(made: Measured, others: Path, pictures: int) -> None:
     """How well pictures of another place are told from those of the split test."""
-    encoder = load_encoder(champion)
     layout = Layout(load_settings(others / "geoloc.yaml").data_root)
     table = open_table(layout.crops)
     if table is None:
@@ -49,18 +47,29 @@ def tell_strangers(made: Measured, champion: Path, others: Path, pictures: int) 
     ids = sorted(table.to_table(columns=["capture_id"], filter="image IS NOT NULL")["capture_id"].to_pylist())
     chosen = np.random.default_rng(0).permutation(len(ids))[:pictures]
     reader = CropReader(layout.crops)
-    vectors = encoder.embed(reader.pictures([ids[i] for i in chosen.tolist()], encoder.image_size), 64)
+    vectors = dict[str, np.ndarray]()
+    for version, folder in made.networks.items():
+        encoder = load_encoder(folder)
+        vectors[version] = encoder.embed(reader.pictures([ids[i] for i in chosen.tolist()], encoder.image_size), 64)
     photos = Photos(vectors, lambda size: np.empty((0, 3, size, size), np.uint8))
     known = made.fusion.familiarity
     assert known is not None
     own = known.score(signs_of(made.found))
-    strange = known.score(signs_of({expert.name: expert.look(photos) for expert in made.experts[:2]}))
-    auroc = roc_auc_score(np.repeat([1, 0], [len(own), len(strange)]), np.concatenate([own, strange]))
+    found = {one.name: one.look(photos) for one in made.experts if isinstance(one, (HitsExpert, PlacesExpert))}
+    strange = known.score(signs_of(found))
+    auroc = told_apart(own, strange)
+    for name, values in signs_of(made.found).items():
+        print(f"  {name} alone: AUROC {told_apart(values, signs_of(found)[name]):.3f}")
     print(
         f"outside: AUROC {auroc:.3f} ({len(own):,} photos of the region, {len(strange):,} of {others.name}); the threshold that"
     )
     refused = [np.mean(scores < known.threshold) for scores in (own, strange)]
     print(f"{known.refused:.0%} of dev refuses {refused[0]:.1%} of test and {refused[1]:.1%} of the others")
+
+
+def told_apart(own: np.ndarray, strange: np.ndarray) -> float:
+    """AUROC of a score that is to be larger for photos of the region."""
+    return float(roc_auc_score(np.repeat([1, 0], [len(own), len(strange)]), np.concatenate([own, strange])))
 
 
 def main() -> None:
@@ -71,7 +80,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=2_000)
     parser.add_argument("--unseen", action="store_true")
     options = parser.parse_args()
-    made, champion, asked = fitted(options.region, unseen=options.unseen)
+    made, asked = fitted(options.region, unseen=options.unseen)
     console = Console(width=140)
     for table in made.report.tables:
         console.print(text_table(table))
@@ -79,8 +88,8 @@ def main() -> None:
     print("expected calibration error:", ", ".join(f"{name} m {value:.3f}" for name, value in ece.items()))
     print("weights:", {name: fit.weight for name, fit in made.fusion.experts.items()}, "prior", made.fusion.prior_weight)
     print(f"{asked:,} photos of dev, {len(made.fusion.grid):,} cells")
-    if options.others is not None and champion is not None:
-        tell_strangers(made, champion, options.others, options.pictures)
+    if options.others is not None and made.networks:
+        tell_strangers(made, options.others, options.pictures)
 
 
 if __name__ == "__main__":

@@ -87,6 +87,7 @@ def check_config(config: Config = None, data_root: DataRoot = None) -> None:
         cells=settings.cells is not None,
         grid_cells=settings.grid_cells is not None,
         class_maps=settings.segmentation is not None,
+        ensemble=settings.fusion.ensemble,
     )
     typer.echo(resolved_yaml(settings), nl=False)
     typer.echo("ok", err=True)

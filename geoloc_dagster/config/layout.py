@@ -156,6 +156,14 @@ class Layout:
         """Folder with one folder per index."""
         return self.root / "index"
 
+    def embeddings_of(self, recipe: str) -> Path:
+        """Lance table of the vectors of a retrieval recipe beside the champion's."""
+        return self.root / "tables" / f"embeddings-{recipe}.lance"
+
+    def indexes_of(self, recipe: str) -> Path:
+        """Folder with the indexes of a retrieval recipe beside the champion's."""
+        return self.indexes / "ensemble" / recipe
+
     @property
     def releases(self) -> Path:
         """Folder of immutable release manifests; `CURRENT.json` points to the served one."""

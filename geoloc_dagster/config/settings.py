@@ -416,6 +416,10 @@ class FusionSettings(Section):
     coverage: float = Field(
         default=0.9, description="Share of photos whose place the region of an answer is to hold: 0.5, 0.8, 0.9 or 0.95."
     )
+    ensemble: list[str] = Field(
+        default_factory=list,
+        description="Recipes of kind `retrieval` whose newest models look at photos too, beside the champion.",
+    )
     refused: float = Field(
         default=0.05, gt=0, lt=1, description="Share of the region's own photos that may be taken for those of another place."
     )

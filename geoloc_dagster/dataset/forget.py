@@ -103,6 +103,7 @@ def forget(layout: Layout, request: Request, *, now: dt.datetime) -> Forgotten:
     deleted: dict[str, int] = {}
     derived = {
         "embeddings": layout.embeddings,
+        **{path.stem: path for path in sorted(layout.embeddings_of("x").parent.glob(layout.embeddings_of("*").name))},
         "scene_labels": layout.scene_labels,
         "segmentation_maps": layout.segmentation_maps,
         "crops": layout.crops,
@@ -150,7 +151,7 @@ def _delete(path: Path, ids: list[str]) -> int:
 def _mark(layout: Layout, request: Request, ids: set[str], now: dt.datetime) -> tuple[Path, ...]:
     """Write beside every index, and every release of it, that it was made with pictures that are gone."""
     marked: list[Path] = []
-    for rows in sorted(layout.indexes.glob("*/rows.parquet")):
+    for rows in sorted(layout.indexes.glob("**/rows.parquet")):
         if ids & set(read_parquet(rows, ["capture_id"])["capture_id"].to_pylist()):
             marked.append(rows.parent)
     names = {folder.name for folder in marked}

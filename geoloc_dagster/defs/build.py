@@ -41,6 +41,7 @@ def build_definitions(
         cells=region.settings.cells is not None,
         grid_cells=region.settings.grid_cells is not None,
         class_maps=region.settings.segmentation is not None,
+        ensemble=region.settings.fusion.ensemble,
     )
     modules = (region_assets, coverage, collection, photos, segmentation, dataset, cells, training, release)
     overrides = dict(resource_overrides or {})

@@ -196,7 +196,13 @@ def load_recipe(name_or_path: str | Path, folder: Path) -> AnyRecipe:
 
 
 def check_recipes(
-    names: Sequence[str], folder: Path, *, cells: bool, grid_cells: bool = False, class_maps: bool = True
+    names: Sequence[str],
+    folder: Path,
+    *,
+    cells: bool,
+    grid_cells: bool = False,
+    class_maps: bool = True,
+    ensemble: Sequence[str] = (),
 ) -> list[AnyRecipe]:
     """The recipes of a region, which can be trained one after the other.
 
@@ -206,12 +212,20 @@ def check_recipes(
         cells: whether the region has S2 cells.
         grid_cells: whether it has grid cells.
         class_maps: whether it has class maps.
+        ensemble: names of those whose models look beside the champion.
 
     Raises:
-        RecipeError: one does not exist or is wrong, needs cells or class maps where there are none, or the model of a recipe that
-            comes later.
+        RecipeError: one does not exist or is wrong, is in the ensemble and not one of retrieval, needs cells or class maps where
+            there are none, or the model of a recipe that comes later.
     """
     read = [load_recipe(name, folder) for name in names]
+    of_retrieval = [recipe.name for recipe in read if isinstance(recipe, Recipe)]
+    for name in ensemble:
+        if name not in of_retrieval:
+            raise RecipeError(
+                f"fusion.ensemble names {name}, which is no recipe of kind `retrieval` of this region",
+                f"It has {', '.join(of_retrieval) or 'none'}; list those that look beside the champion.",
+            )
     for place, recipe in enumerate(read):
         if isinstance(recipe, Recipe):
             continue

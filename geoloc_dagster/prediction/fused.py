@@ -16,16 +16,26 @@ from geoloc_dagster.config.layout import Layout
 from geoloc_dagster.errors import NoReleaseError
 from geoloc_dagster.geo import s2
 from geoloc_dagster.geo.cell_outlines import outlines
+from geoloc_dagster.prediction.ensemble import BESIDE
 from geoloc_dagster.prediction.experts import F32
-from geoloc_dagster.prediction.fusing import HEAD_FILE, VIEWS_FILE, trained_classifier
+from geoloc_dagster.prediction.fusing import VIEWS_FILE, head_file, trained_classifier
 from geoloc_dagster.prediction.fusion import FusedAnswers, Fusion, read_fusion
 from geoloc_dagster.prediction.fusion_fit import say_all
-from geoloc_dagster.prediction.panel import Expert, HitsExpert, Photos, PlacesExpert, signs_of, view_table
+from geoloc_dagster.prediction.panel import (
+    PLACES,
+    RETRIEVAL,
+    Expert,
+    HitsExpert,
+    Photos,
+    PlacesExpert,
+    signs_of,
+    view_table,
+)
 from geoloc_dagster.prediction.photo import as_picture, read_photo
 from geoloc_dagster.prediction.protocol import Candidate
 from geoloc_dagster.prediction.release import CLASSIFIERS, EncoderLoader, Release, release_of, served_manifest
 from geoloc_dagster.prediction.retrieval import RetrievalPredictor
-from geoloc_dagster.retrieval.encoder import Pictures
+from geoloc_dagster.retrieval.encoder import Encoder, Pictures
 from geoloc_dagster.retrieval.place_head import load_place_head
 
 LIKELIEST_CELLS = 20
@@ -87,12 +97,14 @@ class FusedPredictor:
         experts: that it was fitted with, over the whole index.
         release: its id.
         retrieval: encoder and index, which also show the candidates; None without.
+        encoders: of all networks of retrieval, that one among them.
     """
 
     fusion: Fusion
     experts: Sequence[Expert]
     release: str
     retrieval: RetrievalPredictor | None
+    encoders: Sequence[Encoder]
 
     def predict(
         self, photos: Sequence[bytes | Path], *, coverage: float = 0.9, expert: str | None = None
@@ -130,11 +142,12 @@ class FusedPredictor:
                 held[size] = np.stack([as_picture(content, size) for content in contents])
             return held[size]
 
-        vectors, shown = None, None
-        if self.retrieval is not None:
-            shown = pictures(self.retrieval.encoder.image_size)
-            vectors = self.retrieval.encoder.embed(shown, min(64, len(shown)))
+        vectors = {
+            encoder.model_version: encoder.embed(pictures(encoder.image_size), min(64, len(contents)))
+            for encoder in self.encoders
+        }
         photos = Photos(vectors, pictures)
+        shown = None if self.retrieval is None else pictures(self.retrieval.encoder.image_size)
         return {expert.name: expert.look(photos) for expert in self.experts}, shown
 
     def _named(self, expert: str) -> str:
@@ -234,17 +247,23 @@ def load_fused(layout: Layout, *, encoder_loader: EncoderLoader | None = None) -
         )
     folders = {name: layout.root / part["folder"] for name, part in manifest["parts"].items()}
     fusion = read_fusion(folders["fusion"])
-    release = release_of(release_id, manifest, folders, encoder_loader) if "index" in folders else None
-    experts: list[Expert] = [] if release is None else _index_experts(folders["fusion"], fusion, release)
+    besides = [name.removeprefix("index") for name in folders if name.partition(BESIDE)[0] == "index"]
+    networks = {
+        beside: release_of(release_id, manifest, {part: folders[part + beside] for part in ("model", "index")}, encoder_loader)
+        for beside in sorted(besides)  # the champion's first
+    }
+    experts = [one for beside, network in networks.items() for one in _index_experts(folders["fusion"], fusion, network, beside)]
     experts += [trained_classifier(kind, folders[kind], fusion.grid) for kind in CLASSIFIERS if kind in folders]
-    return FusedPredictor(fusion, experts, release_id, None if release is None else release.predictor())
+    retrieval = networks[""].predictor() if networks else None
+    return FusedPredictor(fusion, experts, release_id, retrieval, [network.encoder for network in networks.values()])
 
 
-def _index_experts(folder: Path, fusion: Fusion, release: Release) -> list[Expert]:
-    index, grid = release.index, fusion.grid
+def _index_experts(folder: Path, fusion: Fusion, network: Release, beside: str) -> list[Expert]:
+    index, grid, version = network.index, fusion.grid, network.model_version
     cells = grid.cells_of(index.lat_deg, index.lng_deg)
     views = storage.read_parquet(folder / VIEWS_FILE)["cell"].to_numpy().astype(np.int64)
+    head = load_place_head(folder / head_file(version))
     return [
-        HitsExpert(index.model_version, index.search, cells, grid),
-        PlacesExpert(index.model_version, load_place_head(folder / HEAD_FILE), view_table(views, grid), grid),
+        HitsExpert(version, index.search, cells, grid, RETRIEVAL + beside),
+        PlacesExpert(version, head, view_table(views, grid), grid, PLACES + beside),
     ]

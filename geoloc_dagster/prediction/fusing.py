@@ -23,9 +23,20 @@ from geoloc_dagster.geo.boundary import read_boundary
 from geoloc_dagster.geo.distance import score_m
 from geoloc_dagster.geo.evenly import points_inside
 from geoloc_dagster.prediction.champion import read_champion
+from geoloc_dagster.prediction.ensemble import BESIDE, Member, member_indexes, members_of
 from geoloc_dagster.prediction.fusion import FUSION_FILE, GRID_FILE, Fusion
 from geoloc_dagster.prediction.fusion_fit import fit_fusion, say_all
-from geoloc_dagster.prediction.panel import Expert, HitsExpert, Photos, PlacesExpert, Search, classifier_expert, view_table
+from geoloc_dagster.prediction.panel import (
+    PLACES,
+    RETRIEVAL,
+    Expert,
+    HitsExpert,
+    Photos,
+    PlacesExpert,
+    Search,
+    classifier_expert,
+    view_table,
+)
 from geoloc_dagster.prediction.questions import Division, Questions, distinct_places, divide_catalog
 from geoloc_dagster.prediction.release import CLASSIFIERS
 from geoloc_dagster.retrieval.encoder import Pictures, Vectors
@@ -34,7 +45,7 @@ from geoloc_dagster.retrieval.place_head import learn_place_head
 from geoloc_dagster.retrieval.pointer import write_pointer
 from geoloc_dagster.storage import atomic_folder, read_parquet, write_json, write_manifest, write_parquet
 
-HEAD_FILE, VIEWS_FILE, LATEST = "places.safetensors", "views.parquet", "LATEST.json"
+VIEWS_FILE, LATEST = "views.parquet", "LATEST.json"
 _CITY_KM2 = 20_000
 _CITY_LEVEL, _COUNTRY_LEVEL = 20, 13  # cells of 8 m and of 1 km
 _BLOCK = 256
@@ -72,10 +83,13 @@ def make_fusion(settings: Settings, layout: Layout, progress: Progress | None = 
         ModelMismatchError: the index holds vectors of another model than the champion.
     """
     champions = champions_of(layout)
-    learned = [kind for kind, folder in champions.items() if "dev" in _trained_on(folder)]
-    if learned or not champions:
-        reason = f"the champion of {learned[0]} learned from dev itself" if learned else "no champion answers single photos"
-        return FusionResult(None, reason, {}, {}, b"", 0)
+    if not champions:
+        return FusionResult(None, "no champion answers single photos", {}, {}, b"", 0)
+    models = {f"the champion of {kind}": folder for kind, folder in champions.items()}
+    models |= {f"the newest model of {one.recipe}": one.folder for one in _members(settings, layout, champions)}
+    learned = [name for name, folder in models.items() if "dev" in _trained_on(folder)]
+    if learned:
+        return FusionResult(None, f"{learned[0]} learned from dev itself", {}, {}, b"", 0)
     try:
         made = fit_and_measure(settings, layout, champions, divide_catalog(read_parquet(layout.catalog)), progress)
     except NotEnoughDataError as error:
@@ -88,10 +102,14 @@ def make_fusion(settings: Settings, layout: Layout, progress: Progress | None = 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
-    """A fusion in memory: what was fitted, by whom, what the experts saw of test, and how it did there."""
+    """A fusion in memory: what was fitted, by whom, what the experts saw of test, and how it did there.
+
+    `networks` are the folders of the models whose vectors the experts look at, by model version.
+    """
 
     fusion: Fusion
     experts: list[Expert]
+    networks: dict[str, Path]
     found: dict[str, Any]
     report: FusionReport
 
@@ -111,11 +129,18 @@ def fit_and_measure(
     Raises:
         NotEnoughDataError: dev has too few places.
     """
-    index = load_index(latest_index(layout.indexes)) if "retrieval" in champions else None
+    indexes, networks = dict[str, GalleryIndex](), dict[str, Path]()
+    if "retrieval" in champions:
+        indexes[""] = load_index(latest_index(layout.indexes))
+        members = _members(settings, layout, champions)
+        beside = member_indexes(layout, members, indexes[""])
+        indexes |= {BESIDE + recipe: index for recipe, index in beside.items()}
+        networks = {indexes[""].model_version: champions["retrieval"], **{one.model_version: one.folder for one in members}}
     grid = region_grid(settings, layout, division.gallery)
-    experts = gather(champions, grid, index, division.gallery)
+    experts = gather(champions, grid, indexes, division.gallery)
     scale = scale_of(score_m(*_bounds(layout)))
-    found = [look_at(experts, questions, layout, index, progress) for questions in (division.dev, division.test)]
+    questions = (division.dev, division.test)
+    found = [look_at(experts, asked, layout, list(indexes.values()), progress) for asked in questions]
     chosen = settings.fusion
     fusion = fit_fusion(
         experts,
@@ -129,7 +154,11 @@ def fit_and_measure(
     )
     said = say_all(fusion, experts, found[1])
     report = measure_fusion(fusion, said, division.test, scale, chosen.coverage, seed=settings.splits.seed)
-    return Measured(fusion, experts, found[1], report)
+    return Measured(fusion, experts, networks, found[1], report)
+
+
+def _members(settings: Settings, layout: Layout, champions: Mapping[str, Path]) -> list[Member]:
+    return members_of(layout, settings.fusion.ensemble) if "retrieval" in champions else []
 
 
 def region_grid(settings: Settings, layout: Layout, gallery: pd.DataFrame) -> AnswerGrid:
@@ -144,9 +173,11 @@ def region_grid(settings: Settings, layout: Layout, gallery: pd.DataFrame) -> An
     )
 
 
-def gather(champions: Mapping[str, Path], grid: AnswerGrid, index: GalleryIndex | None, gallery: pd.DataFrame) -> list[Expert]:
-    """The experts that champions make, over a gallery; `champions` by kind."""
-    experts: list[Expert] = [] if index is None else index_experts(index, gallery, grid)
+def gather(
+    champions: Mapping[str, Path], grid: AnswerGrid, indexes: Mapping[str, GalleryIndex], gallery: pd.DataFrame
+) -> list[Expert]:
+    """The experts that champions make, by kind, over a gallery; `indexes` by what follows the names of their experts."""
+    experts = [expert for beside, index in indexes.items() for expert in index_experts(index, gallery, grid, beside)]
     return experts + [trained_classifier(kind, champions[kind], grid) for kind in CLASSIFIERS if kind in champions]
 
 
@@ -165,7 +196,7 @@ def _trained_on(folder: Path) -> list[str]:
     return list(parse_recipe(path.read_text(encoding="utf-8"), path).data.splits)
 
 
-def index_experts(index: GalleryIndex, gallery: pd.DataFrame, grid: AnswerGrid) -> list[Expert]:
+def index_experts(index: GalleryIndex, gallery: pd.DataFrame, grid: AnswerGrid, beside: str = "") -> list[Expert]:
     """Nearest pictures, and a classifier learned from their vectors, over those rows of an index that are in the gallery."""
     vectors = index.faiss_index.reconstruct_n(0, index.rows.num_rows)
     rows = pd.Index(index.rows["capture_id"].to_pylist()).get_indexer(pd.Index(gallery["capture_id"]))
@@ -177,8 +208,8 @@ def index_experts(index: GalleryIndex, gallery: pd.DataFrame, grid: AnswerGrid) 
     head = learn_place_head(vectors[rows], code, len(classes))
     version = index.model_version
     return [
-        HitsExpert(version, flat_search(vectors[rows]), cells, grid),
-        PlacesExpert(version, head, view_table(cells[first], grid), grid),
+        HitsExpert(version, flat_search(vectors[rows]), cells, grid, RETRIEVAL + beside),
+        PlacesExpert(version, head, view_table(cells[first], grid), grid, PLACES + beside),
     ]
 
 
@@ -206,12 +237,12 @@ def look_at(
     experts: Sequence[Expert],
     questions: Questions,
     layout: Layout,
-    index: GalleryIndex | None,
+    indexes: Sequence[GalleryIndex],
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """What every expert sees of the questions: vectors from the index, pictures from the crops."""
+    """What every expert sees of the questions: vectors from the indexes, pictures from the crops."""
     reader, sha256 = CropReader(layout.crops), questions.sha256
-    vectors = None if index is None else _vectors_of(index, questions.capture_ids)
+    vectors = {index.model_version: _vectors_of(index, questions.capture_ids) for index in indexes}
     found: dict[str, list[Any]] = {expert.name: [] for expert in experts}
     for start in range(0, len(questions), _BLOCK):
         ids = questions.capture_ids[start : start + _BLOCK]
@@ -219,7 +250,7 @@ def look_at(
         def pictures(size: int, ids: list[str] = ids) -> Pictures:
             return reader.pictures(ids, size, {name: sha256[name] for name in ids})
 
-        block = Photos(None if vectors is None else vectors[start : start + len(ids)], pictures)
+        block = Photos({version: values[start : start + len(ids)] for version, values in vectors.items()}, pictures)
         for expert in experts:
             found[expert.name].append(expert.look(block))
         if progress is not None:
@@ -247,6 +278,11 @@ def _bounds(layout: Layout) -> tuple[float, float, float, float]:
     return south, west, north, east
 
 
+def head_file(model_version: str) -> str:
+    """In a fusion's folder, the classifier of views over the vectors of one network."""
+    return f"places-{model_version}.safetensors"
+
+
 def _write(layout: Layout, fusion: Fusion, experts: Sequence[Expert], report: FusionReport) -> Path:
     content: Mapping[str, Any] = fusion.to_json()
     name = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
@@ -255,7 +291,7 @@ def _write(layout: Layout, fusion: Fusion, experts: Sequence[Expert], report: Fu
         write_grid(folder / GRID_FILE, fusion.grid)
         for expert in experts:
             if isinstance(expert, PlacesExpert):
-                expert.head.save(folder / HEAD_FILE)
+                expert.head.save(folder / head_file(expert.model_version))
                 table: Any = expert.table
                 cell = np.where(np.asarray(table.sum(axis=1)).ravel() > 0, np.asarray(table.argmax(axis=1)).ravel(), -1)
                 write_parquet(folder / VIEWS_FILE, pa.table({"cell": cell.astype(np.int64)}))

@@ -34,6 +34,7 @@ from geoloc_dagster.retrieval.place_head import PlaceHead
 RETRIEVAL, PLACES = "retrieval", "places"
 HITS = 100
 _FIRST_BEHIND = 20
+_NO_AGREEMENT = 1e-3
 Search = Callable[[Vectors, int], tuple[Vectors, I64]]
 
 
@@ -42,11 +43,11 @@ class Photos:
     """N photos as experts look at them.
 
     Attributes:
-        vectors: of the champion of retrieval, (N, dimension); None where there is none.
+        vectors: model version of each network of retrieval -> (N, dimension).
         pictures: side in pixels -> uint8 (N, 3, side, side).
     """
 
-    vectors: Vectors | None
+    vectors: Mapping[str, Vectors]
     pictures: Callable[[int], Pictures]
 
 
@@ -95,7 +96,7 @@ class HitsExpert:
 
     def look(self, photos: Photos) -> Hits:
         """The nearest pictures."""
-        similarity, rows = self.search(_vectors(photos), min(HITS, len(self.cells)))
+        similarity, rows = self.search(_vectors(photos, self.model_version), min(HITS, len(self.cells)))
         return Hits(similarity.astype(np.float64), self.cells[rows])
 
     def fit(self, found: Hits, truth: I64) -> GridParameters:
@@ -119,7 +120,7 @@ class PlacesExpert:
 
     def look(self, photos: Photos) -> F32:
         """Log-probabilities of the views."""
-        return self.head.log_probabilities(_vectors(photos))
+        return self.head.log_probabilities(_vectors(photos, self.model_version))
 
     def fit(self, found: F32, truth: I64) -> GridParameters:
         """The floor."""
@@ -183,14 +184,20 @@ def classifier_expert(name: str, model: CellClassifier, finest: CellLevel, grid:
 def signs_of(found: Mapping[str, Any]) -> dict[str, F64]:
     """By what one can tell photos of the region from others, (N,) each; none without an index.
 
-    How far the nearest picture stands out from the hits behind it, and how sure the best view of `places` is. Both were chosen on
-    an emulated city against another one, where the largest similarity alone told less (benchmarks/RESULTS.md).
+    Of each network how far the nearest picture stands out from the hits behind it, and how sure the best view of `places` is.
+    Both were chosen on an emulated city against another one, where the largest similarity told less (benchmarks/RESULTS.md).
+    Of two networks whether they find the same places: of a photo from elsewhere each finds others.
     """
-    hits, views = found.get(RETRIEVAL), found.get(PLACES)
-    if not isinstance(hits, Hits) or hits.similarity.shape[1] <= _FIRST_BEHIND or views is None:
-        return {}
-    behind = hits.similarity[:, _FIRST_BEHIND:].mean(axis=1)
-    return {"stands_out": hits.similarity[:, 0] - behind, "best_view": np.asarray(views, np.float64).max(axis=1)}
+    signs: dict[str, F64] = {}
+    networks = [(name.removeprefix(RETRIEVAL), hits) for name, hits in found.items() if isinstance(hits, Hits)]
+    for beside, hits in networks:
+        if hits.similarity.shape[1] > _FIRST_BEHIND and PLACES + beside in found:
+            behind = hits.similarity[:, _FIRST_BEHIND:].mean(axis=1)
+            signs[f"stands_out{beside}"] = hits.similarity[:, 0] - behind
+            signs[f"best_view{beside}"] = np.asarray(found[PLACES + beside], np.float64).max(axis=1)
+    for beside, hits in networks[1:]:
+        signs[f"agrees{beside}"] = _agreement(networks[0][1], hits)
+    return signs
 
 
 def view_table(cells: I64, grid: AnswerGrid) -> sparse.csr_matrix:
@@ -199,7 +206,16 @@ def view_table(cells: I64, grid: AnswerGrid) -> sparse.csr_matrix:
     return sparse.csr_matrix((np.ones(known.size), (known, cells[known])), shape=(cells.size, len(grid)))
 
 
-def _vectors(photos: Photos) -> Vectors:
-    if photos.vectors is None:
-        raise ValueError("these photos have no vectors, which experts of an index look at")
-    return photos.vectors
+def _agreement(first: Hits, second: Hits) -> F64:
+    """How much of what two networks find lies in the same cells, log, (N,): hits count by 1 / rank."""
+    ranks = [1.0 / np.arange(1, min(_FIRST_BEHIND, hits.cells.shape[1]) + 1) for hits in (first, second)]
+    shares = [rank / rank.sum() for rank in ranks]
+    found = [hits.cells[:, : len(share)] for hits, share in zip((first, second), shares, strict=True)]
+    same = (found[0][:, :, None] == found[1][:, None, :]) & (found[0] >= 0)[:, :, None]
+    return np.log(_NO_AGREEMENT + np.einsum("nij,i,j->n", same, *shares))
+
+
+def _vectors(photos: Photos, model_version: str) -> Vectors:
+    if model_version not in photos.vectors:
+        raise ValueError(f"these photos have no vectors of {model_version}, which experts of an index look at")
+    return photos.vectors[model_version]

@@ -20,6 +20,7 @@ from geoloc_dagster import storage
 from geoloc_dagster.config.layout import Layout
 from geoloc_dagster.errors import IntegrityError, ModelMismatchError, NoReleaseError, SchemaVersionError
 from geoloc_dagster.prediction.champion import read_champion, verify_folder
+from geoloc_dagster.prediction.ensemble import BESIDE, named_members
 from geoloc_dagster.prediction.photo import as_picture, read_photo
 from geoloc_dagster.prediction.protocol import Prediction
 from geoloc_dagster.prediction.retrieval import RetrievalPredictor
@@ -104,7 +105,7 @@ def publish_release(layout: Layout, *, region: str, config_hash: str, now: datet
             )
         parts |= {"model": _part(layout, champion.folder), "index": _part(layout, index_folder)}
         said = {"model_version": champion.model_version, "recipe": champion.recipe, "rows": index["rows"]}
-    parts |= _fusion_part(layout, parts)
+    parts |= _fusion_parts(layout, parts)
     manifest = {
         "schema_version": storage.SCHEMA_VERSION,
         "kind": "release",
@@ -117,8 +118,8 @@ def publish_release(layout: Layout, *, region: str, config_hash: str, now: datet
     return _serve(layout, manifest, now)
 
 
-def _fusion_part(layout: Layout, parts: Mapping[str, Any]) -> dict[str, Any]:
-    """The newest fusion, where it was fitted with exactly these models; none where they have changed since."""
+def _fusion_parts(layout: Layout, parts: Mapping[str, Any]) -> dict[str, Any]:
+    """The newest fusion and its ensemble, where it was fitted with exactly these models; none where they have changed since."""
     folder = newest_fusion(layout)
     if folder is None:
         return {}
@@ -126,10 +127,17 @@ def _fusion_part(layout: Layout, parts: Mapping[str, Any]) -> dict[str, Any]:
     ours = {kind: Path(parts[kind]["folder"]).name for kind in CLASSIFIERS if kind in parts}
     if "model" in parts:
         ours |= dict.fromkeys(("retrieval", "places"), Path(parts["model"]["folder"]).name)
+    beside: dict[str, Any] = {}
+    for recipe, version in named_members(fitted, "retrieval").items():
+        index = latest_index(layout.indexes_of(recipe))
+        held = verify_index(index)["model_version"]
+        ours |= {f"{expert}{BESIDE}{recipe}": held for expert in ("retrieval", "places")}
+        model = layout.checkpoints / recipe / version
+        beside |= {f"model{BESIDE}{recipe}": _part(layout, model), f"index{BESIDE}{recipe}": _part(layout, index)}
     if fitted != ours:
         logger.warning("%s was fitted with other models than those of today; it is left out of the release", folder)
         return {}
-    return {"fusion": _part(layout, folder)}
+    return {"fusion": _part(layout, folder), **beside}
 
 
 def newest_fusion(layout: Layout) -> Path | None:
@@ -279,5 +287,5 @@ def _verified_manifest(layout: Layout, release_id: str, digest: str) -> dict[str
             f"{file} has schema version {manifest['schema_version']}, this code knows {storage.SCHEMA_VERSION}"
         )
     for name, part in manifest["parts"].items():
-        verify_folder(layout.root / part["folder"], part["manifest_sha256"], _REMEDIES[name])
+        verify_folder(layout.root / part["folder"], part["manifest_sha256"], _REMEDIES[name.partition(BESIDE)[0]])
     return manifest

@@ -26,10 +26,12 @@ from geoloc_dagster.imagery.collect import collect_batch
 from geoloc_dagster.imagery.google import GoogleStreetView
 from geoloc_dagster.imagery.provider import Location, Terms, View
 from geoloc_dagster.imagery.tombstones import read_tombstones
+from geoloc_dagster.retrieval.embedding import embed_batch
 from geoloc_dagster.storage import append_rows, open_table, verify_table, write_json, write_parquet
 from geoloc_dagster_tests.dataset.exported import NOW, fill
 from geoloc_dagster_tests.emulator.stub_city import ORIGIN, STEP_DEG, TODAY, StubCity
 from geoloc_dagster_tests.imagery.pictures import jpeg
+from geoloc_dagster_tests.retrieval.city import FakeEncoder
 
 MARKER = b"these bytes are a person's"
 
@@ -96,6 +98,18 @@ def test_crops_go_with_their_captures(layout: Layout):
     assert result.deleted["crops"] > 0
     assert rows(layout.crops) == before - result.deleted["crops"]
     assert batch in result.batches
+
+
+def test_vectors_of_every_network_go_with_their_captures(layout: Layout):
+    batch = "100m-0000"
+    write_crops(layout.panoramas, layout.crops, batch, CropSettings(size=16, min_decodable_share=0))
+    tables = {"embeddings": layout.embeddings, "embeddings-wide": layout.embeddings_of("wide")}
+    for path in tables.values():
+        embed_batch(FakeEncoder(), layout.crops, path, batch)
+    result = forget(layout, Request("creator", "ann"), now=NOW)
+    for name, path in tables.items():
+        assert result.deleted[name] == result.deleted["crops"] > 0
+        assert rows(path) == rows(layout.crops)
 
 
 @pytest.mark.parametrize("point", ["forget.buried:1", "table.deleted:1", "table.purged:1"])

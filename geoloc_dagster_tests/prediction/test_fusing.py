@@ -13,13 +13,16 @@ import shapely
 
 from geoloc_dagster import storage
 from geoloc_dagster.config import Layout, Settings
-from geoloc_dagster.errors import IntegrityError, NoReleaseError
+from geoloc_dagster.errors import IntegrityError, ModelMismatchError, NoReleaseError
 from geoloc_dagster.geo.boundary import Boundary, write_boundary
 from geoloc_dagster.geo.distance import great_circle_m
 from geoloc_dagster.prediction.champion import read_champion
+from geoloc_dagster.prediction.ensemble import embed_members, index_members
+from geoloc_dagster.prediction.experts import Hits
 from geoloc_dagster.prediction.fused import FusedPredictor, heat_features, load_fused
 from geoloc_dagster.prediction.fusing import make_fusion
 from geoloc_dagster.prediction.fusion import read_fusion
+from geoloc_dagster.prediction.panel import signs_of
 from geoloc_dagster.prediction.picture import fused_heat_map
 from geoloc_dagster.prediction.promotion import promote_best
 from geoloc_dagster.prediction.questions import divide_catalog
@@ -27,7 +30,7 @@ from geoloc_dagster.prediction.release import newest_fusion
 from geoloc_dagster.retrieval.embedding import embed_batch
 from geoloc_dagster.retrieval.index import build_index
 from geoloc_dagster_tests.prediction.streets import BATCH, PLACES, place_position, write_streets
-from geoloc_dagster_tests.prediction.world import FIRST, NOW, SECOND, publish, trained, trusting_loader
+from geoloc_dagster_tests.prediction.world import FIRST, NOW, SECOND, publish, trained, trusting_loader, write_model
 from geoloc_dagster_tests.retrieval.city import DATES, FakeEncoder, jpeg
 
 
@@ -207,6 +210,78 @@ def test_a_fusion_of_other_models_is_left_out_of_the_release(settings: Settings,
     make_fusion(own, other)
     publish(other)
     assert load_fused(other, encoder_loader=trusting_loader).predict([jpeg(3, 7)])[0].within[25] > 0.5
+
+
+WIDE = "wide-cccccccccccc"
+
+
+def with_ensemble(settings: Settings, folder: Path) -> tuple[Settings, Layout]:
+    """A region in which a second recipe looks beside the champion."""
+    own = settings.model_copy(
+        update={"data_root": folder, "fusion": settings.fusion.model_copy(update={"ensemble": ["retrieval", "wide"]})}
+    )
+    layout = fused_region(own)
+    write_model(layout, WIDE, recipe="wide")
+    embed_and_index_members(layout)
+    return own, layout
+
+
+def embed_and_index_members(layout: Layout) -> None:
+    assert embed_members(layout, ["retrieval", "wide"], BATCH, encoder_loader=trusting_loader) == 1
+    assert index_members(layout, ["retrieval", "wide"], storage.read_parquet(layout.catalog)) == 1
+
+
+def test_a_second_network_looks_beside_the_champion(settings: Settings, tmp_path: Path):
+    own, layout = with_ensemble(settings, tmp_path)
+    made = make_fusion(own, layout)
+    assert set(made.weights) == {"retrieval", "places", "retrieval:wide", "places:wide"}
+    publish(layout)
+    predictor = load_fused(layout, encoder_loader=trusting_loader)
+    for name in (None, "retrieval:wide", "places:wide", "retrieval", "places"):  # each network's vectors in its own index
+        for place in (3, 40, 77):
+            (answer,) = predictor.predict([jpeg(place, 7)], expert=name)
+            lat, lng = place_position(place)
+            assert great_circle_m(lat, lng, answer.lat_deg, answer.lng_deg) < 5
+            assert answer.candidates[0].location_id == str(place)
+    known = predictor.fusion.familiarity
+    assert known is not None
+    assert "agrees:wide" in known.means
+    answers = predictor.predict([jpeg(place) for place in range(5_000, 5_040)])
+    assert np.mean([bool(answer.refusal) for answer in answers]) > 0.8
+
+
+def test_a_member_that_was_trained_again_must_be_indexed_first(settings: Settings, tmp_path: Path):
+    own, layout = with_ensemble(settings, tmp_path)
+    make_fusion(own, layout)
+    write_model(layout, "wide-dddddddddddd", recipe="wide", day=9)
+    with pytest.raises(ModelMismatchError, match="the newest model of wide is wide-dddddddddddd"):
+        make_fusion(own, layout)
+    embed_and_index_members(layout)
+    publish(layout)
+    with pytest.raises(NoReleaseError, match="no fusion"):  # it was fitted with the earlier one
+        load_fused(layout, encoder_loader=trusting_loader)
+    make_fusion(own, layout)
+    publish(layout)
+    assert load_fused(layout, encoder_loader=trusting_loader).predict([jpeg(3, 7)])[0].within[25] > 0.5
+
+
+def test_networks_agree_where_their_hits_lie_in_the_same_cells():
+    similarity = np.linspace(0.9, 0.1, 30)[None]
+    here, there = np.arange(30)[None], np.arange(100, 130)[None]
+    views = np.zeros((1, 3))
+
+    def agreement(first: np.ndarray, second: np.ndarray) -> float:
+        found = {
+            "retrieval": Hits(similarity, first),
+            "places": views,
+            "retrieval:b": Hits(similarity, second),
+            "places:b": views,
+        }
+        return float(signs_of(found)["agrees:b"][0])
+
+    nothing = agreement(here, there)
+    assert agreement(here, here) > agreement(here, here[:, ::-1]) > nothing  # the first hits weigh most
+    assert agreement(np.full((1, 30), -1), np.full((1, 30), -1)) == nothing  # off the grid is nowhere
 
 
 @pytest.mark.parametrize(("change", "why"), [("learned", "learned from dev"), ("none", "places of the split dev")])

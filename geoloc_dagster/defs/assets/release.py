@@ -47,14 +47,14 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
         kinds={"lance", "pytorch"},
     )
     def embeddings(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        """One vector per crop of the champion, one batch replaced per commit of a Lance table."""
+        """One vector per crop of the champion and of its ensemble, one batch replaced per commit of a Lance table."""
         from geoloc_dagster.prediction.champion import champion_encoder
+        from geoloc_dagster.prediction.ensemble import embed_members
         from geoloc_dagster.retrieval.embedding import embed_batch
 
-        layout = region.layout
-        result = embed_batch(
-            champion_encoder(layout), layout.crops, layout.embeddings, context.partition_key, progress=reporter(context)
-        )
+        layout, batch, progress = region.layout, context.partition_key, reporter(context)
+        result = embed_batch(champion_encoder(layout), layout.crops, layout.embeddings, batch, progress=progress)
+        beside = embed_members(layout, settings.fusion.ensemble, batch, progress)
         return dg.MaterializeResult(
             metadata=facts(
                 result.rows,
@@ -62,6 +62,7 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
                 partitioned=True,
                 model_version=result.model_version,
                 table_version=result.table_version,
+                ensemble=beside,
             )
         )
 
@@ -76,6 +77,7 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
         """The champion's vectors of all usable rows as a FAISS index with its row table and manifest; refuses mixed models."""
         from geoloc_dagster.geo.boundary import read_boundary
         from geoloc_dagster.prediction.champion import read_champion
+        from geoloc_dagster.prediction.ensemble import index_members
         from geoloc_dagster.retrieval.index import build_index
         from geoloc_dagster.storage import read_parquet, table_version
         from geoloc_dagster.viz.overview import gallery_map
@@ -84,6 +86,7 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
         catalog = read_parquet(layout.catalog)
         version = table_version(layout.embeddings)
         result = build_index(layout.embeddings, catalog, read_champion(layout).model_version, layout.indexes)
+        index_members(layout, settings.fusion.ensemble, catalog)
         check = dg.AssetCheckResult(
             check_name="size", passed=result.vectors == result.rows, metadata={"vectors": result.vectors, "rows": result.rows}
         )

@@ -1,0 +1,108 @@
+"""Retrieval models beside the champion: networks that were trained apart seldom agree on what is wrong.
+
+Each recipe that `fusion.ensemble` names takes part with its newest model, which has a table of vectors and an index of its own,
+of the same rows as the champion's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from geoloc_dagster.config import Layout
+from geoloc_dagster.errors import ModelMismatchError
+from geoloc_dagster.learning.registry import newest_training
+from geoloc_dagster.prediction.champion import read_champion
+from geoloc_dagster.retrieval.embedding import embed_batch
+from geoloc_dagster.retrieval.encoder import Encoder
+from geoloc_dagster.retrieval.index import GalleryIndex, build_index, latest_index, load_index
+
+BESIDE = ":"
+"""Between the name of an expert and the recipe of its model, where that is not the champion's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A retrieval model beside the champion.
+
+    Attributes:
+        recipe: that it was trained by.
+        model_version: names its weights.
+        folder: of the model.
+    """
+
+    recipe: str
+    model_version: str
+    folder: Path
+
+
+def members_of(layout: Layout, recipes: Sequence[str]) -> list[Member]:
+    """The newest model of each of these recipes that has one; the champion's own recipe is left out.
+
+    Raises:
+        NoReleaseError: there is no champion.
+        IntegrityError: the champion has changed since it was promoted.
+    """
+    if not recipes:
+        return []
+    champion = read_champion(layout).recipe
+    newest = {recipe: newest_training(layout.checkpoints / recipe) for recipe in recipes if recipe != champion}
+    return [Member(name, found.model_version, found.folder) for name, found in newest.items() if found is not None]
+
+
+def embed_members(
+    layout: Layout,
+    recipes: Sequence[str],
+    batch: str,
+    progress: Callable[[int, int], None] | None = None,
+    encoder_loader: Callable[[Path], Encoder] | None = None,
+) -> int:
+    """Embed the crops of a batch with every member; how many members there are. Raises as `embed_batch` does."""
+    members = members_of(layout, recipes)
+    for member in members:
+        encoder = (encoder_loader or _load)(member.folder)
+        embed_batch(encoder, layout.crops, layout.embeddings_of(member.recipe), batch, progress=progress)
+    return len(members)
+
+
+def index_members(layout: Layout, recipes: Sequence[str], catalog: pa.Table) -> int:
+    """Build the index of every member; how many there are. Raises as `build_index` does."""
+    members = members_of(layout, recipes)
+    for member in members:
+        build_index(layout.embeddings_of(member.recipe), catalog, member.model_version, layout.indexes_of(member.recipe))
+    return len(members)
+
+
+def member_indexes(layout: Layout, members: Sequence[Member], of_champion: GalleryIndex) -> dict[str, GalleryIndex]:
+    """The indexes of members, by recipe.
+
+    Raises:
+        NoReleaseError: one has not been built.
+        IntegrityError: one has changed since it was written.
+        ModelMismatchError: one is of another model, or of other rows than the champion's.
+    """
+    found: dict[str, GalleryIndex] = {}
+    for member in members:
+        index = load_index(latest_index(layout.indexes_of(member.recipe)))
+        if index.model_version != member.model_version or not index.rows.equals(of_champion.rows):
+            raise ModelMismatchError(
+                f"{index.folder} holds {index.rows.num_rows:,} vectors of {index.model_version}, the newest model of "
+                f"{member.recipe} is {member.model_version} and the champion's index has {of_champion.rows.num_rows:,} rows"
+            )
+        found[member.recipe] = index
+    return found
+
+
+def named_members(fitted: Mapping[str, str], expert: str) -> dict[str, str]:
+    """Recipe -> model version of the members among the experts that a fusion was fitted with."""
+    mark = expert + BESIDE
+    return {name.removeprefix(mark): version for name, version in fitted.items() if name.startswith(mark)}
+
+
+def _load(folder: Path) -> Encoder:
+    from geoloc_dagster.learning.encoder import load_encoder
+
+    return load_encoder(folder)
