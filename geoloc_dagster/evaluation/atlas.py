@@ -20,9 +20,11 @@ import pyarrow.compute as pc
 from shapely.geometry.base import BaseGeometry
 
 from geoloc_dagster import storage
+from geoloc_dagster.config import Settings
 from geoloc_dagster.evaluation.bootstrap import Interval, intervals, quantile_intervals
 from geoloc_dagster.evaluation.retrieval import MIN_PLACES
 from geoloc_dagster.evaluation.tables import NONE, TextTable, percent
+from geoloc_dagster.geo.districts import district_outlines
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -48,7 +50,8 @@ class District:
         n_places: places with usable pictures, of all splits.
         n_pictures: these.
         n_query_places: places that queries ask about.
-        recall: share of queries found at the first rank; None over fewer than `MIN_PLACES` places, as all figures.
+        recall: share of queries found: at the first rank, or near enough where an answer is a position; None over fewer than
+            `MIN_PLACES` places, as all figures.
         coverage: share of regions that hold the true position.
         age_years: median age of the dated pictures on the day of the atlas.
         region_km2: median area of the regions.
@@ -117,6 +120,15 @@ def make_atlas(
     return Atlas(as_of, tuple(district(name) for name in names))
 
 
+def region_outlines(settings: Settings, catalog: pa.Table) -> dict[str, BaseGeometry | None]:
+    """The polygon of every district that the catalog names, as the region's settings name districts."""
+    named = settings.region.districts
+    path = None if named is None else settings.resolve(named)
+    return district_outlines(
+        sorted(catalog["district"].drop_null().unique().to_pylist()), path, settings.region.district_property
+    )
+
+
 def newest_day(catalog: pa.Table) -> date | None:
     """The newest day of capture in the catalog, to which ages can be counted whatever the day of the evaluation."""
     days: list[date] = catalog["captured_on"].drop_null().unique().to_pylist()
@@ -145,10 +157,10 @@ def write_atlas(path: Path, atlas: Atlas, outlines: Mapping[str, BaseGeometry | 
     return storage.write_geoparquet(path, atlas_frame(atlas, outlines))
 
 
-def atlas_table(atlas: Atlas) -> TextTable:
-    """One row per district, the one with most pictures first."""
+def atlas_table(atlas: Atlas, *, found: str = "R@1, %") -> TextTable:
+    """One row per district, the one with most pictures first; `found` says what recall is of."""
     has_regions = any(one.coverage is not None for one in atlas.districts)
-    header = ["district", "places", "pictures", "queries", "R@1, %", "median age, years"]
+    header = ["district", "places", "pictures", "queries", found, "median age, years"]
     rows = [
         [
             one.name,

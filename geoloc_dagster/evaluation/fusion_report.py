@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
+from shapely.geometry.base import BaseGeometry
 
 from geoloc_dagster import storage
+from geoloc_dagster.config import Settings
+from geoloc_dagster.evaluation.atlas import Atlas, Regions, atlas_table, make_atlas, newest_day, region_outlines, write_atlas
 from geoloc_dagster.evaluation.bootstrap import intervals, paired_differences
 from geoloc_dagster.evaluation.confidence import Reliability, reliability, reliability_table
 from geoloc_dagster.evaluation.conformal_report import CoverageReport, coverage_report, coverage_tables, summarise_coverage
@@ -40,12 +44,42 @@ class FusionReport:
         queries: a row per photo: errors of every expert and together, probabilities, region.
         tables: for the terminal.
         pictures: file name -> PNG.
+        atlas: of the districts, with what is drawn of it; None where the region has none.
     """
 
     summary: dict[str, Any]
     queries: pa.Table
     tables: list[TextTable]
     pictures: dict[str, bytes]
+    atlas: tuple[Atlas, Mapping[str, BaseGeometry | None]] | None = None
+
+    def with_atlas(self, catalog: pa.Table, settings: Settings, geometry: BaseGeometry) -> FusionReport:
+        """The report with its districts: what is known of each, how many answers are near, and what their regions hold."""
+        from geoloc_dagster.evaluation.run import credit
+        from geoloc_dagster.viz.atlas import atlas_picture
+
+        radius = next(iter(self.summary["ece"]))
+        near = self.queries[f"error_m_{TOGETHER}"].to_numpy() <= int(radius)
+        asked = self.queries.append_column("first_hit_rank", pa.array(near.astype(np.int64)))
+        of_queries = Regions(
+            self.queries["capture_id"].to_pylist(), self.queries["covered"].to_numpy(), self.queries["region_km2"].to_numpy()
+        )
+        atlas = make_atlas(catalog, asked, as_of=newest_day(catalog), regions=of_queries, seed=settings.splits.seed)
+        outlines = region_outlines(settings, catalog)
+        if not any(outlines.get(one.name) is not None for one in atlas.districts):
+            return self
+        found = f"within {radius} m, %"
+        picture = atlas_picture(
+            atlas,
+            outlines,
+            geometry=geometry,
+            title="Fusion: atlas of districts",
+            subtitle=f"ages on {atlas.as_of}",
+            attribution="Street views: " + credit(catalog.filter(pc.field("usable"))),
+            found=f"Answers {found}",
+        )
+        tables, pictures = [*self.tables, atlas_table(atlas, found=found)], self.pictures | {"atlas.png": picture}
+        return replace(self, tables=tables, pictures=pictures, atlas=(atlas, outlines))
 
 
 def measure_fusion(
@@ -128,11 +162,13 @@ def headline_of(summary: Mapping[str, Any]) -> dict[str, float]:
 
 
 def write_report(report: FusionReport, folder: Path) -> None:
-    """`report.json`, `queries.parquet` and the pictures."""
+    """`report.json`, `queries.parquet`, the pictures, and `atlas.parquet` where there are districts."""
     storage.write_json(folder / "report.json", report.summary)
     storage.write_parquet(folder / "queries.parquet", report.queries)
     for name, picture in report.pictures.items():
         storage.write_bytes(folder / name, picture)
+    if report.atlas is not None:
+        write_atlas(folder / "atlas.parquet", *report.atlas)
 
 
 def _measures(error_m: F64, radii_m: tuple[int, ...], scale: Scale) -> F64:

@@ -9,16 +9,15 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from shapely.geometry.base import BaseGeometry
 
 from geoloc_dagster.config import Layout, Settings
 from geoloc_dagster.errors import NotEnoughDataError
+from geoloc_dagster.evaluation.atlas import region_outlines
 from geoloc_dagster.evaluation.baselines import ThumbnailEncoder, embed_crops
 from geoloc_dagster.evaluation.protocol import Vectors
 from geoloc_dagster.evaluation.run import evaluate_all
 from geoloc_dagster.evaluation.unseen import unseen_gallery
 from geoloc_dagster.geo.boundary import read_boundary
-from geoloc_dagster.geo.districts import district_outlines
 from geoloc_dagster.learning.aggregation import build_network
 from geoloc_dagster.learning.encoder import Encoder, load_encoder
 from geoloc_dagster.learning.registry import Training, require_training
@@ -121,13 +120,6 @@ def _evaluate_model(
 def evaluation_folder(layout: Layout, recipe: str, model_version: str, split: str, *, leading: bool) -> Path:
     """Where the evaluation of one model on one split lies; the leading split has the plain name."""
     return layout.evaluations / recipe / (model_version if leading else f"{model_version}-{split}")
-
-
-def region_outlines(settings: Settings, catalog: pa.Table) -> dict[str, BaseGeometry | None]:
-    """The polygon of every district that the catalog names, as the region's settings name districts."""
-    named = settings.region.districts
-    path = None if named is None else settings.resolve(named)
-    return district_outlines(sorted(catalog["district"].unique().to_pylist()), path, settings.region.district_property)
 
 
 def _galleries(catalog: pa.Table, splits: Sequence[str], encoder: Encoder, layout: Layout) -> tuple[dict[str, pa.Table], Vectors]:

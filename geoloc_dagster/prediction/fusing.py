@@ -91,10 +91,12 @@ def make_fusion(settings: Settings, layout: Layout, progress: Progress | None = 
     if learned:
         return FusionResult(None, f"{learned[0]} learned from dev itself", {}, {}, b"", 0)
     try:
-        made = fit_and_measure(settings, layout, champions, divide_catalog(read_parquet(layout.catalog)), progress)
+        catalog = read_parquet(layout.catalog)
+        made = fit_and_measure(settings, layout, champions, divide_catalog(catalog), progress)
     except NotEnoughDataError as error:
         return FusionResult(None, error.cause, {}, {}, b"", 0)
-    folder = _write(layout, made.fusion, made.experts, made.report)
+    report = made.report.with_atlas(catalog, settings, read_boundary(layout.boundary).geometry)
+    folder = _write(layout, made.fusion, made.experts, report)
     weights = {name: fit.weight for name, fit in made.fusion.experts.items()}
     picture = made.report.pictures["reliability.png"]
     return FusionResult(folder, "", weights, made.report.summary, picture, made.report.queries.num_rows)

@@ -44,6 +44,7 @@ def atlas_picture(
     title: str,
     subtitle: str = "",
     attribution: str = "",
+    found: str = "R@1, % of queries",
     max_bytes: int = MAX_FILE_BYTES,
 ) -> bytes:
     """PNG: recall, coverage, image age, region size and places by district; hatched where there is too little.
@@ -55,6 +56,7 @@ def atlas_picture(
         title: of which region and model.
         subtitle: what belongs to it.
         attribution: whose data these are.
+        found: what recall is of.
         max_bytes: cap of the picture.
 
     Raises:
@@ -66,7 +68,7 @@ def atlas_picture(
     drawn = [one for one in atlas.districts if not shapely.is_empty(shapes.get(one.name) or shapely.Polygon())]
     if not drawn:
         raise ValueError("an atlas needs at least one district with a polygon")
-    panels = [panel for panel in _panels() if any(panel.value(one) is not None for one in drawn)]
+    panels = [panel for panel in _panels(found) if any(panel.value(one) is not None for one in drawn)]
     columns = 2 if len(panels) in (2, 4) else min(3, len(panels))
     rows = -(-len(panels) // columns)
     extent = padded(tuple(shapely.total_bounds([shapes[one.name] for one in drawn])))
@@ -89,7 +91,7 @@ def atlas_picture(
     return style.render(made, "png", max_bytes)
 
 
-def _panels() -> list[_Panel]:
+def _panels(found: str) -> list[_Panel]:
     def of(name: str) -> Callable[[District], float | None]:
         def value(one: District) -> float | None:
             found = getattr(one, name)
@@ -104,7 +106,7 @@ def _panels() -> list[_Panel]:
         return lambda one: float(getattr(one, name)) or None
 
     return [
-        _Panel("R@1, % of queries", of("recall"), share, SCALE, (0.0, 1.0)),
+        _Panel(found, of("recall"), share, SCALE, (0.0, 1.0)),
         _Panel("Coverage of regions, %", of("coverage"), share, SCALE, (0.0, 1.0)),
         _Panel("Median image age, years", of("age_years"), lambda v: f"{v:.1f}", WARM),
         _Panel("Median region, km²", of("region_km2"), lambda v: f"{v:.2g}", WARM),

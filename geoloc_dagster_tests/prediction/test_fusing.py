@@ -37,9 +37,14 @@ from geoloc_dagster_tests.retrieval.city import DATES, FakeEncoder, jpeg
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     root = tmp_path_factory.mktemp("fusing")
-    return Settings.model_validate(
-        {"data_root": str(root), "region": {"name": "testville", "boundary": "region.geojson", "start_point": [59.32, 18.06]}}
-    )
+    halves = {"old town": shapely.box(18.04, 59.3, 18.1, 59.3145), "new town": shapely.box(18.04, 59.3145, 18.1, 59.34)}
+    features = [
+        {"type": "Feature", "properties": {"name": name}, "geometry": shapely.geometry.mapping(shape)}
+        for name, shape in halves.items()
+    ]
+    (root / "districts.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    region = {"name": "testville", "boundary": "region.geojson", "start_point": [59.32, 18.06]}
+    return Settings.model_validate({"data_root": str(root), "region": {**region, "districts": str(root / "districts.geojson")}})
 
 
 def fused_region(settings: Settings) -> Layout:
@@ -97,9 +102,22 @@ def test_what_is_measured_lies_beside_what_was_fitted(layout: Layout):
     right = np.mean(queries["error_m_fusion"].to_numpy() <= 25)
     assert report["figures"]["fusion"]["25"]["value"] == pytest.approx(right)
     assert report["coverage"]["overall"]["covered"]["value"] == pytest.approx(np.mean(queries["covered"].to_numpy()))
-    for picture in ("reliability.png", "coverage.png", "recall_area.png"):
+    for picture in ("reliability.png", "coverage.png", "recall_area.png", "atlas.png"):
         assert (folder / picture).read_bytes()[:4] == b"\x89PNG"
     assert report["recall_area"].keys() == report["figures"].keys()
+
+
+def test_the_atlas_says_of_each_district_what_is_found_and_held(layout: Layout):
+    folder = newest_fusion(layout)
+    assert folder is not None
+    queries: Any = storage.read_parquet(folder / "queries.parquet").to_pandas()
+    atlas: Any = storage.read_geoparquet(folder / "atlas.parquet").set_index("name")
+    assert set(atlas.index) == {"old town", "new town"}
+    for name, own in queries.groupby("district"):
+        assert atlas.loc[name, "recall"] == pytest.approx((own["error_m_fusion"] <= 25).mean())
+        assert atlas.loc[name, "coverage"] == pytest.approx(own["covered"].mean())
+        assert atlas.loc[name, "region_km2"] == pytest.approx(own["region_km2"].median(), rel=1e-3)
+        assert atlas.loc[name, "n_places"] == PLACES // 2
 
 
 def test_the_same_parts_give_the_same_fusion(settings: Settings, layout: Layout):
