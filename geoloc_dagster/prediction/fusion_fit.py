@@ -1,7 +1,12 @@
-"""Fit a fusion on photos that no expert learned from: half of the places fit weights, the other half calibrates.
+"""Fit a fusion on photos that no expert learned from, and calibrate it on the same photos without looking at them twice.
+
+The few numbers of the fit (temperature, floor, weights) are fitted on half of the places and tried on the other half, and the
+other way round; probabilities and regions are calibrated on what was so said of all of them, and the numbers themselves are then
+fitted on all. A conformal region needs many places, and half of them would hold its promise half as closely. Both halves keep
+places together, because the pictures of a place are found or missed together.
 
 The questions are the newest pictures of dev (of photo regions: all photos of dev), asked of a gallery without the newest pictures
-of dev and test. Both halves keep places together, because the pictures of a place are found or missed together.
+of dev and test. Source: Vovk, Cross-conformal predictors, Annals of Mathematics and Artificial Intelligence 74 (2015).
 """
 
 from __future__ import annotations
@@ -38,10 +43,6 @@ class Truth:
     def __len__(self) -> int:
         return len(self.places)
 
-    def take(self, rows: I64 | npt.NDArray[np.bool_]) -> Truth:
-        """Of some photos."""
-        return Truth(self.lat_deg[rows], self.lng_deg[rows], self.places[rows])
-
 
 def fit_fusion(
     experts: Sequence[Expert],
@@ -77,29 +78,59 @@ def fit_fusion(
         )
     cells = grid.cells_of(truth.lat_deg, truth.lng_deg)
     first = halves_by_place(truth.places, seed)
-    fits, said = dict[str, ExpertFit](), dict[str, F32]()
-    for expert in experts:
-        own = expert.fit(_part(found[expert.name], np.flatnonzero(first)), cells[first])
-        said[expert.name] = expert.say(found[expert.name], own)
-        alone, alone_prior = fit_weights({expert.name: said[expert.name][first]}, grid, cells[first])
-        fits[expert.name] = ExpertFit(expert.model_version, 0.0, own.floor, own.temperature, alone[expert.name], alone_prior)
-    weights, prior_weight = fit_weights({name: values[first] for name, values in said.items()}, grid, cells[first])
-    fits = {name: replace(fit, weight=weights[name]) for name, fit in fits.items()}
-    fused = joint({name: values[~first] for name, values in said.items()}, grid, weights, prior_weight)
+    fused = np.empty((len(truth), len(grid)), np.float32)
+    for half in (first, ~first):
+        others = _fit(experts, found, grid, cells, half)
+        fused[~half] = others.together(experts, {name: _part(one, np.flatnonzero(~half)) for name, one in found.items()}, grid)
     answers = answer_on_grid(fused, grid, radii_m)
-    rest = truth.take(~first)
-    error_m = great_circle_m(rest.lat_deg, rest.lng_deg, grid.lat_deg[answers.cells], grid.lng_deg[answers.cells])
-    scores = more_probable(fused, cells[~first])
+    error_m = great_circle_m(truth.lat_deg, truth.lng_deg, grid.lat_deg[answers.cells], grid.lng_deg[answers.cells])
+    scores = more_probable(fused, cells)
+    fitted = _fit(experts, found, grid, cells, np.ones(len(truth), bool), alone=True)
     return Fusion(
         grid,
-        fits,
-        prior_weight,
+        fitted.experts,
+        fitted.prior_weight,
         tuple(radii_m),
         {radius: fit_beta_map(answers.near[:, number], error_m <= radius) for number, radius in enumerate(radii_m)},
         {coverage: conformal_quantile(scores, coverage) for coverage in COVERAGES},
-        _familiarity(found, ~first, refused),
+        _familiarity(found, refused),
         largest_region_km2,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    """How experts are brought to the grid and weighed, fitted on some photos."""
+
+    experts: dict[str, ExpertFit]
+    prior_weight: float
+
+    def together(self, experts: Sequence[Expert], found: Mapping[str, Any], grid: AnswerGrid) -> F32:
+        said = {one.name: one.say(found[one.name], self.experts[one.name].parameters) for one in experts}
+        return joint(said, grid, {name: fit.weight for name, fit in self.experts.items()}, self.prior_weight)
+
+
+def _fit(
+    experts: Sequence[Expert],
+    found: Mapping[str, Any],
+    grid: AnswerGrid,
+    cells: I64,
+    chosen: npt.NDArray[np.bool_],
+    *,
+    alone: bool = False,
+) -> _Fitted:
+    """Fit on the chosen photos; `alone` fits the weights with which experts are asked alone too."""
+    fits, said = dict[str, ExpertFit](), dict[str, F32]()
+    for expert in experts:
+        seen = _part(found[expert.name], np.flatnonzero(chosen))
+        own = expert.fit(seen, cells[chosen])
+        said[expert.name] = expert.say(seen, own)
+        weight, prior_weight = fit_weights({expert.name: said[expert.name]}, grid, cells[chosen]) if alone else ({}, 0.0)
+        fits[expert.name] = ExpertFit(
+            expert.model_version, 0.0, own.floor, own.temperature, weight.get(expert.name, 0.0), prior_weight
+        )
+    weights, prior_weight = fit_weights(said, grid, cells[chosen])
+    return _Fitted({name: replace(fit, weight=weights[name]) for name, fit in fits.items()}, prior_weight)
 
 
 def say_all(fusion: Fusion, experts: Sequence[Expert], found: Mapping[str, Any]) -> dict[str, F32]:
@@ -111,6 +142,6 @@ def _part(found: Any, rows: I64) -> Any:
     return found.take(rows) if isinstance(found, Hits) else found[rows]
 
 
-def _familiarity(found: Mapping[str, Any], rows: npt.NDArray[np.bool_], refused: float) -> Familiarity | None:
+def _familiarity(found: Mapping[str, Any], refused: float) -> Familiarity | None:
     signs = signs_of(found)
-    return fit_familiarity({name: values[rows] for name, values in signs.items()}, refused) if signs else None
+    return fit_familiarity(signs, refused) if signs else None

@@ -347,3 +347,13 @@ def test_too_few_places_is_one_clear_error(grid: AnswerGrid):
     truth, cells = drawn_truth(grid, 10, 1)
     with pytest.raises(NotEnoughDataError, match="places of the split dev"):
         fit_fusion([eye], {"one": eye.seen(cells)}, truth, grid, RADII, refused=0.05, largest_region_km2=None)
+
+
+def test_every_place_of_dev_calibrates(grid: AnswerGrid):
+    """Half of thirty photos could not promise 95 %: the bound would be infinite, and the region everything."""
+    eye: Any = Drawn("one", grid, 1.0, 1)
+    lat, lng = places()
+    truth = Truth(lat[:30], lng[:30], np.arange(30).astype(str))
+    seen = eye.seen(grid.cells_of(truth.lat_deg, truth.lng_deg))
+    fusion = fit_fusion([eye], {"one": seen}, truth, grid, RADII, refused=0.05, largest_region_km2=None)
+    assert np.isfinite(fusion.bounds[0.95])
