@@ -105,7 +105,8 @@ class ProgressView:
         unit = "row" if event.done == 1 else "rows"
         rows = f", {event.done:,} {unit}" if event.kind == "done" and event.done else ""
         outcome = "done" if event.kind == "done" else "FAILED"
-        self._say(f"{_name(event)}: {outcome}{took}{rows}")
+        but = f", but not through: {event.message}" if event.kind == "done" and event.message else ""
+        self._say(f"{_name(event)}: {outcome}{took}{rows}{but}")
 
     def _say(self, line: str) -> None:
         self._last_line = self._clock()

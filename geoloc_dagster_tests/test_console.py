@@ -56,6 +56,13 @@ def test_a_failure_is_said_and_names_the_batch() -> None:
     assert lines_of([(0, Happened("start")), (1, Happened("failed"))])[-1] == "crops 100m-0000: FAILED"
 
 
+def test_what_ended_before_it_was_through_says_why() -> None:
+    event = Happened("done", done=12, seconds=1, message="the day's budget is used up; 388 wait for another run")
+    assert lines_of([(0, event)]) == [
+        "crops 100m-0000: done in 1.0 s, 12 rows, but not through: the day's budget is used up; 388 wait for another run"
+    ]
+
+
 def test_names_with_brackets_are_not_taken_for_markup() -> None:
     assert lines_of([(0, Happened("start", asset="[red]x[/red]", partition=None))]) == ["[red]x[/red]: started"]
 

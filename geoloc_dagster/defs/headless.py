@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -55,6 +55,16 @@ class Tally:
         entry["seconds"] = round(entry["seconds"] + seconds, 3)
 
 
+def _unfinished(metadata: Mapping[str, dg.MetadataValue[Any]]) -> str | None:
+    """Why an asset ended before it was through, such as the day's budget, and what waits; None where it did not."""
+    if "stopped" not in metadata:
+        return None
+    waiting = metadata["pending"].value if "pending" in metadata else None
+    return f"{metadata['stopped'].value}" + (
+        f"; {waiting:,} wait for another run" if isinstance(waiting, int) and waiting else ""
+    )
+
+
 class _Runner:
     """Executes groups of assets of one partition each, in one process, on the region's own instance."""
 
@@ -97,11 +107,12 @@ class _Runner:
     def _succeeded(self, event: dg.DagsterEvent, result: dg.ExecuteInProcessResult, partition: str | None) -> None:
         name = (event.step_key or "").removeprefix(f"{self.region.name}__")
         seconds = float(event.step_success_data.duration_ms) / 1000
-        rows = 0
+        rows, stopped = 0, None
         for materialization in result.asset_materializations_for_node(event.step_key or ""):
             rows = next((int(materialization.metadata[c].value or 0) for c in _COUNTS if c in materialization.metadata), 0)
+            stopped = _unfinished(materialization.metadata)
         self.tally.add(name, rows, seconds, partitioned=partition is not None)
-        self.report(Event("done", name, partition, rows, rows, seconds))
+        self.report(Event("done", name, partition, rows, rows, seconds, stopped))
 
     def _failed(self, event: dg.DagsterEvent, partition: str | None) -> None:
         name = (event.step_key or "").removeprefix(f"{self.region.name}__")
