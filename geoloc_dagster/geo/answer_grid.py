@@ -24,6 +24,8 @@ F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 MOST_CELLS = 16_384
 _FACES = np.array([(2 * face + 1) << 60 for face in range(6)], np.uint64)
+_ENOUGH = 16
+"""Points of a cell that say where in it the region is: of so many, each child has four."""
 AREA_SHARE = 0.02
 """Part of the prior that goes by area: the chance that a photo was taken where nothing is known."""
 
@@ -81,7 +83,8 @@ def build_grid(
     Args:
         lat_deg: of the places, one entry each.
         lng_deg: likewise.
-        inside: (lat, lng) of points spread evenly over the region; a cell without a place stays where one of them lies in it.
+        inside: (lat, lng) of points spread evenly over the region; a cell without a place stays where one of them lies in it, or
+            where they are too far apart to say that it lies outside.
         finest_level: S2 level below which no cell is cut.
         most_cells: places share a cell where there would be more.
 
@@ -98,8 +101,7 @@ def build_grid(
         if ids.size <= most_cells or allowed >= places.size:
             break
         allowed *= 2
-    within, n_spread = _count(ids, places), _count(ids, spread)
-    by_area = np.maximum(n_spread, 0.1)  # a cell between the points of `inside` is small, not impossible
+    within, by_area = _count(ids, places), _areas(ids, spread)
     prior = (1 - AREA_SHARE) * within / within.sum() + AREA_SHARE * by_area / by_area.sum()
     lat, lng = _positions(ids, within, lat_deg, lng_deg)
     return AnswerGrid(ids, lat, lng, prior / prior.sum(), within)
@@ -107,13 +109,24 @@ def build_grid(
 
 def _cut(places: s2.U64, spread: s2.U64, allowed: int, finest_level: int) -> s2.U64:
     open_cells, done = _FACES, list[s2.U64]()
+    sparse = np.zeros(open_cells.size, bool)
     while open_cells.size:
         held, known = _count(open_cells, places), _count(open_cells, spread)
-        open_cells, held = open_cells[(held > 0) | (known > 0)], held[(held > 0) | (known > 0)]
+        kept = (held > 0) | (known > 0) | sparse
+        open_cells, held, known = open_cells[kept], held[kept], known[kept]
         cut = (held > allowed) & (s2.levels(open_cells) < finest_level)
         done.append(open_cells[~cut])
         open_cells = s2.children(open_cells[cut]).reshape(-1)
+        sparse = np.repeat(known[cut] < _ENOUGH, 4)
     return np.sort(np.concatenate(done))
+
+
+def _areas(ids: s2.U64, spread: s2.U64) -> F64:
+    """The part of each cell that lies in the region, in points of `spread`; of cells with few of these, the whole cell."""
+    count, areas = _count(ids, spread), s2.areas_m2(ids)
+    enough = count >= _ENOUGH
+    per_m2 = count[enough].sum() / areas[enough].sum() if enough.any() else max(count.sum(), 1) / areas.sum()
+    return np.where(enough, count, areas * per_m2)
 
 
 def _count(ids: s2.U64, leaves: s2.U64) -> I64:

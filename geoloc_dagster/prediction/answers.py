@@ -13,8 +13,8 @@ from geoloc_dagster.geo.distance import EARTH_RADIUS_M
 from geoloc_dagster.prediction.experts import F32, F64, I64
 
 Bool = npt.NDArray[np.bool_]
-_CANDIDATES, _MASS = 32, 512
-_BLOCK = 256
+_CANDIDATES, _MASS = 64, 1_024
+_BLOCK = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,8 +33,8 @@ class GridAnswers:
 def answer_on_grid(log_probabilities: F32, grid: AnswerGrid, radii_m: Sequence[int]) -> GridAnswers:
     """The cell whose position is most often near: the largest sum over the radii of the probability within them.
 
-    A cell that is a little less likely than another can be the better answer when its neighbours are likely too. The 32 likeliest
-    cells of a photo are candidates, and the 512 likeliest are where it may be.
+    A cell that is a little less likely than another can be the better answer when its neighbours are likely too. The 64 likeliest
+    cells of a photo are candidates, and the 1,024 likeliest are where it may be.
 
     Args:
         log_probabilities: over the grid, (N, cells).

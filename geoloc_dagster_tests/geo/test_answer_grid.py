@@ -43,6 +43,21 @@ def test_cells_are_disjoint_and_hold_all_of_the_region(grid: AnswerGrid):
     assert (grid.cells_of([0.0, 60.0], [0.0, 10.0]) == -1).all()
 
 
+def test_between_the_places_every_position_has_a_cell(grid: AnswerGrid):
+    """Cells around a place are smaller than what the points that outline the region tell apart."""
+    rng = np.random.default_rng(5)
+    lat, lng = city()
+    near = lat + rng.normal(0, 2e-5, len(lat)), lng + rng.normal(0, 2e-5, len(lat))  # metres
+    assert (grid.cells_of(*near) >= 0).all()
+    assert (grid.cells_of(45 + rng.uniform(-0.01, 0.01, 5_000), -30 + rng.uniform(-0.01, 0.01, 5_000)) >= 0).all()
+
+
+def test_the_prior_of_empty_cells_goes_by_their_area(grid: AnswerGrid):
+    empty = grid.places == 0
+    share = grid.prior[empty] / grid.areas_km2()[empty]
+    assert np.quantile(share, 0.9) < 2 * np.quantile(share, 0.1)
+
+
 def test_the_prior_goes_by_places_and_a_little_by_area(grid: AnswerGrid):
     assert grid.prior.sum() == pytest.approx(1)
     assert grid.prior.min() > 0
@@ -79,6 +94,10 @@ def test_a_planet_has_cells_of_all_sizes():
     assert s2.levels(grid.ids).min() <= 4
     assert s2.levels(grid.ids).max() == 13
     assert (grid.cells_of(lat, lng) >= 0).all()
+    anywhere = np.degrees(np.arcsin(rng.uniform(-1, 1, 2_000))), rng.uniform(-180, 180, 2_000)
+    assert (grid.cells_of(*anywhere) >= 0).all()
+    assert (grid.cells_of(48.85 + rng.normal(0, 0.02, 500), 2.35 + rng.normal(0, 0.02, 500)) >= 0).all()
+    assert grid.areas_km2().sum() == pytest.approx(510e6, rel=0.01)
 
 
 def test_it_comes_back_from_its_file_and_damage_is_seen(grid: AnswerGrid, tmp_path: Path):
