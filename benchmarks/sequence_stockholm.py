@@ -24,7 +24,9 @@ from geoloc_dagster.evaluation.geolocation import city_scale
 from geoloc_dagster.evaluation.sequence_views import AskedSequences, ask_sequences, measure_sequences
 from geoloc_dagster.geo.distance import great_circle_m
 from geoloc_dagster.geo.partitioning import LevelRule, Partitioning, partition
-from geoloc_dagster.learning.registry import newest_training
+from geoloc_dagster.learning.encoder import RECIPE_FILE
+from geoloc_dagster.learning.recipe import parse_recipe
+from geoloc_dagster.learning.registry import newest_training, require_training
 from geoloc_dagster.learning.sequence_model import SequenceModel, load_sequence_model
 from geoloc_dagster.learning.sequence_recipe import SequenceRecipe
 from geoloc_dagster.learning.sequence_rows import select_sequences
@@ -40,6 +42,7 @@ def main() -> None:
     parser.add_argument("--data-root", type=Path, default=DATA)
     parser.add_argument("--encoder", choices=["attention", "mean", "lstm", "gru"], default="attention")
     parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--start-from", help="A recipe of that region; its backbone is kept as it is, and only the rest learned.")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--models", type=Path, help="Where models are kept. Default: benchmarks/ below the data root.")
     parser.add_argument("--out", type=Path, help="JSON of every figure.")
@@ -51,10 +54,13 @@ def main() -> None:
     train = places[(places["split"] == "train") & places["usable"]].drop_duplicates("location_id")
     cells = partition(train["lat_deg"], train["lng_deg"], RULES, lvl_min=11, lvl_max=16)
     print({level.name: len(level) for level in cells.levels}, f"{len(train)} places of training", flush=True)
-    recipe = recipe_of(arguments.encoder, arguments.epochs, arguments.seed)
+    recipe, base = recipe_of(arguments.encoder, arguments.epochs, arguments.seed), None
+    if arguments.start_from is not None:
+        base = require_training(layout.checkpoints / arguments.start_from).folder
+        recipe = frozen_on(recipe, base)
     out = (arguments.models or layout.root / "benchmarks") / f"sequence-{recipe.recipe_hash()}"
     done = newest_training(out)
-    folder = done.folder if done else train_sequence(recipe, catalog, cells, layout.crops, out, progress=told()).folder
+    folder = done.folder if done else train_sequence(recipe, catalog, cells, layout.crops, out, base=base, progress=told()).folder
     model = load_sequence_model(folder)
     rows = select_sequences(recipe, catalog, cells, ["test"], labelled=False)
     lat, lng = train["lat_deg"], train["lng_deg"]
@@ -85,6 +91,14 @@ def recipe_of(encoder: str, epochs: int, seed: int) -> SequenceRecipe:
             "seed": seed,
         }
     )
+
+
+def frozen_on(recipe: SequenceRecipe, base: Path) -> SequenceRecipe:
+    """The recipe over the backbone of a trained model, which stays as it is."""
+    trained = parse_recipe((base / RECIPE_FILE).read_text(encoding="utf-8"), base / RECIPE_FILE)
+    data = recipe.data.model_copy(update={"normalise": trained.data.normalise, "image_size": trained.data.image_size})
+    values = recipe.model_dump() | {"backbone": trained.backbone.model_dump(), "start_from": trained.name, "frozen": True}
+    return SequenceRecipe.model_validate(values | {"data": data.model_dump()})
 
 
 def right_cells(model: SequenceModel, cells: Partitioning, asked: AskedSequences) -> dict[str, Any]:

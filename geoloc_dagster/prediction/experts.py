@@ -24,6 +24,7 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 TEMPERATURES = (0.005, 0.01, 0.015, 0.02, 0.03, 0.045, 0.07, 0.1, 0.15)
+SOFTENINGS = (0.75, 1.0, 1.5, 2.0, 3.0, 4.5)
 FLOORS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 
 
@@ -47,7 +48,7 @@ class GridParameters:
     """How what an expert finds becomes probabilities over the grid.
 
     Attributes:
-        temperature: T of exp(similarity / T); None for classifiers, which say probabilities themselves.
+        temperature: T of exp(similarity / T), and of p ** (1 / T) where a classifier says probabilities; None is 1 there.
         floor: the part that follows the prior.
     """
 
@@ -99,10 +100,10 @@ def _polygons_on(level: RegionLevel, grid: AnswerGrid) -> tuple[I32, I64]:
     return level.classes_at(grid.lat_deg, grid.lng_deg), grid.cells_of(level.lat_deg, level.lng_deg)
 
 
-def classes_on_grid(log_probabilities: npt.ArrayLike, table: sparse.csr_matrix, grid: AnswerGrid, floor: float) -> F32:
+def classes_on_grid(log_probabilities: npt.ArrayLike, table: sparse.csr_matrix, grid: AnswerGrid, said: GridParameters) -> F32:
     """Log-probabilities over the grid, (N, cells), of what a classifier says of its classes, (N, classes)."""
-    spread = np.exp(np.asarray(log_probabilities, np.float64)) @ table
-    return _with_floor(np.asarray(spread), grid, floor)
+    spread = _probabilities(np.asarray(log_probabilities, np.float64), said.temperature or 1.0) @ table
+    return _with_floor(np.asarray(spread), grid, said.floor)
 
 
 def best_votes(hits: Hits, grid: AnswerGrid, truth: I64) -> GridParameters:
@@ -113,13 +114,30 @@ def best_votes(hits: Hits, grid: AnswerGrid, truth: I64) -> GridParameters:
     return max(tried, key=lambda said: _likelihood(_votes_at(part, grid, truth[known], said)))
 
 
-def best_floor(log_probabilities: npt.ArrayLike, table: sparse.csr_matrix, grid: AnswerGrid, truth: I64) -> GridParameters:
-    """The part of a classifier's probability that best follows the prior."""
+def best_classes(log_probabilities: npt.ArrayLike, table: sparse.csr_matrix, grid: AnswerGrid, truth: I64) -> GridParameters:
+    """The temperature of a classifier, and the part that follows the prior, under which the true cells are likeliest.
+
+    Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
+    """
     known = np.flatnonzero(truth >= 0)
-    spread = np.asarray(np.exp(np.asarray(log_probabilities, np.float64)[known]) @ table)
-    said = spread[np.arange(known.size), truth[known]] / np.maximum(spread.sum(axis=1), 1e-12)
-    best = max(FLOORS, key=lambda floor: _likelihood((1 - floor) * said + floor * grid.prior[truth[known]]))
-    return GridParameters(None, best)
+    said, true = np.asarray(log_probabilities, np.float64)[known], truth[known]
+    to_truth, held = table[:, true].T.tocsr(), np.asarray(table.sum(axis=1)).ravel()
+    best, most = GridParameters(1.0, FLOORS[0]), -np.inf
+    for temperature in SOFTENINGS:
+        probabilities = _probabilities(said, temperature)
+        at_truth = np.asarray(to_truth.multiply(probabilities).sum(axis=1)).ravel()
+        share = at_truth / np.maximum(probabilities @ held, 1e-12)
+        for floor in FLOORS:
+            likelihood = _likelihood((1 - floor) * share + floor * grid.prior[true])
+            if likelihood > most:
+                best, most = GridParameters(temperature, floor), likelihood
+    return best
+
+
+def _probabilities(log_probabilities: F64, temperature: float) -> F64:
+    """Of classes, (N, classes), made softer by a temperature above 1; each row sums to one."""
+    values = np.exp((log_probabilities - log_probabilities.max(axis=1, keepdims=True)) / temperature)
+    return values / values.sum(axis=1, keepdims=True)
 
 
 def _votes_at(hits: Hits, grid: AnswerGrid, truth: I64, said: GridParameters) -> F64:

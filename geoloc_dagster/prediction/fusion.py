@@ -32,7 +32,7 @@ class ExpertFit:
         model_version: of its model; another one was not fitted, and is refused.
         weight: in the product; 0 leaves it out.
         floor: part of its probability that follows the prior.
-        temperature: of votes; None for classifiers.
+        temperature: of votes, and of the probabilities of classifiers.
         alone_weight: with which it is asked alone.
         alone_prior_weight: likewise, of the prior.
     """

@@ -22,7 +22,7 @@ from geoloc_dagster.prediction.experts import (
     I64,
     GridParameters,
     Hits,
-    best_floor,
+    best_classes,
     best_votes,
     classes_on_grid,
     spread_table,
@@ -123,12 +123,12 @@ class PlacesExpert:
         return self.head.log_probabilities(_vectors(photos, self.model_version))
 
     def fit(self, found: F32, truth: I64) -> GridParameters:
-        """The floor."""
-        return best_floor(found, self.table, self.grid, truth)
+        """Temperature and floor."""
+        return best_classes(found, self.table, self.grid, truth)
 
     def say(self, found: F32, fitted: GridParameters) -> F32:
         """Views added up by cell."""
-        return classes_on_grid(found, self.table, self.grid, fitted.floor)
+        return classes_on_grid(found, self.table, self.grid, fitted)
 
 
 class CellClassifier(Protocol):
@@ -168,12 +168,12 @@ class ClassifierExpert:
         return np.asarray(self.model.log_probabilities(photos.pictures(self.model.size))[HIERARCHY].numpy(), np.float32)
 
     def fit(self, found: F32, truth: I64) -> GridParameters:
-        """The floor."""
-        return best_floor(found, self.table, self.grid, truth)
+        """Temperature and floor."""
+        return best_classes(found, self.table, self.grid, truth)
 
     def say(self, found: F32, fitted: GridParameters) -> F32:
         """Its cells spread over the grid."""
-        return classes_on_grid(found, self.table, self.grid, fitted.floor)
+        return classes_on_grid(found, self.table, self.grid, fitted)
 
 
 def classifier_expert(name: str, model: CellClassifier, finest: CellLevel, grid: AnswerGrid) -> ClassifierExpert:

@@ -20,6 +20,7 @@ from geoloc_dagster.prediction.calibration import BetaMap, fit_beta_map, fit_fam
 from geoloc_dagster.prediction.experts import (
     GridParameters,
     Hits,
+    best_classes,
     best_votes,
     classes_on_grid,
     joint,
@@ -114,7 +115,7 @@ def test_a_class_is_spread_over_its_cells_by_their_places(grid: AnswerGrid):
         assert np.allclose(table[number].data, grid.prior[columns] / grid.prior[columns].sum())
     said = np.full((1, len(level)), -30.0)
     said[0, 2] = 0.0
-    on_grid = np.exp(classes_on_grid(said, table, grid, 0.001))[0]
+    on_grid = np.exp(classes_on_grid(said, table, grid, GridParameters(None, 0.001)))[0]
     assert on_grid[table[2].indices].sum() > 0.99
 
 
@@ -146,6 +147,29 @@ def test_votes_are_fitted_to_what_comes_true(grid: AnswerGrid):
     assert sure.floor == 0.001
     blind = best_votes(Hits(rng.normal(0.5, 0.02, (400, 21)), others[:, :1].repeat(21, 1)), grid, truth)
     assert blind.floor > 0.1
+
+
+def test_a_classifier_that_is_too_sure_is_made_softer(grid: AnswerGrid):
+    """A third of its answers is wrong, and it gives 99.9 % to each; of these its second place is right half of the time."""
+    level = partition(*places(), [LevelRule("fine", 1, 20)], lvl_min=10, lvl_max=18).levels[0]
+    rng, table = np.random.default_rng(3), spread_table(level, grid)
+    truth, cells = drawn_truth(grid, 600, 3)
+    right = level.classes(s2.leaf_ids(truth.lat_deg, truth.lng_deg))
+    said = np.full((600, len(level)), np.log(1e-5))
+    first = np.where(rng.random(600) < 2 / 3, right, rng.integers(0, len(level), 600))
+    second = np.where(rng.random(600) < 0.5, right, rng.integers(0, len(level), 600))
+    said[np.arange(600), second] = np.log(1e-3)
+    said[np.arange(600), first] = np.log(0.999)
+    fitted = best_classes(said, table, grid, cells)
+    assert fitted.temperature is not None
+    assert fitted.temperature > 1.5
+
+    def likelihood(parameters: GridParameters) -> float:
+        return float(classes_on_grid(said, table, grid, parameters)[np.arange(600), cells].mean())
+
+    assert likelihood(fitted) > max(likelihood(GridParameters(1.0, floor)) for floor in (0.001, 0.01, 0.1, 0.3))
+    sure = best_classes(np.where(np.arange(len(level)) == right[:, None], np.log(0.5), -5.0), table, grid, cells)
+    assert sure.temperature == 0.75  # never wrong, and not sure enough
 
 
 # --- the product ------------------------------------------------------------------------------------------------------
