@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import datetime as dt
 import io
+import os
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -128,13 +129,12 @@ class FolderStore:
         with translated_errors(self._path):
             content = self._path.read_bytes() if self._path.exists() else b""
             new = b"\n" not in content  # or killed before its header was whole
-            whole = new or content.endswith(b"\n")
             if new and content:
                 self._path.unlink()
+            elif not new and not content.endswith(b"\n"):
+                os.truncate(self._path, content.rfind(b"\n") + 1)  # a killed run has left half a line
             self._stream = self._path.open("a", encoding="utf-8", newline="")
             self._writer = csv.writer(self._stream, lineterminator="\n")
-            if not whole:
-                self._stream.write("\n")  # a killed run has left half a line
             if new:
                 self._writer.writerow(_COLUMNS)
                 self._stream.flush()
