@@ -8,20 +8,17 @@ the others, and answers get worse); how sure they are together is what makes the
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from geoloc_dagster.geo.distance import EARTH_RADIUS_M
 from geoloc_dagster.geo.partitioning import DROPPED, I32
 from geoloc_dagster.learning.device import moved
 
-_MOST_LOG_SCALE = 4.6  # a hundredth to a hundred times
+_STEPS = 60
 _FACTORS = (0.0, 0.5, 0.75, 1.33, 2.0)
 _ROUNDS = 3
 _LEAST_GAIN = 1e-4  # of a score from 0 to 1
@@ -133,11 +130,15 @@ def _scale(said: Mapping[str, Tensor], classes: I32, parents: I32, levels: Seque
         return 1.0
     scores = hierarchy_log_probabilities({level: said[level][known] for level in levels}, parents, levels, weights)
     wanted = torch.from_numpy(classes.astype(np.int64))[known]
+    log_scale = torch.zeros((), requires_grad=True)
+    search = torch.optim.LBFGS([log_scale], max_iter=_STEPS, line_search_fn="strong_wolfe")
 
-    def loss(log_scale: float) -> float:
-        return float(torch.nn.functional.cross_entropy(scores * math.exp(log_scale), wanted))
+    def closure() -> Tensor:
+        search.zero_grad()
+        loss = torch.nn.functional.cross_entropy(scores * log_scale.exp(), wanted)
+        loss.backward()
+        return loss
 
-    with torch.inference_mode():
-        search: Any = minimize_scalar(loss, bounds=(-_MOST_LOG_SCALE, _MOST_LOG_SCALE), method="bounded", options={"xatol": 1e-4})
-    at_an_end = abs(search.x) > _MOST_LOG_SCALE - 0.01  # nothing that the levels say tells the cells apart
-    return 1.0 if at_an_end else math.exp(search.x)
+    search.step(closure)
+    found = float(log_scale.detach().exp())
+    return found if np.isfinite(found) and 0.01 < found < 100 else 1.0

@@ -20,7 +20,7 @@ from safetensors.torch import save
 from torch import nn
 
 from geoloc_dagster.errors import IntegrityError, RecipeError
-from geoloc_dagster.learning.device import default_device, device_name, trainer_precision
+from geoloc_dagster.learning.device import default_device, device_name, steady_arithmetic, trainer_precision
 from geoloc_dagster.learning.encoder import RECIPE_FILE, TRAINING_FILE
 from geoloc_dagster.learning.recipe import AnyRecipe
 from geoloc_dagster.learning.recipe_parts import ComputeSpec
@@ -134,14 +134,24 @@ def fit(trainer: pl.Trainer, module: pl.LightningModule, data: pl.LightningDataM
 
     Raises:
         IntegrityError: `last` cannot be read.
-        RecipeError: several devices are to share the batches of a module that knows no such thing.
+        RecipeError: several devices are to share the batches of a module that knows no such thing; or weights are no numbers at
+            the end, and then `last` is gone, which would lead there again.
     """
     if trainer.world_size > 1 and not getattr(module, "shares_batches", False):
         raise RecipeError("recipes of this kind train on one device", "Set compute.devices and compute.nodes to 1.")
     if last.is_file():
         _log.info("going on from %s", last)
         _check_archive(last)
-    trainer.fit(module, datamodule=data, ckpt_path=last if last.is_file() else None, weights_only=True)
+    with steady_arithmetic(default_device(), trainer.precision):
+        trainer.fit(module, datamodule=data, ckpt_path=last if last.is_file() else None, weights_only=True)
+    broken = [name for name, weight in module.state_dict().items() if not bool(torch.isfinite(weight).all())]
+    if broken:
+        if is_first_process():
+            last.unlink(missing_ok=True)
+        raise RecipeError(
+            f"the training ended with {len(broken)} tensors of weights that are not finite numbers, the first {broken[0]}",
+            "Lower `optimiser.learning_rate`, or set `compute: {precision: '32'}`, and train again; nothing was kept of this.",
+        )
 
 
 def _check_archive(checkpoint: Path) -> None:

@@ -7,7 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from geoloc_dagster.learning.aggregation import build_network
-from geoloc_dagster.learning.device import ahead_on_device, answers_one_late, compile_where_it_pays, precision_of
+from geoloc_dagster.learning.device import (
+    ahead_on_device,
+    answers_one_late,
+    compile_where_it_pays,
+    precision_of,
+    steady_arithmetic,
+)
 from geoloc_dagster.learning.encoder import Encoder
 from geoloc_dagster.learning.recipe import Recipe
 from geoloc_dagster.learning.recipe_parts import ComputeSpec
@@ -77,3 +83,12 @@ def test_what_a_training_runs_on_is_not_what_it_is():
         tiny_recipe(compute={"devices": 5})
     with pytest.raises(ValueError, match="several nodes need a `rendezvous`"):
         ComputeSpec(nodes=2)
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "on"), [("cpu", "bf16-mixed", False), ("cpu", "32-true", True), ("cuda", "bf16-mixed", True)]
+)
+def test_bf16_on_a_cpu_is_trained_without_onednn(device: str, precision: str, on: bool):
+    with steady_arithmetic(torch.device(device), precision):
+        assert torch.backends.mkldnn.enabled == on
+    assert torch.backends.mkldnn.enabled

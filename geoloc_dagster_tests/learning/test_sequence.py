@@ -273,6 +273,13 @@ def test_what_it_runs_on_is_what_the_recipe_says(world: Crossroads, tmp_path: Pa
     assert exact.model_version != rounded.model_version  # other weights, by the rounding of bfloat16
 
 
+def test_a_training_that_ends_in_no_numbers_is_an_error_and_leaves_nothing_to_go_on_from(world: Crossroads, tmp_path: Path):
+    recipe = sequence_recipe(name="wild", optimiser={"learning_rate": 1e30}, budget={"epochs": 2, "batch_size": 32})
+    with pytest.raises(RecipeError, match="not finite numbers"):
+        trained(world, tmp_path, recipe)
+    assert list(tmp_path.rglob("*.safetensors")) + list(tmp_path.rglob(LAST_CHECKPOINT)) == []
+
+
 def test_too_few_places_is_one_clear_error(world: Crossroads, tmp_path: Path):
     with pytest.raises(NotEnoughDataError, match="fewer than the 4,096 of one batch"):
         trained(world, tmp_path, sequence_recipe(budget={"epochs": 1, "batch_size": 4096}))
