@@ -160,6 +160,10 @@ class Layout:
         """Lance table of the vectors of a retrieval recipe beside the champion's."""
         return self.root / "tables" / f"embeddings-{recipe}.lance"
 
+    def all_embeddings(self) -> list[Path]:
+        """Every table of vectors that there is, the champion's and the others."""
+        return sorted(self.embeddings.parent.glob("embeddings*.lance"))
+
     def indexes_of(self, recipe: str) -> Path:
         """Folder with the indexes of a retrieval recipe beside the champion's."""
         return self.indexes / "ensemble" / recipe

@@ -103,7 +103,7 @@ def forget(layout: Layout, request: Request, *, now: dt.datetime) -> Forgotten:
     deleted: dict[str, int] = {}
     derived = {
         "embeddings": layout.embeddings,
-        **{path.stem: path for path in sorted(layout.embeddings_of("x").parent.glob(layout.embeddings_of("*").name))},
+        **{path.stem: path for path in layout.all_embeddings()},
         "scene_labels": layout.scene_labels,
         "segmentation_maps": layout.segmentation_maps,
         "crops": layout.crops,

@@ -59,10 +59,7 @@ def _unfinished(metadata: Mapping[str, dg.MetadataValue[Any]]) -> str | None:
     """Why an asset ended before it was through, such as the day's budget, and what waits; None where it did not."""
     if "stopped" not in metadata:
         return None
-    waiting = metadata["pending"].value if "pending" in metadata else None
-    return f"{metadata['stopped'].value}" + (
-        f"; {waiting:,} wait for another run" if isinstance(waiting, int) and waiting else ""
-    )
+    return f"{metadata['stopped'].value}; {metadata['pending'].value} wait for another run"
 
 
 class _Runner:

@@ -90,7 +90,11 @@ def read_champion(layout: Layout, pointer: Path | None = None) -> Champion:
 
 def champion_encoder(layout: Layout) -> Encoder:
     """The champion's network, ready to embed; raises as `read_champion` does."""
-    folder = read_champion(layout).folder  # refused before torch is even imported
+    return open_encoder(read_champion(layout).folder)  # refused before torch is even imported
+
+
+def open_encoder(folder: Path) -> Encoder:
+    """The network of retrieval in a folder, ready to embed; torch is imported here and not before."""
     from geoloc_dagster.learning.encoder import load_encoder
 
     return load_encoder(folder)

@@ -15,7 +15,7 @@ import pyarrow as pa
 from geoloc_dagster.config import Layout
 from geoloc_dagster.errors import ModelMismatchError
 from geoloc_dagster.learning.registry import newest_training
-from geoloc_dagster.prediction.champion import read_champion
+from geoloc_dagster.prediction.champion import open_encoder, read_champion
 from geoloc_dagster.retrieval.embedding import embed_batch
 from geoloc_dagster.retrieval.encoder import Encoder
 from geoloc_dagster.retrieval.index import GalleryIndex, build_index, latest_index, load_index
@@ -63,7 +63,7 @@ def embed_members(
     """Embed the crops of a batch with every member; how many members there are. Raises as `embed_batch` does."""
     members = members_of(layout, recipes)
     for member in members:
-        encoder = (encoder_loader or _load)(member.folder)
+        encoder = (encoder_loader or open_encoder)(member.folder)
         embed_batch(encoder, layout.crops, layout.embeddings_of(member.recipe), batch, progress=progress)
     return len(members)
 
@@ -100,9 +100,3 @@ def named_members(fitted: Mapping[str, str], expert: str) -> dict[str, str]:
     """Recipe -> model version of the members among the experts that a fusion was fitted with."""
     mark = expert + BESIDE
     return {name.removeprefix(mark): version for name, version in fitted.items() if name.startswith(mark)}
-
-
-def _load(folder: Path) -> Encoder:
-    from geoloc_dagster.learning.encoder import load_encoder
-
-    return load_encoder(folder)

@@ -19,7 +19,7 @@ from typing import Any
 from geoloc_dagster import storage
 from geoloc_dagster.config.layout import Layout
 from geoloc_dagster.errors import IntegrityError, ModelMismatchError, NoReleaseError, SchemaVersionError
-from geoloc_dagster.prediction.champion import read_champion, verify_folder
+from geoloc_dagster.prediction.champion import open_encoder, read_champion, verify_folder
 from geoloc_dagster.prediction.ensemble import BESIDE, named_members
 from geoloc_dagster.prediction.photo import as_picture, read_photo
 from geoloc_dagster.prediction.protocol import Prediction
@@ -224,7 +224,7 @@ def release_of(
 ) -> Release:
     """Encoder and index of a release whose files have been checked; raises ModelMismatchError."""
     index = load_index(folders["index"])
-    encoder = (encoder_loader or _load_encoder)(folders["model"])
+    encoder = (encoder_loader or open_encoder)(folders["model"])
     release = Release(release_id, manifest, encoder, index)
     release.predictor()  # refuses an encoder and an index of different models
     return release
@@ -266,12 +266,6 @@ def cells_model_folder(layout: Layout) -> Path:
             f"release {release_id} has no classifier of cells", "Name a model with --checkpoint, or add a recipe of kind `cells`."
         )
     return layout.root / manifest["parts"]["cells"]["folder"]
-
-
-def _load_encoder(folder: Path) -> Encoder:
-    from geoloc_dagster.learning.encoder import load_encoder
-
-    return load_encoder(folder)
 
 
 def _verified_manifest(layout: Layout, release_id: str, digest: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 
 from geoloc_dagster.config import Layout, Settings
 from geoloc_dagster.config.loader import load_settings
-from geoloc_dagster.defs.headless import run_headless
+from geoloc_dagster.defs.headless import Event, run_headless
 from geoloc_dagster.defs.region import Region
 from geoloc_dagster.emulator.process import EmulatorThread, serve_in_thread
 from geoloc_dagster.errors import StepFailedError
@@ -209,6 +209,18 @@ def test_each_batch_says_what_the_day_has_cost_and_what_is_left(place: Place) ->
     assert said["today_dollars"] == 0  # this city is free
     assert "limit_dollars" not in said
     assert said["picture"].startswith("![picture](data:image/jpeg;base64,")
+
+
+def test_a_batch_that_the_budget_stops_says_so_where_the_run_was_started(place: Place) -> None:
+    config = place.folder / "geoloc.yaml"
+    config.write_text(config.read_text().replace("service:\n", "service:\n  images_per_day: 10\n", 1))
+    place.run(LOOKUPS)
+    events: list[Event] = []
+    run_headless(place.settings(), select=COLLECTION, report=events.append)
+    done = [event.message for event in events if event.kind == "done" and event.asset == "panoramas"]
+    said = [message for message in done if message is not None]
+    assert said
+    assert all("budget" in message and "wait for another run" in message for message in said)
 
 
 @pytest.mark.parametrize(("fault", "kind"), [("huge", "too_large"), ("not_json", "not_an_image"), ("grey", "no_imagery")])
