@@ -118,10 +118,11 @@ def _draw(axes: Axes, panel: _Panel, districts: Sequence[District], shapes: Mapp
     values = [panel.value(one) for one in districts]
     known = [value for value in values if value is not None]
     low, high = panel.limits or (min(known), max(known))
+    alike = panel.text(low) == panel.text(high)  # what reads as one figure has one colour
     least = _SLIVER * float(np.median([shapely.area(shapes[one.name]) for one in districts]))
     for one, value in zip(districts, values, strict=True):
         shape = shapes[one.name]
-        at = 0.5 if value is None or high <= low else (value - low) / (high - low)
+        at = 0.5 if value is None or alike else (value - low) / (high - low)
         look: dict[str, Any] = {"facecolors": "white", "hatch": "////"} if value is None else {"facecolors": [panel.colours(at)]}
         rings = [np.asarray(part.exterior.coords)[:, :2] for part in _polygons(shape)]
         edge = style.GREY if value is None else style.MUTED
