@@ -418,7 +418,7 @@ class FusionSettings(Section):
     )
     ensemble: list[str] = Field(
         default_factory=list,
-        description="Recipes of kind `retrieval` whose newest models look at photos too, beside the champion.",
+        description="Recipes whose newest models look at photos too, each beside the champion of its kind.",
     )
     refused: float = Field(
         default=0.05, gt=0, lt=1, description="Share of the region's own photos that may be taken for those of another place."

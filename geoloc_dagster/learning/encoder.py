@@ -15,10 +15,9 @@ from geoloc_dagster.errors import IntegrityError
 from geoloc_dagster.learning.aggregation import RetrievalNetwork, build_network
 from geoloc_dagster.learning.augmentation import plain
 from geoloc_dagster.learning.device import Precision, answers_one_late, arithmetic, default_device, precision_of
-from geoloc_dagster.learning.recipe import Recipe, read_recipe
+from geoloc_dagster.learning.recipe import RECIPE_FILE, Recipe, read_recipe
 from geoloc_dagster.storage import verify_manifest
 
-RECIPE_FILE = "recipe.yaml"
 WEIGHTS_FILE = "weights.safetensors"
 TRAINING_FILE = "training.json"
 

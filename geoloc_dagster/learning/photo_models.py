@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,14 +11,12 @@ import torch
 from torch import Tensor
 
 from geoloc_dagster.dataset.class_maps import ClassMapReader
-from geoloc_dagster.errors import IntegrityError
 from geoloc_dagster.geo.partitioning import CellLevel
 from geoloc_dagster.learning.cells_model import CellsModel, Precision, load_cells_model
 from geoloc_dagster.learning.cells_recipe import InferenceSpec
-from geoloc_dagster.learning.encoder import RECIPE_FILE
 from geoloc_dagster.learning.multitask_model import MultitaskModel, load_multitask_model
 from geoloc_dagster.learning.multitask_recipe import MultitaskRecipe
-from geoloc_dagster.learning.recipe import parse_recipe
+from geoloc_dagster.learning.recipe import recipe_of
 from geoloc_dagster.learning.sequence_model import SequenceModel, load_sequence_model
 from geoloc_dagster.learning.sequence_recipe import SequenceRecipe
 
@@ -30,7 +27,7 @@ def load_photo_model(
     folder: Path, *, inference: InferenceSpec | None = None, precision: Precision = "32", device: str = ""
 ) -> AnyPhotoModel:
     """Load a trained classifier; takes and raises what `load_cells_model` and `load_multitask_model` do."""
-    load = load_multitask_model if isinstance(_recipe_of(folder), MultitaskRecipe) else load_cells_model
+    load = load_multitask_model if isinstance(recipe_of(folder), MultitaskRecipe) else load_cells_model
     return load(folder, inference=inference, precision=precision, device=device)
 
 
@@ -64,16 +61,9 @@ class SingleViews:
 
 def load_classifier(folder: Path) -> AnyPhotoModel | SingleViews:
     """Load a trained classifier of whichever kind for single photos; takes and raises what loading that kind does."""
-    if isinstance(_recipe_of(folder), SequenceRecipe):
+    if isinstance(recipe_of(folder), SequenceRecipe):
         return SingleViews(load_sequence_model(folder))
     return load_photo_model(folder)
-
-
-def _recipe_of(folder: Path) -> Any:
-    path = folder / RECIPE_FILE
-    if not path.is_file():
-        raise IntegrityError(f"{path} is missing", "Restore that folder, or materialise `checkpoints` again.")
-    return parse_recipe(path.read_text(encoding="utf-8"), path)
 
 
 class PhotoAsker:

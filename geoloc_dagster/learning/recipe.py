@@ -14,7 +14,7 @@ from typing import Any, Literal, Self, TypeVar
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from geoloc_dagster.errors import RecipeError
+from geoloc_dagster.errors import IntegrityError, RecipeError
 from geoloc_dagster.learning.cells_recipe import CellsRecipe, InferenceSpec
 from geoloc_dagster.learning.multitask_recipe import MultitaskRecipe
 from geoloc_dagster.learning.recipe_parts import (
@@ -30,6 +30,8 @@ from geoloc_dagster.learning.recipe_parts import (
 from geoloc_dagster.learning.sequence_recipe import SequenceRecipe
 
 PACKAGED_RECIPES = Path(__file__).parent / "recipes"
+RECIPE_FILE = "recipe.yaml"
+"""In the folder of a trained model, the recipe that it was trained by."""
 _NAME = re.compile(NAME)
 
 
@@ -215,16 +217,16 @@ def check_recipes(
         ensemble: names of those whose models look beside the champion.
 
     Raises:
-        RecipeError: one does not exist or is wrong, is in the ensemble and not one of retrieval, needs cells or class maps where
+        RecipeError: one does not exist or is wrong, is in the ensemble and places no photos, needs cells or class maps where
             there are none, or the model of a recipe that comes later.
     """
     read = [load_recipe(name, folder) for name in names]
-    of_retrieval = [recipe.name for recipe in read if isinstance(recipe, Recipe)]
+    able = [recipe.name for recipe in read if recipe.places_photos]
     for name in ensemble:
-        if name not in of_retrieval:
+        if name not in able:
             raise RecipeError(
-                f"fusion.ensemble names {name}, which is no recipe of kind `retrieval` of this region",
-                f"It has {', '.join(of_retrieval) or 'none'}; list those that look beside the champion.",
+                f"fusion.ensemble names {name}, which is no recipe of this region that says where photos were taken",
+                f"It has {', '.join(able) or 'none'}; list those that look beside the champion of their kind.",
             )
     for place, recipe in enumerate(read):
         if isinstance(recipe, Recipe):
@@ -295,6 +297,19 @@ def read_recipe(path: Path, kind: type[_Kind]) -> _Kind:
     if not isinstance(recipe, kind):
         raise RecipeError(f"{path} is of kind `{recipe.kind}`, which does not do what is asked of it here")
     return recipe
+
+
+def recipe_of(model_folder: Path) -> AnyRecipe:
+    """The recipe of a trained model, of whichever kind.
+
+    Raises:
+        IntegrityError: it is missing.
+        RecipeError: it is wrong.
+    """
+    path = model_folder / RECIPE_FILE
+    if not path.is_file():
+        raise IntegrityError(f"{path} is missing", "Restore that folder, or materialise `checkpoints` again.")
+    return parse_recipe(path.read_text(encoding="utf-8"), path)
 
 
 def read_inference(path: Path) -> InferenceSpec:

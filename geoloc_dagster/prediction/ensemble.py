@@ -1,11 +1,12 @@
-"""Retrieval models beside the champion: networks that were trained apart seldom agree on what is wrong.
+"""Models beside the champions: networks that were trained apart seldom agree on what is wrong.
 
-Each recipe that `fusion.ensemble` names takes part with its newest model, which has a table of vectors and an index of its own,
-of the same rows as the champion's.
+Each recipe that `fusion.ensemble` names takes part with its newest model, beside the champion of its kind. One of retrieval has a
+table of vectors and an index of its own, of the same rows as the champion's.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,37 +21,59 @@ from geoloc_dagster.retrieval.embedding import embed_batch
 from geoloc_dagster.retrieval.encoder import Encoder
 from geoloc_dagster.retrieval.index import GalleryIndex, build_index, latest_index, load_index
 
+logger = logging.getLogger(__name__)
 BESIDE = ":"
 """Between the name of an expert and the recipe of its model, where that is not the champion's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A retrieval model beside the champion.
+    """A model beside the champion of its kind.
 
     Attributes:
+        kind: of its recipe.
         recipe: that it was trained by.
         model_version: names its weights.
         folder: of the model.
     """
 
+    kind: str
     recipe: str
     model_version: str
     folder: Path
 
+    @property
+    def expert(self) -> str:
+        """What its expert is called, as a champion's is called by its kind."""
+        return f"{self.kind}{BESIDE}{self.recipe}"
+
 
 def members_of(layout: Layout, recipes: Sequence[str]) -> list[Member]:
-    """The newest model of each of these recipes that has one; the champion's own recipe is left out.
+    """The newest model of each of these recipes that has one, beside a champion of its kind; champions' own recipes are left out.
 
     Raises:
-        NoReleaseError: there is no champion.
-        IntegrityError: the champion has changed since it was promoted.
+        IntegrityError: a champion has changed since it was promoted, or a model holds no recipe.
     """
-    if not recipes:
-        return []
-    champion = read_champion(layout).recipe
-    newest = {recipe: newest_training(layout.checkpoints / recipe) for recipe in recipes if recipe != champion}
-    return [Member(name, found.model_version, found.folder) for name, found in newest.items() if found is not None]
+    from geoloc_dagster.learning.recipe import recipe_of
+
+    found, led_by = list[Member](), dict[str, str]()
+    for recipe in recipes:
+        newest = newest_training(layout.checkpoints / recipe)
+        if newest is None:
+            logger.warning("recipe %s of fusion.ensemble has no trained model yet; it is left out", recipe)
+            continue
+        kind = recipe_of(newest.folder).kind
+        pointer = layout.champion_of(kind)
+        if kind not in led_by and pointer.exists():
+            led_by[kind] = read_champion(layout, pointer).recipe
+        if led_by.get(kind, recipe) != recipe:
+            found.append(Member(kind, recipe, newest.model_version, newest.folder))
+    return found
+
+
+def networks_of(layout: Layout, recipes: Sequence[str]) -> list[Member]:
+    """Those of `members_of` that are of retrieval, and so have vectors and an index; raises as it does."""
+    return [member for member in members_of(layout, recipes) if member.kind == "retrieval"]
 
 
 def embed_members(
@@ -60,8 +83,8 @@ def embed_members(
     progress: Callable[[int, int], None] | None = None,
     encoder_loader: Callable[[Path], Encoder] | None = None,
 ) -> int:
-    """Embed the crops of a batch with every member; how many members there are. Raises as `embed_batch` does."""
-    members = members_of(layout, recipes)
+    """Embed the crops of a batch with every network; how many there are. Raises as `embed_batch` does."""
+    members = networks_of(layout, recipes)
     for member in members:
         encoder = (encoder_loader or open_encoder)(member.folder)
         embed_batch(encoder, layout.crops, layout.embeddings_of(member.recipe), batch, progress=progress)
@@ -69,15 +92,15 @@ def embed_members(
 
 
 def index_members(layout: Layout, recipes: Sequence[str], catalog: pa.Table) -> int:
-    """Build the index of every member; how many there are. Raises as `build_index` does."""
-    members = members_of(layout, recipes)
+    """Build the index of every network; how many there are. Raises as `build_index` does."""
+    members = networks_of(layout, recipes)
     for member in members:
         build_index(layout.embeddings_of(member.recipe), catalog, member.model_version, layout.indexes_of(member.recipe))
     return len(members)
 
 
 def member_indexes(layout: Layout, members: Sequence[Member], of_champion: GalleryIndex) -> dict[str, GalleryIndex]:
-    """The indexes of members, by recipe.
+    """The indexes of networks, by recipe.
 
     Raises:
         NoReleaseError: one has not been built.

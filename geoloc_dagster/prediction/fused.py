@@ -253,7 +253,8 @@ def load_fused(layout: Layout, *, encoder_loader: EncoderLoader | None = None) -
         for beside in sorted(besides)  # the champion's first
     }
     experts = [one for beside, network in networks.items() for one in _index_experts(folders["fusion"], fusion, network, beside)]
-    experts += [trained_classifier(kind, folders[kind], fusion.grid) for kind in CLASSIFIERS if kind in folders]
+    classifiers = [name for name in folders if name.partition(BESIDE)[0] in CLASSIFIERS]
+    experts += [trained_classifier(name, folders[name], fusion.grid) for name in classifiers]
     retrieval = networks[""].predictor() if networks else None
     return FusedPredictor(fusion, experts, release_id, retrieval, [network.encoder for network in networks.values()])
 

@@ -23,7 +23,7 @@ from geoloc_dagster.geo.boundary import read_boundary
 from geoloc_dagster.geo.distance import score_m
 from geoloc_dagster.geo.evenly import points_inside
 from geoloc_dagster.prediction.champion import read_champion
-from geoloc_dagster.prediction.ensemble import BESIDE, Member, member_indexes, members_of
+from geoloc_dagster.prediction.ensemble import BESIDE, member_indexes, members_of
 from geoloc_dagster.prediction.fusion import FUSION_FILE, GRID_FILE, Fusion
 from geoloc_dagster.prediction.fusion_fit import fit_fusion, say_all
 from geoloc_dagster.prediction.panel import (
@@ -82,12 +82,14 @@ def make_fusion(settings: Settings, layout: Layout, progress: Progress | None = 
         IntegrityError: a part has changed since it was written.
         ModelMismatchError: the index holds vectors of another model than the champion.
     """
+    from geoloc_dagster.learning.recipe import recipe_of
+
     champions = champions_of(layout)
     if not champions:
         return FusionResult(None, "no champion answers single photos", {}, {}, b"", 0)
     models = {f"the champion of {kind}": folder for kind, folder in champions.items()}
-    models |= {f"the newest model of {one.recipe}": one.folder for one in _members(settings, layout, champions)}
-    learned = [name for name, folder in models.items() if "dev" in _trained_on(folder)]
+    models |= {f"the newest model of {one.recipe}": one.folder for one in members_of(layout, settings.fusion.ensemble)}
+    learned = [name for name, folder in models.items() if "dev" in recipe_of(folder).data.splits]
     if learned:
         return FusionResult(None, f"{learned[0]} learned from dev itself", {}, {}, b"", 0)
     try:
@@ -131,15 +133,17 @@ def fit_and_measure(
     Raises:
         NotEnoughDataError: dev has too few places.
     """
+    members = members_of(layout, settings.fusion.ensemble)
     indexes, networks = dict[str, GalleryIndex](), dict[str, Path]()
     if "retrieval" in champions:
         indexes[""] = load_index(latest_index(layout.indexes))
-        members = _members(settings, layout, champions)
-        beside = member_indexes(layout, members, indexes[""])
-        indexes |= {BESIDE + recipe: index for recipe, index in beside.items()}
-        networks = {indexes[""].model_version: champions["retrieval"], **{one.model_version: one.folder for one in members}}
+        beside = [one for one in members if one.kind == "retrieval"]
+        indexes |= {BESIDE + recipe: index for recipe, index in member_indexes(layout, beside, indexes[""]).items()}
+        networks = {indexes[""].model_version: champions["retrieval"], **{one.model_version: one.folder for one in beside}}
     grid = region_grid(settings, layout, division.gallery)
-    experts = gather(champions, grid, indexes, division.gallery)
+    classifiers = {kind: champions[kind] for kind in CLASSIFIERS if kind in champions}
+    classifiers |= {one.expert: one.folder for one in members if one.kind in CLASSIFIERS}
+    experts = gather(classifiers, grid, indexes, division.gallery)
     scale = scale_of(score_m(*_bounds(layout)))
     questions = (division.dev, division.test)
     found = [look_at(experts, asked, layout, list(indexes.values()), progress) for asked in questions]
@@ -159,10 +163,6 @@ def fit_and_measure(
     return Measured(fusion, experts, networks, found[1], report)
 
 
-def _members(settings: Settings, layout: Layout, champions: Mapping[str, Path]) -> list[Member]:
-    return members_of(layout, settings.fusion.ensemble) if "retrieval" in champions else []
-
-
 def region_grid(settings: Settings, layout: Layout, gallery: pd.DataFrame) -> AnswerGrid:
     """The grid of a region: cells as small as its places in a city, of a kilometre at least in a country."""
     boundary = read_boundary(layout.boundary)
@@ -176,26 +176,17 @@ def region_grid(settings: Settings, layout: Layout, gallery: pd.DataFrame) -> An
 
 
 def gather(
-    champions: Mapping[str, Path], grid: AnswerGrid, indexes: Mapping[str, GalleryIndex], gallery: pd.DataFrame
+    classifiers: Mapping[str, Path], grid: AnswerGrid, indexes: Mapping[str, GalleryIndex], gallery: pd.DataFrame
 ) -> list[Expert]:
-    """The experts that champions make, by kind, over a gallery; `indexes` by what follows the names of their experts."""
+    """The experts over a gallery: classifiers' folders by name, `indexes` by what follows the names of their experts."""
     experts = [expert for beside, index in indexes.items() for expert in index_experts(index, gallery, grid, beside)]
-    return experts + [trained_classifier(kind, champions[kind], grid) for kind in CLASSIFIERS if kind in champions]
+    return experts + [trained_classifier(name, folder, grid) for name, folder in classifiers.items()]
 
 
 def champions_of(layout: Layout) -> dict[str, Path]:
     """The folders of the champions that there are, by kind, every byte of them checked."""
     kinds = [kind for kind in ("retrieval", *CLASSIFIERS) if layout.champion_of(kind).exists()]
     return {kind: read_champion(layout, layout.champion_of(kind)).folder for kind in kinds}
-
-
-def _trained_on(folder: Path) -> list[str]:
-    """The splits that a model learned from."""
-    from geoloc_dagster.learning.encoder import RECIPE_FILE
-    from geoloc_dagster.learning.recipe import parse_recipe
-
-    path = folder / RECIPE_FILE
-    return list(parse_recipe(path.read_text(encoding="utf-8"), path).data.splits)
 
 
 def index_experts(index: GalleryIndex, gallery: pd.DataFrame, grid: AnswerGrid, beside: str = "") -> list[Expert]:
@@ -227,12 +218,12 @@ def flat_search(vectors: Vectors) -> Search:
     return index.search
 
 
-def trained_classifier(kind: str, folder: Path, grid: AnswerGrid) -> Expert:
+def trained_classifier(name: str, folder: Path, grid: AnswerGrid) -> Expert:
     """The trained classifier in a folder, on a grid."""
     from geoloc_dagster.learning.photo_models import load_classifier
 
     model = load_classifier(folder)
-    return classifier_expert(kind, model, model.finest, grid)
+    return classifier_expert(name, model, model.finest, grid)
 
 
 def look_at(

@@ -134,6 +134,11 @@ def _fusion_parts(layout: Layout, parts: Mapping[str, Any]) -> dict[str, Any]:
         ours |= {f"{expert}{BESIDE}{recipe}": held for expert in ("retrieval", "places")}
         model = layout.checkpoints / recipe / version
         beside |= {f"model{BESIDE}{recipe}": _part(layout, model), f"index{BESIDE}{recipe}": _part(layout, index)}
+    for kind in CLASSIFIERS:
+        for recipe, version in named_members(fitted, kind).items():
+            expert = f"{kind}{BESIDE}{recipe}"
+            ours[expert] = version
+            beside[expert] = _part(layout, layout.checkpoints / recipe / version)
     if fitted != ours:
         logger.warning("%s was fitted with other models than those of today; it is left out of the release", folder)
         return {}

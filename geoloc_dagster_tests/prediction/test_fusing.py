@@ -10,19 +10,23 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import shapely
+import torch
 
 from geoloc_dagster import storage
 from geoloc_dagster.config import Layout, Settings
 from geoloc_dagster.errors import IntegrityError, ModelMismatchError, NoReleaseError
+from geoloc_dagster.geo import s2
 from geoloc_dagster.geo.boundary import Boundary, write_boundary
 from geoloc_dagster.geo.distance import great_circle_m
-from geoloc_dagster.prediction.champion import read_champion
+from geoloc_dagster.geo.partitioning import CellLevel
+from geoloc_dagster.prediction.champion import promote, read_champion
 from geoloc_dagster.prediction.ensemble import embed_members, index_members
 from geoloc_dagster.prediction.experts import Hits
 from geoloc_dagster.prediction.fused import FusedPredictor, heat_features, load_fused
 from geoloc_dagster.prediction.fusing import make_fusion
 from geoloc_dagster.prediction.fusion import read_fusion
 from geoloc_dagster.prediction.panel import signs_of
+from geoloc_dagster.prediction.photo import as_picture
 from geoloc_dagster.prediction.picture import fused_heat_map
 from geoloc_dagster.prediction.promotion import promote_best
 from geoloc_dagster.prediction.questions import divide_catalog
@@ -281,6 +285,91 @@ def test_a_member_that_was_trained_again_must_be_indexed_first(settings: Setting
     make_fusion(own, layout)
     publish(layout)
     assert load_fused(layout, encoder_loader=trusting_loader).predict([jpeg(3, 7)])[0].within[25] > 0.5
+
+
+class HalfClassifier:
+    """A classifier of cells of 150 m that knows every other place, by the name of its model, and guesses at the rest."""
+
+    size = 32
+
+    def __init__(self, folder: Path) -> None:
+        self.model_version = folder.name
+        positions = np.array([place_position(place) for place in range(PLACES)])
+        cells = s2.parents(s2.leaf_ids(positions[:, 0], positions[:, 1]), 16)
+        ids, self._class_of_place = np.unique(cells, return_inverse=True)
+        lat_deg, lng_deg = s2.centres(ids)
+        self.finest = CellLevel("fine", ids, np.ones(ids.size, np.int64), lat_deg, lng_deg)
+        self._places = np.stack([as_picture(jpeg(place), self.size) for place in range(PLACES)]).reshape(PLACES, -1).astype(float)
+        self._known = np.arange(PLACES) % 2 == (folder.name == MORE)
+
+    def log_probabilities(self, pictures: np.ndarray) -> dict[str, torch.Tensor]:
+        flat = pictures.reshape(len(pictures), -1).astype(float)
+        place = np.argmin(((flat[:, None] - self._places[None]) ** 2).sum(axis=2), axis=1)
+        said = np.full((len(pictures), len(self.finest)), 0.2 / (len(self.finest) - 1))
+        known = np.flatnonzero(self._known[place])
+        said[known, self._class_of_place[place[known]]] = 0.8
+        return {"hierarchy": torch.tensor(np.log(said / said.sum(axis=1, keepdims=True)))}
+
+
+CELLS, MORE = "cells-aaaaaaaaaaaa", "more-bbbbbbbbbbbb"
+
+
+@pytest.fixture
+def two_classifiers(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Settings, Layout]:
+    """A region with two classifiers and no index: the champion knows even places, `more` odd ones."""
+    chosen = settings.fusion.model_copy(update={"ensemble": ["cells", "more", "untrained"]})
+    own = settings.model_copy(update={"data_root": tmp_path, "fusion": chosen})
+    layout = Layout(tmp_path)
+    write_streets(layout)
+    write_boundary(layout.boundary, Boundary("testville", shapely.box(18.04, 59.30, 18.10, 59.34), "EPSG:32633", 15.0))
+    for recipe, version in (("cells", CELLS), ("more", MORE)):
+        write_model(layout, version, recipe=recipe, kind="cells")
+    promote(layout, CELLS, {}, NOW, "the only one", layout.champion_of("cells"))
+    monkeypatch.setattr("geoloc_dagster.learning.photo_models.load_classifier", HalfClassifier)
+    return own, layout
+
+
+def test_a_second_classifier_looks_beside_the_champion_of_its_kind(
+    two_classifiers: tuple[Settings, Layout], caplog: pytest.LogCaptureFixture
+):
+    own, layout = two_classifiers
+    made = make_fusion(own, layout)
+    assert set(made.weights) == {"cells", "cells:more"}
+    assert "recipe untrained of fusion.ensemble has no trained model yet" in caplog.text
+    figures = {name: said["250"]["value"] for name, said in made.report["figures"].items()}
+    assert figures["fusion"] > 0.9 > 0.7 > max(figures["cells"], figures["cells:more"])
+    publish(layout)
+    predictor = load_fused(layout)
+    for place in (40, 77):
+        (together,) = predictor.predict([jpeg(place, 7)])
+        lat, lng = place_position(place)
+        assert great_circle_m(lat, lng, together.lat_deg, together.lng_deg) < 250
+        for name, knows in (("cells", place % 2 == 0), ("cells:more", place % 2 == 1)):  # each its own weights
+            (alone,) = predictor.predict([jpeg(place, 7)], expert=name)
+            assert (alone.within[250] > 0.5) == knows
+
+
+def test_a_classifier_that_was_fitted_is_released_though_its_recipe_was_trained_again(two_classifiers: tuple[Settings, Layout]):
+    own, layout = two_classifiers
+    make_fusion(own, layout)
+    newer = write_model(layout, "more-dddddddddddd", recipe="more", kind="cells", day=9)
+    publish(layout)
+    assert {one.model_version for one in load_fused(layout).experts} == {CELLS, MORE}
+    make_fusion(own, layout)
+    publish(layout)
+    assert {one.model_version for one in load_fused(layout).experts} == {CELLS, newer.name}
+    (newer / "weights.safetensors").write_bytes(b"other")
+    with pytest.raises(IntegrityError, match="weights"):
+        load_fused(layout)
+
+
+def test_a_member_that_learned_from_dev_leaves_no_fusion(two_classifiers: tuple[Settings, Layout]):
+    own, layout = two_classifiers
+    file = layout.checkpoints / "more" / MORE / "recipe.yaml"
+    file.write_text(file.read_text() + "data: {splits: [train, dev]}\n")
+    made = make_fusion(own, layout)
+    assert made.folder is None
+    assert made.reason == "the newest model of more learned from dev itself"
 
 
 def test_networks_agree_where_their_hits_lie_in_the_same_cells():

@@ -22,12 +22,18 @@ NOW = datetime(2026, 11, 20, 22, 0, tzinfo=UTC)
 FIRST, SECOND = "retrieval-aaaaaaaaaaaa", "retrieval-bbbbbbbbbbbb"
 
 
-def write_model(layout: Layout, model_version: str, *, day: int = 1, recipe: str = "retrieval") -> Path:
+_RECIPES = {
+    "retrieval": "version: 1\nname: retrieval\nloss: {multi_similarity: {}}\n",
+    "cells": "version: 1\nname: cells\nkind: cells\n",
+}
+
+
+def write_model(layout: Layout, model_version: str, *, day: int = 1, recipe: str = "retrieval", kind: str = "retrieval") -> Path:
     """A finished training as it lies on disk; its weights are noise, which only the real encoder would notice."""
     folder = layout.checkpoints / recipe / model_version
     with storage.atomic_folder(folder) as temporary:
         (temporary / "weights.safetensors").write_bytes(hashlib.sha256(model_version.encode()).digest() * 20)
-        (temporary / "recipe.yaml").write_text("version: 1\nname: retrieval\nloss: {multi_similarity: {}}\n")
+        (temporary / "recipe.yaml").write_text(_RECIPES[kind])
         training = {"model_version": model_version, "trained_on_rows": 30, "finished_at": f"2026-11-{day:02d}T00:00:00"}
         (temporary / "training.json").write_text(json.dumps(training))
         storage.write_manifest(temporary, model_version=model_version)
