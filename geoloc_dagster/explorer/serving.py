@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,7 @@ from geoloc_dagster.retrieval.pointer import read_pointer
 logger = logging.getLogger(__name__)
 MOST_AT_ONCE = 16
 _POLL_S = 1.0
+_NOTHING = "Nothing has been released yet: `geoloc run` makes a release."
 Answer = FusedPrediction | Prediction
 
 
@@ -85,7 +87,8 @@ class Serving:
         self._load, self._pointer = load, pointer
         self._served: Served | None = None
         self._seen: tuple[int, int] | None = None
-        self.problem: str | None = None
+        self._refreshing = threading.Lock()
+        self.problem: str | None = _NOTHING
         """Why what is served is not what the pointer names, in words; None where it is."""
 
     @property
@@ -96,7 +99,7 @@ class Serving:
             NoReleaseError: nothing is.
         """
         if self._served is None:
-            raise NoReleaseError(self.problem or "nothing has been released yet")
+            raise NoReleaseError(self.problem or _NOTHING, "`/health` says when that changes.")
         return self._served
 
     @property
@@ -106,12 +109,16 @@ class Serving:
 
     def refresh(self) -> bool:
         """Load what the pointer names if that has changed; whether it had. What was served stays where that fails."""
+        with self._refreshing:
+            return self._refresh()
+
+    def _refresh(self) -> bool:
         found = self._stamp()
         if found == self._seen:
             return False
         self._seen = found
         if found is None:
-            self.problem = "Nothing has been released yet: `geoloc run` makes a release."
+            self.problem = _NOTHING
             return False
         if self._served is None:
             self.problem = "The release is being checked and loaded; come again in a moment."
