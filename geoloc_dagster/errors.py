@@ -289,6 +289,14 @@ class OutsideRegionError(GeolocError):
     default_remedy = "Ask a model of that region."
 
 
+class ExplorerUnreachableError(GeolocError):
+    """No explorer answers at an address, or it refuses what it was asked."""
+
+    code = "GEO-509"
+    failure_class = "network"
+    default_remedy = "Start one with `geoloc explorer`, or leave out --url to ask the release on this machine."
+
+
 class StepFailedError(GeolocError):
     """A step of a headless run failed; its message already holds code, cause and remedy where it has them."""
 

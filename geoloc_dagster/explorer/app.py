@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
 from fastapi import FastAPI, HTTPException, Request, Response
@@ -44,7 +44,7 @@ def create_app(settings: Settings, layout: Layout, *, load: Callable[[], Served]
     state = State(settings, layout, places, serving, Batches(), RateLimit(settings.explorer.photos_per_minute), Metrics())
 
     @contextlib.asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         watcher = asyncio.create_task(serving.watch(on_change=state.changed))
         yield
         watcher.cancel()

@@ -83,7 +83,7 @@ async def predict_sample(
     served = state.serving.served
     row, content = await asyncio.to_thread(held_out_picture, state, capture_id)
     answer = await ask(state, served, Upload(capture_id, content), _coverage(state, coverage), expert, held_out=True)
-    shown = {"name": capture_id, "top": top, "heat": heat, "seconds": time.perf_counter() - began}
+    shown: dict[str, Any] = {"name": capture_id, "top": top, "heat": heat, "seconds": time.perf_counter() - began}
     said = await asyncio.to_thread(answer_json, answer, served, state.places, **shown)
     mine = judged(answer.lat_deg, answer.lng_deg, row, state.score_m)
     truth = {"lat_deg": row["lat_deg"], "lng_deg": row["lng_deg"], "distance_m": mine["distance_m"], "score": mine["score"]}
@@ -131,7 +131,7 @@ async def _answers(
                 return _counted(state, "refused", {"photo": upload.name, "error": problem.to_json()})
             except GeolocError as error:
                 return _counted(state, "refused", {"photo": upload.name, "error": problem_of(error).to_json()})
-            shown = {"name": upload.name, "top": top, "heat": heat, "seconds": time.perf_counter() - began}
+            shown: dict[str, Any] = {"name": upload.name, "top": top, "heat": heat, "seconds": time.perf_counter() - began}
             said = await asyncio.to_thread(answer_json, answer, served, state.places, **shown)
             return _counted(state, "answered" if said["answered"] else "outside", said)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -64,6 +65,7 @@ def locations(
     since: Annotated[int | None, Query(description="Year of the newest picture, or later.")] = None,
     until: Annotated[int | None, Query(description="Year of the oldest picture, or earlier.")] = None,
     bbox: Annotated[str | None, Query(description="west,south,east,north in degrees")] = None,
+    limit: Annotated[int | None, Query(ge=1, description="At most so many.")] = None,
 ) -> Response:
     """All of them, or those that the filters leave."""
     assert status is None or status in STATUSES
@@ -76,7 +78,7 @@ def locations(
         and _of_years(place, since, until)
         and (box is None or (box[0] <= place.lng_deg <= box[2] and box[1] <= place.lat_deg <= box[3]))
     )
-    return StreamingResponse(_collection(chosen), media_type=GEOJSON)
+    return StreamingResponse(_collection(itertools.islice(chosen, limit)), media_type=GEOJSON)
 
 
 @router.get("/locations/{location_id}", summary="A location and its views through the years")

@@ -132,8 +132,10 @@ def compare(layout: Layout, a: str, b: str) -> dict[str, Any]:
     split = "test" if "test" in common else common[-1]
     west, south, east, north = read_boundary(layout.boundary).geometry.bounds
     try:
+        queries = [read_parquet(one[split].folder / "queries.parquet") for one in (first, second)]
         result = compare_queries(
-            *(read_parquet(one[split].folder / "queries.parquet") for one in (first, second)),
+            queries[0],
+            queries[1],
             read_parquet(layout.catalog, ["capture_id", "year", "district"]),
             scale_of(score_m(south, west, north, east)),
             names=(a, b),

@@ -86,7 +86,8 @@ class GalleryIndex:
         queries = np.ascontiguousarray(vectors, dtype=np.float32)
         if self.hidden is None:
             return self.faiss_index.search(queries, min(k, self.rows.num_rows))
-        seen = faiss.SearchParameters(sel=faiss.IDSelectorNot(faiss.IDSelectorBatch(self.hidden)))
+        parameters: Any = faiss.SearchParameters
+        seen = parameters(sel=faiss.IDSelectorNot(faiss.IDSelectorBatch(self.hidden)))
         return self.faiss_index.search(queries, min(k, self.rows.num_rows - len(self.hidden)), params=seen)
 
     def without(self, capture_ids: Iterable[str]) -> GalleryIndex:
