@@ -123,14 +123,29 @@ def _frame(app: FastAPI, fake: Fake) -> None:
     def region() -> dict[str, Any]:
         features = [{"type": "Feature", "properties": {"name": name}, "geometry": mapping(part)} for name, part in city.districts]
         return {
-            "name": fake.region_name, "bounds": list(city.outline.bounds), "start": [59.312, 18.058], "area_km2": 13.8,
-            "boundary": mapping(city.outline), "districts": {"type": "FeatureCollection", "features": features},
-            "tile_url": None, "tile_attribution": None, "radii_m": list(RADII_M), "coverages": [0.5, 0.8, 0.9, 0.95], "coverage": 0.9,
-            "experts": list(EXPERTS), "score_m": SCORE_M,
-            "release": {"id": "2026-11-28-8a03c9f1ac8d", "model_version": "retrieval-0", "recipe": "retrieval", "activated_at": "2026-11-28T22:10:00Z"},
-            "calibrated": city.calibrated, "limits": {"bytes": 10_000_000, "pixels": 40_000_000, "photos": 4},
+            "name": fake.region_name,
+            "bounds": list(city.outline.bounds),
+            "start": [59.312, 18.058],
+            "area_km2": 13.8,
+            "boundary": mapping(city.outline),
+            "districts": {"type": "FeatureCollection", "features": features},
+            "tile_url": None,
+            "tile_attribution": None,
+            "radii_m": list(RADII_M),
+            "coverages": [0.5, 0.8, 0.9, 0.95],
+            "coverage": 0.9,
+            "experts": list(EXPERTS),
+            "score_m": SCORE_M,
+            "release": {
+                "id": "2026-11-28-8a03c9f1ac8d",
+                "model_version": "retrieval-0",
+                "recipe": "retrieval",
+                "activated_at": "2026-11-28T22:10:00Z",
+            },
+            "calibrated": city.calibrated,
+            "limits": {"bytes": 10_000_000, "pixels": 40_000_000, "photos": 4},
             "has": {name: fake.missing.get(name, True) for name in ("predict", "play", "coverage", "quality")},
-        }  # fmt: skip
+        }
 
     @app.get("/views/{capture_id}")
     def view(capture_id: str) -> Response:
@@ -231,13 +246,16 @@ def _play(app: FastAPI, fake: Fake) -> None:
 
         result = {
             "truth": {
-                "lat_deg": place.lat_deg, "lng_deg": place.lng_deg, "district": city.district_of(place.lat_deg, place.lng_deg),
-                "captured_on": f"{place.years[0]}-07-07", **CREDIT,
+                "lat_deg": place.lat_deg,
+                "lng_deg": place.lng_deg,
+                "district": city.district_of(place.lat_deg, place.lng_deg),
+                "captured_on": f"{place.years[0]}-07-07",
+                **CREDIT,
             },
             "you": judged(body["lat_deg"], body["lng_deg"]),
             "model": {**judged(answer["lat_deg"], answer["lng_deg"]), "refusal": None},
             "experts": {name: judged(one["lat_deg"], one["lng_deg"]) for name, one in (answer["experts"] or {}).items()},
-        }  # fmt: skip
+        }
         fake.guesses.append(result)
         return result
 
@@ -249,27 +267,34 @@ def _coverage(app: FastAPI, fake: Fake) -> None:
     def coverage() -> dict[str, Any]:
         held = [year for place in city.places for year in place.years]
         series = [
-            {"series": name, "locations": len(own), **{s: sum(p.status == s for p in own) for s in ("collected", "empty", "pending", "failed")}}
+            {
+                "series": name,
+                "locations": len(own),
+                **{s: sum(p.status == s for p in own) for s in ("collected", "empty", "pending", "failed")},
+            }
             for name in ("100m", "75m", "60m")
             for own in [[p for p in city.places if p.series == name]]
-        ]  # fmt: skip
+        ]
         newest = [age_on(p.years[-1]) for p in city.places if p.years]
         return {
-            "locations": len(city.places), "captures": 4 * len(held), "by_series": series,
+            "locations": len(city.places),
+            "captures": 4 * len(held),
+            "by_series": series,
             "by_year": [{"year": year, "captures": 4 * held.count(year)} for year in sorted(set(held))],
             "by_heading": [{"heading": heading, "captures": len(held)} for heading in HEADINGS],
             "by_age": [{"years": age, "locations": newest.count(age)} for age in range(max(newest) + 1)],
             "nights": [{"date": f"2026-11-{day:02d}", "captures": 120 + 9 * (day % 5) * (day % 3)} for day in range(3, 27)],
-        }  # fmt: skip
+        }
 
     @app.get("/locations")
     def locations(series: str = "", status: str = "", since: int = 0, until: int = 9999, limit: int = 10**9) -> dict[str, Any]:
         found = [
             place
             for place in city.places
-            if (not series or place.series == series) and (not status or place.status == status)
+            if (not series or place.series == series)
+            and (not status or place.status == status)
             and ((since == 0 and until == 9999) or any(since <= year <= until for year in place.years))
-        ]  # fmt: skip
+        ]
         features = [
             {
                 "type": "Feature",
@@ -297,9 +322,14 @@ def _coverage(app: FastAPI, fake: Fake) -> None:
         if place is None:
             return problem(404, "No such place", f"{location_id} is no place of this region.")
         return {
-            "location_id": place.location_id, "lat_deg": place.lat_deg, "lng_deg": place.lng_deg, "series": place.series,
-            "batch": f"{place.series}-0000", "status": place.status, "views": place.views(),
-        }  # fmt: skip
+            "location_id": place.location_id,
+            "lat_deg": place.lat_deg,
+            "lng_deg": place.lng_deg,
+            "series": place.series,
+            "batch": f"{place.series}-0000",
+            "status": place.status,
+            "views": place.views(),
+        }
 
 
 def _quality(app: FastAPI, fake: Fake) -> None:
@@ -309,11 +339,22 @@ def _quality(app: FastAPI, fake: Fake) -> None:
     def quality() -> dict[str, Any]:
         models = [
             {
-                "model_version": f"{recipe}-0e0257b99d27", "recipe": recipe, "kind": kind, "champion": champion, "evaluated_at": "2026-11-28T20:15:00Z",
-                "mlflow_run_id": "bcb604e235814286a9c7871e322896d7", "n_queries": 960,
+                "model_version": f"{recipe}-0e0257b99d27",
+                "recipe": recipe,
+                "kind": kind,
+                "champion": champion,
+                "evaluated_at": "2026-11-28T20:15:00Z",
+                "mlflow_run_id": "bcb604e235814286a9c7871e322896d7",
+                "n_queries": 960,
                 "headline": [
                     {"name": "R@1", "value": 0.71 - 0.08 * i, "low": 0.68 - 0.08 * i, "high": 0.74 - 0.08 * i, "unit": "share"},
-                    {"name": "within 100 m", "value": 0.78 - 0.08 * i, "low": 0.75 - 0.08 * i, "high": 0.81 - 0.08 * i, "unit": "share"},
+                    {
+                        "name": "within 100 m",
+                        "value": 0.78 - 0.08 * i,
+                        "low": 0.75 - 0.08 * i,
+                        "high": 0.81 - 0.08 * i,
+                        "unit": "share",
+                    },
                     {"name": "median error", "value": 48 + 60 * i, "low": 40 + 60 * i, "high": 58 + 60 * i, "unit": "m"},
                 ],
                 "pictures": [
@@ -322,16 +363,21 @@ def _quality(app: FastAPI, fake: Fake) -> None:
                 ],
             }
             for i, (recipe, kind, champion) in enumerate(MODELS)
-        ]  # fmt: skip
+        ]
         figures = [
             {"name": "within 100 m", "value": 0.83, "low": 0.8, "high": 0.86, "unit": "share"},
             {"name": "GeoScore", "value": 4321, "low": 4250, "high": 4390, "unit": ""},
         ]
         fusion = {
-            "headline": figures, "experts": [{"name": name, "figures": [{**figures[0], "value": 0.8 - 0.1 * i, "low": 0.77 - 0.1 * i, "high": 0.83 - 0.1 * i}]} for i, name in enumerate(EXPERTS)],
+            "headline": figures,
+            "experts": [
+                {"name": name, "figures": [{**figures[0], "value": 0.8 - 0.1 * i, "low": 0.77 - 0.1 * i, "high": 0.83 - 0.1 * i}]}
+                for i, name in enumerate(EXPERTS)
+            ],
             "pictures": [{"name": "calibration", "title": "Calibration", "url": "/quality/fusion/pictures/calibration"}],
-            "ece": 0.021, "coverage": {"asked": 0.9, "held": 0.913, "low": 0.894, "high": 0.93},
-        }  # fmt: skip
+            "ece": 0.021,
+            "coverage": {"asked": 0.9, "held": 0.913, "low": 0.894, "high": 0.93},
+        }
         return {"fusion": fusion, "models": models}
 
     @app.get("/quality/fusion/pictures/{name}")
@@ -346,19 +392,39 @@ def _quality(app: FastAPI, fake: Fake) -> None:
     def queries(recipe: str, version: str, hits: int = 1, n: int = 24) -> dict[str, Any]:
         held = _samples(city)
         found = [
-            {"capture_id": v["capture_id"], "url": v["url"], "hit": bool(hits), "distance_m": 20 if hits else 830 + 97 * i,
-             "found_url": held[(i + (0 if hits else 3)) % len(held)].views()[2]["url"], "captured_on": v["captured_on"]}
+            {
+                "capture_id": v["capture_id"],
+                "url": v["url"],
+                "hit": bool(hits),
+                "distance_m": 20 if hits else 830 + 97 * i,
+                "found_url": held[(i + (0 if hits else 3)) % len(held)].views()[2]["url"],
+                "captured_on": v["captured_on"],
+            }
             for i, v in enumerate(place.views()[0] for place in held)
-        ]  # fmt: skip
+        ]
         return {"queries": found[:n]}
 
     @app.get("/quality/compare")
     def compare(a: str, b: str) -> dict[str, Any]:
         return {
-            "a": a, "b": b, "metric": "R@1", "n_queries": 960, "a_value": 0.71, "b_value": 0.63, "difference": 0.08, "low": 0.05, "high": 0.11,
-            "verdict": f"{a} finds more", "by_district": [{"name": name, "n": 90 + i, "a": 0.7 - i / 50, "b": 0.6 + i / 80} for i, (name, _) in enumerate(city.districts)],
-            "by_year": [{"year": year, "n": 120, "a": 0.6 + (year - 2010) / 60, "b": 0.55 + (year - 2010) / 90} for year in range(2010, 2024, 2)],
-        }  # fmt: skip
+            "a": a,
+            "b": b,
+            "metric": "R@1",
+            "n_queries": 960,
+            "a_value": 0.71,
+            "b_value": 0.63,
+            "difference": 0.08,
+            "low": 0.05,
+            "high": 0.11,
+            "verdict": f"{a} finds more",
+            "by_district": [
+                {"name": name, "n": 90 + i, "a": 0.7 - i / 50, "b": 0.6 + i / 80} for i, (name, _) in enumerate(city.districts)
+            ],
+            "by_year": [
+                {"year": year, "n": 120, "a": 0.6 + (year - 2010) / 60, "b": 0.55 + (year - 2010) / 90}
+                for year in range(2010, 2024, 2)
+            ],
+        }
 
     @app.get("/atlas")
     def atlas(of: str = "fusion") -> dict[str, Any]:
@@ -370,9 +436,18 @@ def _quality(app: FastAPI, fake: Fake) -> None:
                 else {"recall_low": recall - 0.05, "recall_high": recall + 0.05}
             )
             return {
-                "name": name, "n_places": 40 + i, "n_pictures": 800 + 30 * i, "n_queries": 100 + i, "n_query_places": 0 if recall is None else 20, "as_of": "2026-06-30",
-                "recall": recall, **near, "coverage": recall and 0.88 + 0.01 * i, "age_years": 3.0 + i, "region_km2": recall and 0.2 + 0.1 * i,
-            }  # fmt: skip
+                "name": name,
+                "n_places": 40 + i,
+                "n_pictures": 800 + 30 * i,
+                "n_queries": 100 + i,
+                "n_query_places": 0 if recall is None else 20,
+                "as_of": "2026-06-30",
+                "recall": recall,
+                **near,
+                "coverage": recall and 0.88 + 0.01 * i,
+                "age_years": 3.0 + i,
+                "region_km2": recall and 0.2 + 0.1 * i,
+            }
 
         features = [
             {"type": "Feature", "properties": row(i, name), "geometry": mapping(part)}
@@ -383,19 +458,35 @@ def _quality(app: FastAPI, fake: Fake) -> None:
     @app.get("/lineage")
     def lineage() -> dict[str, Any]:
         names = (
-            ("region", "region_boundary"), ("coverage", "street_view_metadata"), ("buffers", "buffer_csvs"), ("collection", "panoramas"),
-            ("imagery", "crops"), ("dataset", "catalog"), ("training", "checkpoints"), ("evaluation", "evaluations"),
-            ("release", "champion"), ("release", "embeddings"), ("release", "faiss_index"), ("release", "fusion"), ("release", "release"),
-        )  # fmt: skip
+            ("region", "region_boundary"),
+            ("coverage", "street_view_metadata"),
+            ("buffers", "buffer_csvs"),
+            ("collection", "panoramas"),
+            ("imagery", "crops"),
+            ("dataset", "catalog"),
+            ("training", "checkpoints"),
+            ("evaluation", "evaluations"),
+            ("release", "champion"),
+            ("release", "embeddings"),
+            ("release", "faiss_index"),
+            ("release", "fusion"),
+            ("release", "release"),
+        )
         assets = [
             {
-                "asset": name, "group": group, "path": f"data/{name}", "kind": "Lance table", "rows": None if group == "release" else 400 * (i + 1),
-                "bytes": 10 ** (i % 8 + 2), "updated_at": None if name == "fusion" else "2026-11-28T20:15:00Z",
-                "dagster_url": f"http://127.0.0.1:3000/assets/kvarnstad/{name}", "mlflow_url": "http://127.0.0.1:5000/#/runs/x" if group == "training" else None,
+                "asset": name,
+                "group": group,
+                "path": f"data/{name}",
+                "kind": "Lance table",
+                "rows": None if group == "release" else 400 * (i + 1),
+                "bytes": 10 ** (i % 8 + 2),
+                "updated_at": None if name == "fusion" else "2026-11-28T20:15:00Z",
+                "dagster_url": f"http://127.0.0.1:3000/assets/kvarnstad/{name}",
+                "mlflow_url": "http://127.0.0.1:5000/#/runs/x" if group == "training" else None,
                 "note": "not made yet" if name == "fusion" else "",
             }
             for i, (group, name) in enumerate(names)
-        ]  # fmt: skip
+        ]
         return {"dagster_url": "http://127.0.0.1:3000", "mlflow_url": "http://127.0.0.1:5000", "assets": assets}
 
 
@@ -406,9 +497,15 @@ def _score(away_m: float) -> int:
 def _properties(place: Place) -> dict[str, Any]:
     first, last = (place.years[0], place.years[-1]) if place.years else (None, None)
     return {
-        "location_id": place.location_id, "series": place.series, "status": place.status, "captures": 4 * len(place.years),
-        "first_on": first and f"{first}-07-07", "last_on": last and f"{last}-07-07", "first_year": first, "last_year": last,
-    }  # fmt: skip
+        "location_id": place.location_id,
+        "series": place.series,
+        "status": place.status,
+        "captures": 4 * len(place.years),
+        "first_on": first and f"{first}-07-07",
+        "last_on": last and f"{last}-07-07",
+        "first_year": first,
+        "last_year": last,
+    }
 
 
 def _in_tile(place: Place, z: int, x: int, y: int) -> tuple[float, float]:

@@ -34,9 +34,16 @@ STATUSES = ("collected", "collected", "collected", "collected", "empty", "pendin
 CREDIT = {"attribution": "Emulated city", "licence": "CC0-1.0"}
 SCORE_M = 900.0
 _OUTLINE = [
-    (18.020, 59.300), (18.045, 59.292), (18.080, 59.295), (18.098, 59.306), (18.092, 59.322),
-    (18.070, 59.332), (18.048, 59.329), (18.030, 59.321), (18.018, 59.312),
-]  # fmt: skip
+    (18.020, 59.300),
+    (18.045, 59.292),
+    (18.080, 59.295),
+    (18.098, 59.306),
+    (18.092, 59.322),
+    (18.070, 59.332),
+    (18.048, 59.329),
+    (18.030, 59.321),
+    (18.018, 59.312),
+]
 
 
 @dataclass(frozen=True)
@@ -54,13 +61,18 @@ class Place:
         """Every view, oldest first, as `GET /locations/{id}` lists them."""
         return [
             {
-                "capture_id": f"{self.location_id}-{year}-{heading:.0f}", "url": f"/views/{self.location_id}-{year}-{heading:.0f}",
-                "captured_on": f"{year}-07-{1 + len(self.location_id):02d}", "heading_deg": heading, "rotation": None, "view": f"{heading:.0f}",
-                "flags": ["dark"] if year == self.years[0] and heading == 0 else [], **CREDIT,
+                "capture_id": f"{self.location_id}-{year}-{heading:.0f}",
+                "url": f"/views/{self.location_id}-{year}-{heading:.0f}",
+                "captured_on": f"{year}-07-{1 + len(self.location_id):02d}",
+                "heading_deg": heading,
+                "rotation": None,
+                "view": f"{heading:.0f}",
+                "flags": ["dark"] if year == self.years[0] and heading == 0 else [],
+                **CREDIT,
             }
             for year in self.years
             for heading in HEADINGS
-        ]  # fmt: skip
+        ]
 
 
 class City:
@@ -104,19 +116,30 @@ class City:
         region = Point(lng, lat).buffer(0.004 * coverage + 0.001, 10)
         shares = self._shares(lat, lng)
         return {
-            "photo": f"photo-{seed}", "lat_deg": lat, "lng_deg": lng, "answered": not refused,
+            "photo": f"photo-{seed}",
+            "lat_deg": lat,
+            "lng_deg": lng,
+            "answered": not refused,
             "refusal": "outside this region, or like nothing of it (5% of its own photos are refused so)" if refused else None,
             "probability_within_m": within if self.calibrated else None,
-            "region": {"coverage": coverage, "area_km2": 0.34 * coverage, "geometry": mapping(region)} if self.calibrated else None,
-            "district": self.district_of(lat, lng), "districts": shares,
+            "region": {"coverage": coverage, "area_km2": 0.34 * coverage, "geometry": mapping(region)}
+            if self.calibrated
+            else None,
+            "district": self.district_of(lat, lng),
+            "districts": shares,
             "experts": {
                 name: {"lat_deg": lat + random.normal(0, 0.002), "lng_deg": lng + random.normal(0, 0.004), "weight": weight}
                 for name, weight in zip(EXPERTS, (1.0, 0.6, 0.25), strict=True)
-            } if self.calibrated else None,
+            }
+            if self.calibrated
+            else None,
             "candidates": [self._candidate(rank, lat, lng, random) for rank in range(1, 6)],
             "cells": [{"token": f"465f{i:04x}", "probability": share / (i + 1)} for i in range(5)],
-            "heat": self._heat(lat, lng), "release": "2026-11-28-8a03c9f1ac8d", "seconds": 0.183, "calibrated": self.calibrated,
-        }  # fmt: skip
+            "heat": self._heat(lat, lng),
+            "release": "2026-11-28-8a03c9f1ac8d",
+            "seconds": 0.183,
+            "calibrated": self.calibrated,
+        }
 
     def _inside(self, random: np.random.Generator) -> Point:
         west, south, east, north = self.outline.bounds
@@ -154,9 +177,14 @@ class City:
         away = float(great_circle_m(lat, lng, place.lat_deg, place.lng_deg))
         captures = [{**view, "similarity": round(0.9 - 0.07 * rank - 0.01 * i, 3)} for i, view in enumerate(place.views()[:2])]
         return {
-            "rank": rank, "location_id": place.location_id, "lat_deg": place.lat_deg, "lng_deg": place.lng_deg,
-            "confidence": 0.5 / rank**1.4, "distance_m": away, "captures": captures,
-        }  # fmt: skip
+            "rank": rank,
+            "location_id": place.location_id,
+            "lat_deg": place.lat_deg,
+            "lng_deg": place.lng_deg,
+            "confidence": 0.5 / rank**1.4,
+            "distance_m": away,
+            "captures": captures,
+        }
 
     def _heat(self, lat: float, lng: float) -> dict[str, Any]:
         size_lat, size_lng = 0.0009, 0.0018

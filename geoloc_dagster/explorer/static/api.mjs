@@ -21,7 +21,7 @@ export async function get(path, { query = {}, signal } = {}) {
 /** @param {string} path @param {any} body @param {AbortSignal} [signal] @returns {Promise<any>} */
 export async function post(path, body, signal) {
   const headers = { 'Content-Type': 'application/json' };
-  return (await send(path, { method: 'POST', headers, body: JSON.stringify(body), signal })).json();
+  return (await send(address(path, {}), { method: 'POST', headers, body: JSON.stringify(body), signal })).json();
 }
 
 /**
@@ -43,7 +43,8 @@ export async function* predict(photos, { coverage, heat = true, top = 10 }, sign
 
 function address(path, query) {
   const wanted = Object.entries(query).filter(([, value]) => value !== null && value !== undefined && value !== '');
-  return wanted.length ? `${path}?${new URLSearchParams(wanted)}` : path;
+  const below = path.replace(/^\//, ''); // the page may be served below a path of another server
+  return wanted.length ? `${below}?${new URLSearchParams(wanted)}` : below;
 }
 
 async function send(url, options) {

@@ -18,7 +18,7 @@ const ACCEPTED = 'image/jpeg,image/png,image/webp,image/heic,image/heif,image/*'
 export async function mount(container, context) {
   const { region } = context;
   container.append(h('div', { class: 'lead' }, h('h1', {}, 'Where is this photo?'),
-    h('p', {}, `Answers are positions in ${region.name} (${format.area(region.area_km2)}), each with how sure it is.`)));
+    h('p', {}, `Answers are positions in ${region.name}${region.area_km2 ? ` (${format.area(region.area_km2)})` : ''}, each with how sure it is.`)));
   if (region.has.predict !== true) {
     container.append(notice(String(region.has.predict || 'There is no release that could answer yet.')));
     return;

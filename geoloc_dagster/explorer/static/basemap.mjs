@@ -2,7 +2,6 @@
 
 import { collection, labelPoint } from './geo.mjs';
 
-const VENDOR = '/static/vendor';
 const FAR_DEGREES = 3; // the packaged land is right to some kilometres only, which looks wrong beside the streets of a city
 const USA = [-180, 17, -64, 72];
 let atlas = null;
@@ -19,12 +18,12 @@ export function isFar(span) {
  */
 export async function baseLayers(region, { far }) {
   if (far) return farLayers(region);
-  const boundary = { type: 'Feature', properties: {}, geometry: region.boundary };
+  const outline = collection(region.boundary ? [{ type: 'Feature', properties: {}, geometry: region.boundary }] : []);
   const districts = region.districts ?? collection([]);
   return [
-    { id: 'region', kind: 'fill', colour: '--map-region', opacity: region.tile_url ? 0 : undefined, data: collection([boundary]) },
+    { id: 'region', kind: 'fill', colour: '--map-region', opacity: region.tile_url ? 0 : undefined, data: outline },
     { id: 'districts', kind: 'line', colour: '--map-district', width: 1, data: districts },
-    { id: 'outline', kind: 'line', colour: '--map-outline', width: 2, data: collection([boundary]) },
+    { id: 'outline', kind: 'line', colour: '--map-outline', width: 2, data: outline },
   ];
 }
 
@@ -62,7 +61,7 @@ async function loadAtlas(withStates) {
   const [{ default: feature }, { default: mesh }] = await Promise.all([
     import('./vendor/topojson-client/feature.js'), import('./vendor/topojson-client/mesh.js'),
   ]);
-  const read = async (path) => (await fetch(`${VENDOR}/${path}`)).json();
+  const read = async (path) => (await fetch(new URL(`./vendor/${path}`, import.meta.url))).json();
   const [world, usa] = await Promise.all([
     read('world-atlas/countries-50m.json'), withStates ? read('us-atlas/states-10m.json') : null,
   ]);

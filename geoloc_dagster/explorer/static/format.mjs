@@ -92,8 +92,15 @@ export function quantity(value, unit = '') {
   return unit ? `${text}${NARROW}${unit}` : text;
 }
 
-/** A figure with its 95 % interval. @param {{value: number, low?: number, high?: number, unit?: string}} figure */
-export function figure({ value, low, high, unit }) {
+/** The unit of a figure: its own, else what its name says. @param {{name: string, unit?: string}} figure */
+export function unitOf({ name, unit }) {
+  return unit ?? (/^(R@|recall|within |acc|coverage)/i.test(name) ? 'share' : '');
+}
+
+/** A figure with its 95 % interval. @param {{name: string, value: number, low?: number, high?: number, unit?: string}} one */
+export function figure(one) {
+  const { value, low, high } = one;
+  const unit = unitOf(one);
   const text = quantity(value, unit);
   return isNumber(low) && isNumber(high) ? `${text} (${quantity(low, unit)} to ${quantity(high, unit)})` : text;
 }

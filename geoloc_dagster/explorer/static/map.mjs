@@ -17,8 +17,8 @@
  * @property {(properties: any, at: {lat: number, lng: number}) => void} [onSelect]
  *
  * A colour is a name such as `--truth`; `{by, values, other}`: a name per value of a property; or `{by, steps, other}`: names from
- * the least value up.
- * @typedef {string | {by: string, values?: Record<string, string>, steps?: [number, string][], other: string}} Colour
+ * the least value up, with `year: true` of the year that a date begins with.
+ * @typedef {string | {by: string, values?: Record<string, string>, steps?: [number, string][], year?: boolean, other: string}} Colour
  *
  * A marker is an HTML element at a position.
  * @typedef {{id: string, lat: number, lng: number, kind: string, title: string, text?: string, onSelect?: () => void}} Marker

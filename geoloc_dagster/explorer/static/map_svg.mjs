@@ -281,6 +281,7 @@ function value(colour, properties) {
   if (typeof colour === 'string') return colour;
   const found = properties?.[colour.by];
   if (colour.values) return colour.values[found] ?? colour.other;
-  if (typeof found !== 'number') return colour.other;
-  return colour.steps.reduce((token, [least, next]) => (found >= least ? next : token), colour.steps[0][1]);
+  if (found === null || found === undefined) return colour.other;
+  const number = Number(colour.year ? String(found).slice(0, 4) : found);
+  return colour.steps.reduce((token, [least, next]) => (number >= least ? next : token), colour.steps[0][1]);
 }

@@ -5,7 +5,7 @@ import { fitting, labelElement } from './markers.mjs';
 import { colour as resolve } from './theme.mjs';
 import * as maplibregl from './vendor/maplibre-gl/maplibre-gl.mjs';
 
-maplibregl.setWorkerUrl('/static/vendor/maplibre-gl/maplibre-gl-worker.mjs');
+maplibregl.setWorkerUrl(new URL('./vendor/maplibre-gl/maplibre-gl-worker.mjs', import.meta.url).href);
 
 const PAINT = {
   fill: (layer) => ({ 'fill-color': expression(layer.colour), 'fill-opacity': layer.opacity ?? 1, 'fill-antialias': layer.opacity === undefined }),
@@ -67,7 +67,7 @@ export class WebglMap {
     }
     if (known) this.#drop(layer.id);
     this.#map.addSource(layer.id, layer.tiles
-      ? { type: 'vector', tiles: [location.origin + layer.tiles.url], maxzoom: 16 }
+      ? { type: 'vector', tiles: [new URL('.', document.baseURI).href + layer.tiles.url], maxzoom: 16 }
       : { type: 'geojson', data: layer.data });
     this.#map.addLayer({
       id: layer.id, type: layer.kind, source: layer.id, paint: PAINT[layer.kind](layer),
@@ -184,9 +184,10 @@ function style(region) {
 
 function expression(colour) {
   if (typeof colour === 'string') return resolve(colour);
-  const { by, values, steps, other } = colour;
+  const { by, values, steps, other, year } = colour;
   if (values) return ['match', ['to-string', ['get', by]], ...Object.entries(values).flatMap(([value, token]) => [value, resolve(token)]), resolve(other)];
   const [[, first], ...rest] = steps;
-  return ['case', ['==', ['typeof', ['get', by]], 'number'],
-    ['step', ['to-number', ['get', by]], resolve(first), ...rest.flatMap(([value, token]) => [value, resolve(token)])], resolve(other)];
+  const number = ['to-number', year ? ['slice', ['to-string', ['get', by]], 0, 4] : ['get', by], -1];
+  return ['case', ['all', ['has', by], ['!=', ['get', by], null]],
+    ['step', number, resolve(first), ...rest.flatMap(([value, token]) => [value, resolve(token)])], resolve(other)];
 }

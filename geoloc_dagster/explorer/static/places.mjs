@@ -27,7 +27,7 @@ export class PlacesLayer {
       return;
     }
     if (signal.aborted) return;
-    const source = known.tiles ? { tiles: { url: '/tiles/{z}/{x}/{y}.mvt', layer: 'locations' } } : { data: known.data };
+    const source = known.tiles ? { tiles: { url: 'tiles/{z}/{x}/{y}.mvt', layer: 'locations' } } : { data: known.data };
     this.#map.setLayer({ id: LAYER, kind: 'circle', radius: 2, colour: '--map-dot', opacity: 0.6, ...source });
   }
 }

@@ -11,7 +11,7 @@ export function runningTable(game) {
   const names = Object.keys(experts);
   const header = ['Round', `#${game.player || 'You'}`, '#Distance', '#Model', '#Distance', ...names.map((name) => `#${name}`)];
   const rows = game.results.map(({ answer }, i) => [
-    String(i + 1), format.count(answer.you.score), format.distance(answer.you.distance_m), format.count(answer.model.score), format.distance(answer.model.distance_m),
+    String(i + 1), format.count(answer.you.score), format.distance(answer.you.distance_m), format.count(answer.model?.score), format.distance(answer.model?.distance_m),
     ...names.map((name) => format.count(answer.experts?.[name]?.score)),
   ]);
   rows.push(['Total', format.count(you), '', format.count(model), '', ...names.map((name) => format.count(experts[name]))]);
@@ -68,12 +68,12 @@ async function drawAll(frame, context, game) {
   const map = await createMap(frame, region, { label: `Map of ${region.name} with all rounds`, signal });
   const lines = game.results.flatMap(({ guess, answer: { truth, model } }) => [
     line([[guess.lat_deg, guess.lng_deg], [truth.lat_deg, truth.lng_deg]], { of: 'you' }),
-    ...(Number.isFinite(model.lat_deg) ? [line([[model.lat_deg, model.lng_deg], [truth.lat_deg, truth.lng_deg]], { of: 'model' })] : []),
+    ...(Number.isFinite(model?.lat_deg) ? [line([[model.lat_deg, model.lng_deg], [truth.lat_deg, truth.lng_deg]], { of: 'model' })] : []),
   ]);
   map.setLayer({ id: 'reveal', kind: 'line', width: 2, colour: { by: 'of', values: { you: '--you' }, other: '--model' }, data: collection(lines) });
   map.setMarkers(game.results.flatMap(({ guess, answer: { truth, model } }, i) => [
     { id: `y${i}`, kind: 'you', lat: guess.lat_deg, lng: guess.lng_deg, title: `Guess of round ${i + 1}` },
-    ...(Number.isFinite(model.lat_deg) ? [{ id: `m${i}`, kind: 'model', lat: model.lat_deg, lng: model.lng_deg, title: `Model in round ${i + 1}` }] : []),
+    ...(Number.isFinite(model?.lat_deg) ? [{ id: `m${i}`, kind: 'model', lat: model.lat_deg, lng: model.lng_deg, title: `Model in round ${i + 1}` }] : []),
     { id: `t${i}`, kind: 'truth', lat: truth.lat_deg, lng: truth.lng_deg, title: `True position of round ${i + 1}` },
   ]));
   map.setLegend('', [{ marker: 'truth', text: 'true positions' }, { marker: 'you', text: game.player || 'you' }, { marker: 'model', text: 'model' }]);

@@ -12,6 +12,7 @@ import { runningTable } from './play_results.mjs';
 
 const STEP_PX = 12;
 const FAST = 5;
+const NO_MODEL = { score: null, distance_m: null };
 const KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 /**
@@ -130,25 +131,27 @@ class Round {
   }
 
   #reveal(guess, answer) {
-    const { truth, you, model, experts } = answer;
+    const { truth, you, experts } = answer;
+    const model = answer.model ?? NO_MODEL;
     const next = h('button', { type: 'button', id: 'next', on: { click: () => { this.#life.abort(); this.#finish(); } } },
       this.#game.isOver ? 'See the result' : 'Next round');
     const taken = [truth.district, truth.captured_on && format.date(truth.captured_on)].filter(Boolean).join(', ');
     put(this.#result, h('section', { class: 'card', 'aria-label': 'Result of the round' },
       h('h2', {}, verdict(you, model)),
-      h('ul', { class: 'scores' }, score('you', this.#game.player || 'You', you), score('model', 'Model', model, model.refusal),
+      h('ul', { class: 'scores' }, score('you', this.#game.player || 'You', you), score('model', 'Model', model, model.refusal ?? answer.no_model),
         Object.entries(experts ?? {}).map(([name, one]) => score('expert', name, one))),
       h('p', {}, `It is at ${format.position(truth.lat_deg, truth.lng_deg)}${taken ? ` (${taken})` : ''}.`), next));
     this.#form.hidden = true;
     this.#draw(guess, answer);
     document.getElementById('running')?.remove();
     this.running.append(runningTable(this.#game));
-    this.#context.say(`${verdict(you, model)}. You: ${format.distance(you.distance_m)}, ${format.count(you.score)} points. Model: ${format.distance(model.distance_m)}, ${format.count(model.score)} points.`);
+    this.#context.say(`${verdict(you, model)}. You: ${format.distance(you.distance_m)}, ${format.count(you.score)} points.${answer.model ? ` Model: ${format.distance(model.distance_m)}, ${format.count(model.score)} points.` : ''}`);
     next.focus({ preventScroll: true });
     this.#result.scrollIntoView({ block: 'start' });
   }
 
-  #draw({ lat_deg: lat, lng_deg: lng }, { truth, model, experts }) {
+  #draw({ lat_deg: lat, lng_deg: lng }, { truth, model: said, experts }) {
+    const model = said ?? NO_MODEL;
     const at = (one) => [one.lat_deg, one.lng_deg];
     const answered = Number.isFinite(model.lat_deg);
     const lines = [line([[lat, lng], at(truth)], { of: 'you' }), ...(answered ? [line([at(model), at(truth)], { of: 'model' })] : [])];
@@ -187,6 +190,7 @@ function score(kind, name, one, refusal) {
 }
 
 function verdict(you, model) {
+  if (model.score === null) return 'The model gave no answer';
   if (you.score > model.score) return 'You were closer than the model';
   return you.score === model.score ? 'A draw' : 'The model was closer';
 }
