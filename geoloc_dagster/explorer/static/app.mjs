@@ -55,7 +55,7 @@ async function loadRegion() {
   const found = await api.get('/region');
   document.getElementById('region-name').textContent = found.name;
   document.getElementById('release-note').textContent = found.release
-    ? `release ${String(found.release.id).slice(0, 12)}`
+    ? `release ${found.release.id}`
     : 'no release yet';
   return found;
 }

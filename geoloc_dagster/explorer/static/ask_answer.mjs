@@ -77,7 +77,7 @@ export class AnswerPanel {
       answer.answered ? this.#answered(answer) : this.#refused(answer),
       this.#truth(),
       answer.answered ? this.#radii(answer) : null,
-      h('p', { class: 'muted small' }, `Release ${String(release ?? '').slice(0, 12)}, answered in ${format.quantity(seconds, 's')}.`),
+      h('p', { class: 'muted small' }, `Release ${release ?? 'unknown'}, answered in ${format.quantity(seconds, 's')}.`),
     ];
   }
 

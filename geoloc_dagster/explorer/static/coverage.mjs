@@ -157,7 +157,7 @@ function expression({ series, status, since, until }) {
 function charts(summary) {
   const { by_series: series, by_year: years, by_heading: headings, by_age: ages, nights } = summary;
   const statuses = Object.keys(STATUSES).filter((name) => series.some((one) => one[name]));
-  return h('div', { class: 'columns' },
+  return h('div', { class: 'columns charts' },
     section('By series', table('Locations of each series by status', ['Series', '#Locations', ...statuses.map((name) => `#${STATUSES[name][1]}`)],
       series.map((one) => [one.series, format.count(one.locations), ...statuses.map((name) => format.count(one[name] ?? 0))]))),
     section('By year', columnChart('Pictures by year of capture', 'Year', years.map(({ year, captures }) => ({ label: String(year), value: captures })))),

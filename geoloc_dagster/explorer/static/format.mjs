@@ -102,5 +102,7 @@ export function figure(one) {
   const { value, low, high } = one;
   const unit = unitOf(one);
   const text = quantity(value, unit);
-  return isNumber(low) && isNumber(high) ? `${text} (${quantity(low, unit)} to ${quantity(high, unit)})` : text;
+  if (!isNumber(low) || !isNumber(high)) return text;
+  if (unit === 'share') return `${text} (${(low * 100).toFixed(1)}–${(high * 100).toFixed(1)})`;
+  return `${text} (${quantity(low, unit)}–${quantity(high, unit)})`;
 }

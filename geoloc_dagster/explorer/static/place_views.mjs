@@ -42,7 +42,7 @@ export class PlaceViews {
     const place = this.#place;
     const names = [...new Map(place.views.map((view) => [viewName(view), viewText(view)])).entries()];
     const facts = h('dl', { class: 'facts' }, h('dt', {}, 'Position'), h('dd', {}, format.position(place.lat_deg, place.lng_deg)),
-      h('dt', {}, 'Batch'), h('dd', {}, place.batch ?? place.series), h('dt', {}, 'Pictures'), h('dd', {}, `${format.count(place.views.length)} of ${this.#dates.length} dates`));
+      h('dt', {}, 'Batch'), h('dd', {}, place.batch ?? place.series), h('dt', {}, 'Pictures'), h('dd', {}, place.views.length ? `${format.count(place.views.length)} of ${this.#dates.length} date${this.#dates.length === 1 ? '' : 's'}` : 'none'));
     put(this.element, h('h2', {}, `Location ${place.location_id}`), facts);
     if (!place.views.length) {
       this.element.append(h('p', { class: 'notice' }, 'No picture of this location can be shown.'));

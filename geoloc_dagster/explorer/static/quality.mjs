@@ -45,7 +45,7 @@ function modelsCard(models) {
   if (!models.length) return section('Models', notice('No model has been evaluated yet.'));
   const rows = models.map((one) => [
     h('span', {}, one.recipe, ' ', h('code', {}, one.model_version), one.champion ? [' ', h('span', { class: 'tag' }, 'champion')] : null),
-    one.kind, `${format.count(one.n_queries)}${one.split ? ` (${one.split})` : ''}`, one.headline.length ? h('dl', { class: 'facts small' }, one.headline.map((each) => [h('dt', {}, each.name), h('dd', {}, format.figure(each))])) : '–',
+    one.kind, `${format.count(one.n_queries)}${one.split ? ` (${one.split})` : ''}`, one.headline.length ? h('ul', { class: 'lines' }, one.headline.map((each) => h('li', {}, h('span', { class: 'muted' }, `${each.name} `), format.figure(each)))) : '–',
     format.moment(one.evaluated_at),
   ]);
   return section('Models', table('Evaluated models', ['Recipe and model', 'Kind', '#Queries', 'Figures', 'Evaluated'], rows),
