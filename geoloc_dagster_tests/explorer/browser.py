@@ -86,11 +86,10 @@ class Viewer:
         """Wait until all texts can be read."""
         self.until(f"the texts {texts}", lambda: all(text in self.text() for text in texts))
 
-    def find(self, css: str) -> WebElement:
-        """The first visible element, once there is one."""
-        return self.until(
-            css, lambda: next((e for e in self.driver.find_elements(By.CSS_SELECTOR, css) if e.is_displayed()), None)
-        )
+    def find(self, where: str) -> WebElement:
+        """The first visible element by CSS, or by XPath where it begins with a slash, once there is one."""
+        by = By.XPATH if where.startswith("/") else By.CSS_SELECTOR
+        return self.until(where, lambda: next((e for e in self.driver.find_elements(by, where) if e.is_displayed()), None))
 
     def count(self, css: str) -> int:
         """How many elements there are."""

@@ -1,7 +1,7 @@
 /** One answer: on the map, in a sentence, and in tables. */
 
 import { bar } from './charts.mjs';
-import { h, notice, put, section, table } from './dom.mjs';
+import { h, noPreview, notice, put, section, table } from './dom.mjs';
 import * as format from './format.mjs';
 import { circle, collection, metresBetween } from './geo.mjs';
 import { createMap } from './map.mjs';
@@ -154,6 +154,7 @@ export class AnswerPanel {
     const markers = [];
     const one = (id, lat, lng, kind, title, text) => markers.push({ id, lat, lng, kind, title, text });
     const byDistrict = granularity === 'district' && answer.answered;
+    for (const id of ['area', 'near']) this.#map.removeLayer(id); // outlines are drawn above what is filled below
     this.#fillLayer('districts-heat', byDistrict && this.#districtShares(answer), SEQ, 0.6);
     this.#fillLayer('heat', !byDistrict && heat && answer.answered && answer.heat, HEAT, 0.7);
     this.#outline('area', area && answer.answered && answer.region?.geometry && { type: 'Feature', properties: {}, geometry: answer.region.geometry });
@@ -176,7 +177,7 @@ export class AnswerPanel {
       one('truth', answer.truth.lat_deg, answer.truth.lng_deg, 'truth', 'True position');
       legend.unshift({ marker: 'truth', text: 'true position' });
     }
-    if (area && answer.answered && answer.region) legend.push({ colour: '--model', text: `${format.percent(answer.region.coverage)} region` });
+    if (area && answer.answered && answer.region) legend.push({ line: '--ink', text: `${format.percent(answer.region.coverage)} region` });
     this.#map.setMarkers(markers);
     this.#map.setLegend('', [...legend, ...this.#scale(byDistrict)]);
   }
@@ -193,8 +194,8 @@ export class AnswerPanel {
   }
 
   #outline(id, feature, dash) {
-    if (!feature) { this.#map.removeLayer(id); return; }
-    this.#map.setLayer({ id, kind: 'line', width: 2.5, dash, colour: '--model', data: collection([feature]) });
+    if (!feature) return;
+    this.#map.setLayer({ id, kind: 'line', width: 2.5, dash, colour: '--ink', data: collection([feature]) });
   }
 
   #scale(byDistrict) {
@@ -240,7 +241,7 @@ const HEADLINES = {
 function photoHead(item, ...text) {
   const held = item.sample;
   return h('div', { class: 'answer-head' },
-    h('figure', { class: 'picture' }, h('img', { src: item.url, alt: held ? `The held-out view that was asked about, ${when(held)}` : `Your photo ${item.name}` }),
+    h('figure', { class: 'picture' }, h('img', { src: item.url, alt: held ? `The held-out view that was asked about, ${when(held)}` : `Your photo ${item.name}`, on: { error: noPreview } }),
       held ? h('figcaption', {}, credit(held)) : null),
     h('div', {}, text));
 }

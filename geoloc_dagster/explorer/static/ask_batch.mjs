@@ -1,6 +1,6 @@
 /** Many photos: a table of their answers, to look at and to take along. */
 
-import { download, h, table } from './dom.mjs';
+import { download, h, noPreview, table } from './dom.mjs';
 import * as format from './format.mjs';
 
 /**
@@ -28,7 +28,7 @@ function row(item, onSelect) {
   const { answer, error } = item;
   const said = error ? error.title : !answer ? 'waiting' : answer.answered ? answer.district ?? 'answered' : 'outside this region';
   return [
-    h('img', { src: item.url, alt: '' }),
+    h('img', { src: item.url, alt: '', on: { error: noPreview } }),
     answer || error ? h('button', { type: 'button', class: 'link', on: { click: onSelect } }, item.name) : item.name,
     said,
     answer?.answered ? format.position(answer.lat_deg, answer.lng_deg, 4) : '–',

@@ -157,11 +157,11 @@ function expression({ series, status, since, until }) {
 function charts(summary) {
   const { by_series: series, by_year: years, by_heading: headings, by_age: ages, nights } = summary;
   const statuses = Object.keys(STATUSES).filter((name) => series.some((one) => one[name]));
-  return h('div', { class: 'columns charts' },
-    section('By series', table('Locations of each series by status', ['Series', '#Locations', ...statuses.map((name) => `#${STATUSES[name][1]}`)],
-      series.map((one) => [one.series, format.count(one.locations), ...statuses.map((name) => format.count(one[name] ?? 0))]))),
+  const bySeries = table('Locations of each series by status', ['Series', '#Locations', ...statuses.map((name) => `#${STATUSES[name][1]}`)],
+    series.map((one) => [one.series, format.count(one.locations), ...statuses.map((name) => format.count(one[name] ?? 0))]));
+  return h('div', {}, section('By series', bySeries), h('div', { class: 'columns' },
     section('By year', columnChart('Pictures by year of capture', 'Year', years.map(({ year, captures }) => ({ label: String(year), value: captures })))),
     section('By age', columnChart('Places by age of their newest picture, years', 'Years', ages.map(({ years: age, locations }) => ({ label: String(age), value: locations })))),
     section('By heading', columnChart('Pictures by heading', 'Heading', headings.map(({ heading, captures }) => ({ label: typeof heading === 'number' ? format.heading(heading) : String(heading), value: captures })))),
-    section('By night', columnChart('Pictures fetched each night', 'Night', nights.map(({ date, captures }) => ({ label: format.date(date).replace(/ \d{4}$/, ''), value: captures })))));
+    section('By night', columnChart('Pictures fetched each night', 'Night', nights.map(({ date, captures }) => ({ label: format.date(date).replace(/ \d{4}$/, ''), value: captures }))))));
 }

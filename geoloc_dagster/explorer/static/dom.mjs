@@ -95,6 +95,11 @@ export function notice(text, ...more) {
   return h('p', { class: 'notice' }, text, ...more);
 }
 
+/** For the error of a picture that the browser cannot show, such as HEIC in most of them. @param {Event} event */
+export function noPreview(event) {
+  event.target.replaceWith(h('span', { class: 'muted small' }, 'no preview'));
+}
+
 /** Hand the reader a file made in the page. @param {string} name @param {string} type @param {string} text */
 export function download(name, type, text) {
   const url = URL.createObjectURL(new Blob([text], { type }));

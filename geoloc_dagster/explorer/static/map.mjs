@@ -130,13 +130,14 @@ export class MapPanel {
   /**
    * Say what colours and shapes mean; hidden where there is nothing to say.
    * @param {string} title with the unit
-   * @param {{colour?: string, marker?: string, text: string}[]} entries
+   * @param {{colour?: string, line?: string, marker?: string, text: string}[]} entries
    */
   setLegend(title, entries) {
     this.#legend.hidden = entries.length === 0;
-    put(this.#legend, title ? h('strong', {}, title) : null, h('ul', {}, entries.map(({ colour, marker, text }) =>
+    put(this.#legend, title ? h('strong', {}, title) : null, h('ul', {}, entries.map(({ colour, line, marker, text }) =>
       h('li', {}, marker ? markerElement({ kind: marker, title: '', decoration: true })
-        : h('span', { class: 'swatch', css: { background: `var(${colour})` } }), text))));
+        : line ? h('span', { class: 'swatch-line', css: { 'border-color': `var(${line})` } })
+          : h('span', { class: 'swatch', css: { background: `var(${colour})` } }), text))));
   }
 
   destroy() {

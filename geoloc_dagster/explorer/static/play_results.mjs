@@ -5,8 +5,8 @@ import * as format from './format.mjs';
 import { collection, line } from './geo.mjs';
 import { createMap } from './map.mjs';
 
-/** @param {import('./play_game.mjs').Game} game @returns {Element} */
-export function runningTable(game) {
+/** @param {import('./play_game.mjs').Game} game @param {string} [title] @returns {Element} */
+export function runningTable(game, title = 'Points so far') {
   const { you, model, experts } = game.totals();
   const names = Object.keys(experts);
   const header = ['Round', `#${game.player || 'You'}`, '#Distance', '#Model', '#Distance', ...names.map((name) => `#${name}`)];
@@ -15,7 +15,7 @@ export function runningTable(game) {
     ...names.map((name) => format.count(answer.experts?.[name]?.score)),
   ]);
   rows.push(['Total', format.count(you), '', format.count(model), '', ...names.map((name) => format.count(experts[name]))]);
-  const node = section('Points so far', table('Points of every round', header, rows, { rowAttributes: (i) => ({ class: i === rows.length - 1 ? 'total' : '' }) }));
+  const node = section(title, table('Points of every round', header, rows, { rowAttributes: (i) => ({ class: i === rows.length - 1 ? 'total' : '' }) }));
   node.id = 'running';
   return node;
 }
@@ -36,7 +36,7 @@ export async function finalScreen(container, context, game, again) {
   put(container, h('div', { class: 'lead' }, title, h('p', {}, game.describe())),
     h('ul', { class: 'scores', id: 'totals' }, one('you', who, you), one('model', 'Model', model), Object.entries(experts).map(([name, points]) => one('expert', name, points))),
     share(context, game, again),
-    h('div', { class: 'split' }, frame, runningTable(game)),
+    runningTable(game, 'Points'), h('section', { class: 'card', 'aria-label': 'Map of all rounds' }, frame),
     game.finished.length > 1 ? section('Played on this device', table('Results of this game on this device', ['Player', '#Points', '#Model', 'On'],
       [...game.finished].sort((a, b) => b.total - a.total).map((played) => [played.player || 'You', format.count(played.total), format.count(played.model), format.date(played.on)]))) : null);
   title.focus({ preventScroll: true });
