@@ -21,7 +21,9 @@ _IDLE_S = 30
 def explorer(
     config: Config = None,
     data_root: DataRoot = None,
-    host: Annotated[str, typer.Option(help="Address to listen on; every other than 127.0.0.1 is open to a network.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; other ones than 127.0.0.1 are open to a network.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the page.")] = 8050,
 ) -> None:
     """See the place, ask it about a photo, play against it: a page on this machine. It needs no other host."""

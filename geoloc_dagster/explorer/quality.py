@@ -54,7 +54,7 @@ class Evaluated:
     @property
     def split(self) -> str:
         """That it was measured on."""
-        return str(self.report["split"])
+        return str(self.report.get("split", "unknown"))
 
 
 def evaluated(layout: Layout) -> Iterator[Evaluated]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,13 +22,14 @@ from geoloc_dagster.config import Layout, Settings
 from geoloc_dagster.errors import GeolocError, NoReleaseError
 from geoloc_dagster.prediction.fused import FusedPrediction, FusedPredictor, load_fused
 from geoloc_dagster.prediction.protocol import Prediction
-from geoloc_dagster.prediction.release import Release, load_release
+from geoloc_dagster.prediction.release import EncoderLoader, Release, load_release
 from geoloc_dagster.retrieval.encoder import Pictures
 from geoloc_dagster.retrieval.pointer import read_pointer
 
 logger = logging.getLogger(__name__)
 MOST_AT_ONCE = 16
 _POLL_S = 1.0
+_NOTHING = "Nothing has been released yet: `geoloc run` makes a release."
 Answer = FusedPrediction | Prediction
 
 
@@ -85,7 +87,8 @@ class Serving:
         self._load, self._pointer = load, pointer
         self._served: Served | None = None
         self._seen: tuple[int, int] | None = None
-        self.problem: str | None = None
+        self._refreshing = threading.Lock()
+        self.problem: str | None = _NOTHING
         """Why what is served is not what the pointer names, in words; None where it is."""
 
     @property
@@ -96,7 +99,7 @@ class Serving:
             NoReleaseError: nothing is.
         """
         if self._served is None:
-            raise NoReleaseError(self.problem or "nothing has been released yet")
+            raise NoReleaseError(self.problem or _NOTHING, "`/health` says when that changes.")
         return self._served
 
     @property
@@ -106,12 +109,16 @@ class Serving:
 
     def refresh(self) -> bool:
         """Load what the pointer names if that has changed; whether it had. What was served stays where that fails."""
+        with self._refreshing:
+            return self._refresh()
+
+    def _refresh(self) -> bool:
         found = self._stamp()
         if found == self._seen:
             return False
         self._seen = found
         if found is None:
-            self.problem = "Nothing has been released yet: `geoloc run` makes a release."
+            self.problem = _NOTHING
             return False
         if self._served is None:
             self.problem = "The release is being checked and loaded; come again in a moment."
@@ -140,31 +147,34 @@ class Serving:
         return status.st_mtime_ns, status.st_ino
 
 
-def load_served(settings: Settings, layout: Layout, held_out: Callable[[], list[str]]) -> Served:
+def load_served(
+    settings: Settings, layout: Layout, held_out: Callable[[], list[str]], encoder_loader: EncoderLoader | None = None
+) -> Served:
     """The served release, with every byte of it checked.
 
     Args:
         settings: of the region.
         layout: likewise.
         held_out: capture ids of the pictures that may be asked about as samples and in the game.
+        encoder_loader: in place of that of the models' own networks.
 
     Raises:
         NoReleaseError: nothing has been released, or the release has neither index nor fusion.
         IntegrityError: a file is missing or has changed.
     """
-    fields = read_pointer(layout.releases / "CURRENT.json", "Materialise `release` again.") if _is_released(layout) else {}
-    activated = datetime.fromisoformat(fields["activated_at"]) if fields else datetime.now().astimezone()
     try:
-        fused = load_fused(layout)
+        fused = load_fused(layout, encoder_loader=encoder_loader)
     except NoReleaseError:
-        release = load_release(layout)
+        release = load_release(layout, encoder_loader=encoder_loader)
+        activated = _activated_at(layout)
         return Served(release.release_id, activated, None, release, None, np.empty(0, np.str_))
     districts = _districts(settings, layout, fused)
-    return Served(fused.release, activated, fused, None, fused.without(held_out()), districts)
+    return Served(fused.release, _activated_at(layout), fused, None, fused.without(held_out()), districts)
 
 
-def _is_released(layout: Layout) -> bool:
-    return (layout.releases / "CURRENT.json").is_file()
+def _activated_at(layout: Layout) -> datetime:
+    fields = read_pointer(layout.releases / "CURRENT.json", "Materialise `release` again.")
+    return datetime.fromisoformat(fields["activated_at"])
 
 
 def _districts(settings: Settings, layout: Layout, fused: FusedPredictor) -> np.ndarray:

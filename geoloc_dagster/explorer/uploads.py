@@ -92,7 +92,7 @@ def decoded(upload: Upload, served: Served, limits: ExplorerSettings) -> dict[in
     try:
         open_header(upload.content, limits.photo_pixels).close()
     except ImageError as error:
-        raise Problem(413 if error.facts.get("too_large") else 415, error.cause) from error
+        raise Problem(415 if error.cause.startswith("not a JPEG") else problem_of(error).status, error.cause) from error
     try:
         return {size: as_picture(upload.content, size)[None] for size in served.sizes}
     except ImageError as error:
