@@ -9,4 +9,9 @@ _MOST = 4  # each takes some 200 MB
 
 def processes_by_default() -> int:
     """As many as there are cores for this process, four at most."""
-    return min(_MOST, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    return min(_MOST, cores())
+
+
+def cores() -> int:
+    """How many there are for this process."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -289,6 +289,13 @@ class OutsideRegionError(GeolocError):
     default_remedy = "Ask a model of that region."
 
 
+class OnnxExportError(GeolocError):
+    """A trained model cannot be exported for serving, or what was exported answers otherwise than the model."""
+
+    code = "GEO-508"
+    default_remedy = "Releases serve this model through torch, which is slower to start; other models are not affected."
+
+
 class ExplorerUnreachableError(GeolocError):
     """No explorer answers at an address, or it refuses what it was asked."""
 

@@ -169,6 +169,11 @@ class Layout:
         return self.indexes / "ensemble" / recipe
 
     @property
+    def onnx_models(self) -> Path:
+        """Folder with one folder per trained model that was exported for serving."""
+        return self.root / "onnx"
+
+    @property
     def releases(self) -> Path:
         """Folder of immutable release manifests; `CURRENT.json` points to the served one."""
         return self.root / "releases"

@@ -22,7 +22,8 @@ from geoloc_dagster.config import Layout, Settings
 from geoloc_dagster.errors import GeolocError, NoReleaseError
 from geoloc_dagster.prediction.fused import FusedPrediction, FusedPredictor, load_fused
 from geoloc_dagster.prediction.protocol import Prediction
-from geoloc_dagster.prediction.release import EncoderLoader, Release, load_release
+from geoloc_dagster.prediction.release import Release, load_release
+from geoloc_dagster.prediction.runtimes import EncoderLoader
 from geoloc_dagster.retrieval.encoder import Pictures
 from geoloc_dagster.retrieval.pointer import read_pointer
 

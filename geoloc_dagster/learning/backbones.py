@@ -54,7 +54,7 @@ class Backbone(nn.Module):
         """Patch tokens, N x (prefix + height * width) x channels, as a map."""
         patches = tokens[:, int(getattr(self.body, "num_prefix_tokens", 0)) :]
         side = round(patches.shape[1] ** 0.5)
-        return patches.transpose(1, 2).reshape(len(patches), patches.shape[2], side, side)
+        return patches.transpose(1, 2).reshape(patches.shape[0], patches.shape[2], side, side)
 
     def _shape_for(self, image_size: int) -> tuple[int, int, int]:
         self.eval()

@@ -144,7 +144,7 @@ class PhotoModel(Generic[R, N]):
             views = look(part)
             with arithmetic(device, self.precision):
                 logits = ask(views)
-            return self._together(logits)
+            return self.together(logits)
 
         slices = (seen[start : start + batch_size] for start in range(0, len(seen), batch_size))
         with torch.inference_mode():
@@ -154,7 +154,8 @@ class PhotoModel(Generic[R, N]):
             raise ValueError("there are no pictures")
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
-    def _together(self, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def together(self, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Log-probabilities of every level, `hierarchy` and `scene`, of their logits."""
         said = {name: torch.log_softmax(value.float(), dim=1) for name, value in logits.items()}
         if self.parents is not None:
             weights = self.weights if self.inference.hierarchy == "fitted" else dict.fromkeys(self.levels, 1.0)

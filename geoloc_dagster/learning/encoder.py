@@ -29,11 +29,15 @@ class Encoder:
         network: that was trained.
         recipe: that it was trained by; its `compute.precision` is that of embedding too.
         model_version: names the exact weights.
+        device: `cpu` or `cuda`; the GPU where there is one without it.
+        precision: in place of the recipe's.
     """
 
-    def __init__(self, network: RetrievalNetwork, recipe: Recipe, model_version: str) -> None:
-        self._device = default_device()
-        self._precision: Precision = precision_of(recipe.compute, self._device)
+    def __init__(
+        self, network: RetrievalNetwork, recipe: Recipe, model_version: str, device: str = "", precision: Precision | None = None
+    ) -> None:
+        self._device = torch.device(device) if device else default_device()
+        self._precision: Precision = precision or precision_of(recipe.compute, self._device)
         self._network = network.eval().to(self._device)
         self.recipe = recipe
         self.model_version = model_version
@@ -83,8 +87,13 @@ class Encoder:
         return vectors if self._precision == "32" else F.normalize(vectors, dim=1)  # half precision leaves them a little off
 
 
-def load_encoder(model_folder: Path) -> Encoder:
+def load_encoder(model_folder: Path, *, device: str = "", precision: Precision | None = None) -> Encoder:
     """Load a trained model after checking every file of its folder against the manifest.
+
+    Args:
+        model_folder: of the model.
+        device: `cpu` or `cuda`; the GPU where there is one without it.
+        precision: of its arithmetic; as its recipe says without it.
 
     Raises:
         IntegrityError: a file is missing or changed, or the weights do not fit the recipe; names the file.
@@ -97,4 +106,4 @@ def load_encoder(model_folder: Path) -> Encoder:
         network.load_state_dict(load_file(model_folder / WEIGHTS_FILE))
     except (SafetensorError, RuntimeError) as error:
         raise IntegrityError(f"{model_folder / WEIGHTS_FILE} does not fit {recipe_path}: {error}") from error
-    return Encoder(network, recipe, str(manifest["model_version"]))
+    return Encoder(network, recipe, str(manifest["model_version"]), device, precision)

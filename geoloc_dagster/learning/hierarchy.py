@@ -39,7 +39,7 @@ def hierarchy_log_probabilities(
     """
     device = log_probabilities[levels[-1]].device
     columns = moved(torch.from_numpy(parents.astype(np.int64)), device)
-    total = torch.zeros((len(log_probabilities[levels[-1]]), len(parents)), device=device)
+    total = torch.zeros((log_probabilities[levels[-1]].shape[0], len(parents)), device=device)
     for number, level in enumerate(levels):
         total = total + weights[level] * log_probabilities[level].float()[:, columns[:, number]]
     return torch.log_softmax(total, dim=1)

@@ -124,7 +124,7 @@ class MultitaskNetwork(HeadedNetwork):
         if self.segmentation is None or self.attention is None:
             return self.photo.last(self._through(self.photo, tokens))
         if maps is None:
-            maps = torch.full((len(pictures), *pictures.shape[2:]), NO_CLASS, dtype=torch.uint8, device=pictures.device)
+            maps = torch.full((pictures.shape[0], *pictures.shape[2:]), NO_CLASS, dtype=torch.uint8, device=pictures.device)
         channels, known = class_channels(maps, self._channels)
         unknown = F.adaptive_max_pool2d(known, self.segmentation.grid).flatten(1) == 0
         others = self.segmentation.first(channels, unknown)

@@ -59,11 +59,11 @@ class SingleViews:
         return self.model.log_probabilities(views, torch.full(views.shape[:2], torch.nan), there)
 
 
-def load_classifier(folder: Path) -> AnyPhotoModel | SingleViews:
+def load_classifier(folder: Path, *, device: str = "") -> AnyPhotoModel | SingleViews:
     """Load a trained classifier of whichever kind for single photos; takes and raises what loading that kind does."""
     if isinstance(recipe_of(folder), SequenceRecipe):
-        return SingleViews(load_sequence_model(folder))
-    return load_photo_model(folder)
+        return SingleViews(load_sequence_model(folder, device=device))
+    return load_photo_model(folder, device=device)
 
 
 class PhotoAsker:

@@ -120,10 +120,14 @@ class SequenceModel:
         _check_views(tuple(features.shape[:2]), headings, there)
         with torch.inference_mode():
             logits = self.network(*(part.to(self.device) for part in (features, headings, there)))
+        return {name: value.cpu() for name, value in self.together(logits).items()}
+
+    def together(self, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Log-probabilities of every level and `hierarchy`, of their logits."""
         said = {name: torch.log_softmax(value.float(), dim=1) for name, value in logits.items()}
         weights = self.weights if self.inference.hierarchy == "fitted" else dict.fromkeys(self.levels, 1.0)
         said[HIERARCHY] = hierarchy_log_probabilities(said, self.parents, self.levels, weights)
-        return {name: value.cpu() for name, value in said.items()}
+        return said
 
     def answer(self, p_key: str, log_probabilities: Tensor) -> CellAnswers:
         """The classes to answer with, of log-probabilities, (N, classes), of one level or `hierarchy`."""

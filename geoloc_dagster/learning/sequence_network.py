@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from geoloc_dagster.learning.aggregation import GeM
 from geoloc_dagster.learning.backbones import Backbone, build_backbone
@@ -73,12 +73,15 @@ class RecurrentEncoder(nn.Module):
 
     def forward(self, views: Tensor, headings_deg: Tensor, present: Tensor, start_deg: Tensor) -> Tensor:
         """(N, V, width) -> (N, width)."""
-        order = in_order(headings_deg, present, start_deg)
-        views = views.gather(1, order[..., None].expand_as(views))
-        packed = pack_padded_sequence(views, present.sum(dim=1).cpu(), batch_first=True, enforce_sorted=False)
-        remembered = self.cells(packed)[1]
+        remembered = self.cells(views if views.shape[1] == 1 else self._packed(views, headings_deg, present, start_deg))[1]
         last = remembered[0] if isinstance(remembered, tuple) else remembered
         return torch.cat([last[-2], last[-1]], dim=1)
+
+    @staticmethod
+    def _packed(views: Tensor, headings_deg: Tensor, present: Tensor, start_deg: Tensor) -> PackedSequence:
+        order = in_order(headings_deg, present, start_deg)
+        views = views.gather(1, order[..., None].expand_as(views))
+        return pack_padded_sequence(views, present.sum(dim=1).cpu(), batch_first=True, enforce_sorted=False)
 
 
 class SequenceNetwork(nn.Module):

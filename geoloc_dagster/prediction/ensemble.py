@@ -7,7 +7,7 @@ table of vectors and an index of its own, of the same rows as the champion's.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +17,12 @@ from geoloc_dagster.config import Layout
 from geoloc_dagster.errors import ModelMismatchError
 from geoloc_dagster.learning.registry import newest_training
 from geoloc_dagster.prediction.champion import open_encoder, read_champion
+from geoloc_dagster.prediction.parts import BESIDE
 from geoloc_dagster.retrieval.embedding import embed_batch
 from geoloc_dagster.retrieval.encoder import Encoder
 from geoloc_dagster.retrieval.index import GalleryIndex, build_index, latest_index, load_index
 
 logger = logging.getLogger(__name__)
-BESIDE = ":"
-"""Between the name of an expert and the recipe of its model, where that is not the champion's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +116,3 @@ def member_indexes(layout: Layout, members: Sequence[Member], of_champion: Galle
             )
         found[member.recipe] = index
     return found
-
-
-def named_members(fitted: Mapping[str, str], expert: str) -> dict[str, str]:
-    """Recipe -> model version of the members among the experts that a fusion was fitted with."""
-    mark = expert + BESIDE
-    return {name.removeprefix(mark): version for name, version in fitted.items() if name.startswith(mark)}

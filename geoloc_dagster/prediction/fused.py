@@ -16,10 +16,8 @@ from geoloc_dagster.config.layout import Layout
 from geoloc_dagster.errors import NoReleaseError
 from geoloc_dagster.geo import s2
 from geoloc_dagster.geo.cell_outlines import outlines
-from geoloc_dagster.prediction.ensemble import BESIDE
 from geoloc_dagster.prediction.experts import F32
-from geoloc_dagster.prediction.fusing import VIEWS_FILE, head_file, trained_classifier
-from geoloc_dagster.prediction.fusion import FusedAnswers, Fusion, read_fusion
+from geoloc_dagster.prediction.fusion import VIEWS_FILE, FusedAnswers, Fusion, head_file, read_fusion
 from geoloc_dagster.prediction.fusion_fit import say_all
 from geoloc_dagster.prediction.panel import (
     PLACES,
@@ -29,13 +27,16 @@ from geoloc_dagster.prediction.panel import (
     HitsExpert,
     Photos,
     PlacesExpert,
+    classifier_expert,
     signs_of,
     view_table,
 )
+from geoloc_dagster.prediction.parts import CLASSIFIERS, kind_of
 from geoloc_dagster.prediction.photo import as_picture, read_photo
 from geoloc_dagster.prediction.protocol import Candidate
-from geoloc_dagster.prediction.release import CLASSIFIERS, EncoderLoader, Release, release_of, served_manifest
+from geoloc_dagster.prediction.release import Release, release_of, served_manifest
 from geoloc_dagster.prediction.retrieval import RetrievalPredictor
+from geoloc_dagster.prediction.runtimes import EncoderLoader, Runtime, classifier_opener, encoder_opener
 from geoloc_dagster.retrieval.encoder import Encoder, Pictures, Vectors
 from geoloc_dagster.retrieval.index import GalleryIndex
 from geoloc_dagster.retrieval.place_head import load_place_head
@@ -255,8 +256,8 @@ def heat_features(fusion: Fusion, log_probabilities: np.ndarray) -> dict[str, An
     return {"type": "FeatureCollection", "features": features}
 
 
-def load_fused(layout: Layout, *, encoder_loader: EncoderLoader | None = None) -> FusedPredictor:
-    """The served fusion, after checking every byte of the release.
+def load_fused(layout: Layout, *, encoder_loader: EncoderLoader | None = None, runtime: Runtime = "onnx") -> FusedPredictor:
+    """The served fusion, after checking every byte of the release; takes what `load_release` does.
 
     Raises:
         NoReleaseError: nothing has been released, or the release has no fusion.
@@ -271,14 +272,16 @@ def load_fused(layout: Layout, *, encoder_loader: EncoderLoader | None = None) -
         )
     folders = {name: layout.root / part["folder"] for name, part in manifest["parts"].items()}
     fusion = read_fusion(folders["fusion"])
-    besides = [name.removeprefix("index") for name in folders if name.partition(BESIDE)[0] == "index"]
+    besides = [name.removeprefix("index") for name in folders if kind_of(name) == "index"]
+    open_encoder = encoder_loader or encoder_opener(folders, runtime)
     networks = {
-        beside: release_of(release_id, manifest, {part: folders[part + beside] for part in ("model", "index")}, encoder_loader)
+        beside: release_of(release_id, manifest, {part: folders[part + beside] for part in ("model", "index")}, open_encoder)
         for beside in sorted(besides)  # the champion's first
     }
     experts = [one for beside, network in networks.items() for one in _index_experts(folders["fusion"], fusion, network, beside)]
-    classifiers = [name for name in folders if name.partition(BESIDE)[0] in CLASSIFIERS]
-    experts += [trained_classifier(name, folders[name], fusion.grid) for name in classifiers]
+    open_classifier = classifier_opener(folders, runtime)
+    classifiers = [name for name in folders if kind_of(name) in CLASSIFIERS]
+    experts += [classifier_expert(name, open_classifier(folders[name]), fusion.grid) for name in classifiers]
     retrieval = networks[""].predictor() if networks else None
     indexes = {network.model_version: network.index for network in networks.values()}
     return FusedPredictor(fusion, experts, release_id, retrieval, [network.encoder for network in networks.values()], indexes)

@@ -23,8 +23,8 @@ from geoloc_dagster.geo.boundary import read_boundary
 from geoloc_dagster.geo.distance import score_m
 from geoloc_dagster.geo.evenly import points_inside
 from geoloc_dagster.prediction.champion import read_champion
-from geoloc_dagster.prediction.ensemble import BESIDE, member_indexes, members_of
-from geoloc_dagster.prediction.fusion import FUSION_FILE, GRID_FILE, Fusion
+from geoloc_dagster.prediction.ensemble import member_indexes, members_of
+from geoloc_dagster.prediction.fusion import FUSION_FILE, GRID_FILE, VIEWS_FILE, Fusion, head_file
 from geoloc_dagster.prediction.fusion_fit import fit_fusion, say_all
 from geoloc_dagster.prediction.panel import (
     PLACES,
@@ -37,15 +37,15 @@ from geoloc_dagster.prediction.panel import (
     classifier_expert,
     view_table,
 )
+from geoloc_dagster.prediction.parts import BESIDE, CLASSIFIERS
 from geoloc_dagster.prediction.questions import Division, Questions, distinct_places, divide_catalog
-from geoloc_dagster.prediction.release import CLASSIFIERS
 from geoloc_dagster.retrieval.encoder import Pictures, Vectors
 from geoloc_dagster.retrieval.index import GalleryIndex, latest_index, load_index
 from geoloc_dagster.retrieval.place_head import learn_place_head
 from geoloc_dagster.retrieval.pointer import write_pointer
 from geoloc_dagster.storage import atomic_folder, read_parquet, write_json, write_manifest, write_parquet
 
-VIEWS_FILE, LATEST = "views.parquet", "LATEST.json"
+LATEST = "LATEST.json"
 _CITY_KM2 = 20_000
 _CITY_LEVEL, _COUNTRY_LEVEL = 20, 13  # cells of 8 m and of 1 km
 _BLOCK = 256
@@ -222,8 +222,7 @@ def trained_classifier(name: str, folder: Path, grid: AnswerGrid) -> Expert:
     """The trained classifier in a folder, on a grid."""
     from geoloc_dagster.learning.photo_models import load_classifier
 
-    model = load_classifier(folder)
-    return classifier_expert(name, model, model.finest, grid)
+    return classifier_expert(name, load_classifier(folder), grid)
 
 
 def look_at(
@@ -269,11 +268,6 @@ def _vectors_of(index: GalleryIndex, capture_ids: list[str]) -> Vectors:
 def _bounds(layout: Layout) -> tuple[float, float, float, float]:
     west, south, east, north = read_boundary(layout.boundary).geometry.bounds
     return south, west, north, east
-
-
-def head_file(model_version: str) -> str:
-    """In a fusion's folder, the classifier of views over the vectors of one network."""
-    return f"places-{model_version}.safetensors"
 
 
 def _write(layout: Layout, fusion: Fusion, experts: Sequence[Expert], report: FusionReport) -> Path:

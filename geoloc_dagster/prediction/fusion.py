@@ -20,7 +20,7 @@ from geoloc_dagster.prediction.calibration import BetaMap, Familiarity
 from geoloc_dagster.prediction.experts import F32, F64, I64, GridParameters, joint
 from geoloc_dagster.storage import read_json, verify_manifest
 
-FUSION_FILE, GRID_FILE = "fusion.json", "grid.parquet"
+FUSION_FILE, GRID_FILE, VIEWS_FILE = "fusion.json", "grid.parquet", "views.parquet"
 _REMEDY = "Materialise `fusion` and then `release` again; the last good release stays served."
 
 
@@ -144,6 +144,11 @@ class Fusion:
             "familiarity": None if self.familiarity is None else asdict(self.familiarity),
             "largest_region_km2": self.largest_region_km2,
         }
+
+
+def head_file(model_version: str) -> str:
+    """In a fusion's folder, the classifier of views over the vectors of one network."""
+    return f"places-{model_version}.safetensors"
 
 
 def read_fusion(folder: Path) -> Fusion:

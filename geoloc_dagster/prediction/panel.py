@@ -144,8 +144,13 @@ class CellClassifier(Protocol):
         """Side of the pictures that it takes, pixels."""
         ...
 
-    def log_probabilities(self, pictures: Any) -> Mapping[str, Any]:
-        """By level, and `hierarchy`: tensors (N, classes)."""
+    @property
+    def finest(self) -> CellLevel:
+        """The classes that `hierarchy` is about."""
+        ...
+
+    def log_probabilities(self, pictures: Pictures) -> Mapping[str, Any]:
+        """`hierarchy`, (N, classes), and levels where the model says them: arrays, or tensors on the CPU."""
         ...
 
 
@@ -165,7 +170,7 @@ class ClassifierExpert:
 
     def look(self, photos: Photos) -> F32:
         """Log-probabilities of its finest cells."""
-        return np.asarray(self.model.log_probabilities(photos.pictures(self.model.size))[HIERARCHY].numpy(), np.float32)
+        return np.asarray(self.model.log_probabilities(photos.pictures(self.model.size))[HIERARCHY], np.float32)
 
     def fit(self, found: F32, truth: I64) -> GridParameters:
         """Temperature and floor."""
@@ -176,9 +181,9 @@ class ClassifierExpert:
         return classes_on_grid(found, self.table, self.grid, fitted)
 
 
-def classifier_expert(name: str, model: CellClassifier, finest: CellLevel, grid: AnswerGrid) -> ClassifierExpert:
+def classifier_expert(name: str, model: CellClassifier, grid: AnswerGrid) -> ClassifierExpert:
     """A classifier on a grid."""
-    return ClassifierExpert(name, model, spread_table(finest, grid), grid)
+    return ClassifierExpert(name, model, spread_table(model.finest, grid), grid)
 
 
 def signs_of(found: Mapping[str, Any]) -> dict[str, F64]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -19,11 +19,13 @@ from typing import Any
 from geoloc_dagster import storage
 from geoloc_dagster.config.layout import Layout
 from geoloc_dagster.errors import IntegrityError, ModelMismatchError, NoReleaseError, SchemaVersionError
-from geoloc_dagster.prediction.champion import open_encoder, read_champion, verify_folder
-from geoloc_dagster.prediction.ensemble import BESIDE, named_members
+from geoloc_dagster.learning.onnx_folder import export_name, read_export
+from geoloc_dagster.prediction.champion import read_champion, verify_folder
+from geoloc_dagster.prediction.parts import BESIDE, CLASSIFIERS, is_model, named_members, onnx_part, remedy_of
 from geoloc_dagster.prediction.photo import as_picture, read_photo
 from geoloc_dagster.prediction.protocol import Prediction
 from geoloc_dagster.prediction.retrieval import RetrievalPredictor
+from geoloc_dagster.prediction.runtimes import EncoderLoader, Runtime, encoder_opener
 from geoloc_dagster.retrieval.encoder import Encoder
 from geoloc_dagster.retrieval.index import GalleryIndex, latest_index, load_index, verify_index
 from geoloc_dagster.retrieval.pointer import read_pointer, write_pointer
@@ -33,17 +35,6 @@ logger = logging.getLogger(__name__)
 _CURRENT = "CURRENT.json"
 _AGAIN = "Materialise `release` again, or activate an earlier one."
 _LATEST = "LATEST.json"
-CLASSIFIERS = ("cells", "scenes", "sequence")
-"""Kinds of models beside retrieval, the leading one first; each is an expert of the fusion."""
-_REMEDIES = {
-    "fusion": "Materialise `fusion` and then `release` again, or activate an earlier release.",
-    "sequence": "Restore that folder, materialise `checkpoints` and what follows again, or activate an earlier release.",
-    "scenes": "Restore that folder, materialise `checkpoints` and what follows again, or activate an earlier release.",
-    "model": "Restore that folder, materialise `checkpoints` and what follows again, or activate an earlier release.",
-    "cells": "Restore that folder, materialise `checkpoints` and what follows again, or activate an earlier release.",
-    "index": "Materialise `faiss_index` and then `release` again, or activate an earlier release.",
-}
-EncoderLoader = Callable[[Path], Encoder]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +97,7 @@ def publish_release(layout: Layout, *, region: str, config_hash: str, now: datet
         parts |= {"model": _part(layout, champion.folder), "index": _part(layout, index_folder)}
         said = {"model_version": champion.model_version, "recipe": champion.recipe, "rows": index["rows"]}
     parts |= _fusion_parts(layout, parts)
+    parts |= _onnx_parts(layout, parts)
     manifest = {
         "schema_version": storage.SCHEMA_VERSION,
         "kind": "release",
@@ -123,7 +115,7 @@ def _fusion_parts(layout: Layout, parts: Mapping[str, Any]) -> dict[str, Any]:
     folder = newest_fusion(layout)
     if folder is None:
         return {}
-    fitted: Mapping[str, str] = storage.verify_manifest(folder, remedy=_REMEDIES["fusion"])["experts"]
+    fitted: Mapping[str, str] = storage.verify_manifest(folder, remedy=remedy_of("fusion"))["experts"]
     ours = {kind: Path(parts[kind]["folder"]).name for kind in CLASSIFIERS if kind in parts}
     if "model" in parts:
         ours |= dict.fromkeys(("retrieval", "places"), Path(parts["model"]["folder"]).name)
@@ -145,10 +137,23 @@ def _fusion_parts(layout: Layout, parts: Mapping[str, Any]) -> dict[str, Any]:
     return {"fusion": _part(layout, folder), **beside}
 
 
+def _onnx_parts(layout: Layout, parts: Mapping[str, Any]) -> dict[str, Any]:
+    """The exports of the models that there are; one without is served through torch."""
+    found: dict[str, Any] = {}
+    for model in [part for name, part in parts.items() if is_model(name)]:
+        version = Path(model["folder"]).name
+        folder = layout.onnx_models / export_name(version)
+        if (folder / storage.MANIFEST).is_file() and read_export(folder).model_manifest_sha256 == model["manifest_sha256"]:
+            found[onnx_part(version)] = _part(layout, folder)
+        else:
+            logger.info("%s has no export for ONNX Runtime; it is served through torch", version)
+    return found
+
+
 def newest_fusion(layout: Layout) -> Path | None:
     """The fusion that was made last; None where none was."""
     pointer = layout.fusions / _LATEST
-    return layout.fusions / str(read_pointer(pointer, _REMEDIES["fusion"])["fusion"]) if pointer.exists() else None
+    return layout.fusions / str(read_pointer(pointer, remedy_of("fusion"))["fusion"]) if pointer.exists() else None
 
 
 def activate_release(layout: Layout, release_id: str, now: datetime) -> PublishedRelease:
@@ -205,8 +210,13 @@ def predict_photo(release: Release, photo: bytes | Path, *, vote: VoteSettings |
 
 
 # --- loading ---------------------------------------------------------------------------------------------------------
-def load_release(layout: Layout, *, encoder_loader: EncoderLoader | None = None) -> Release:
+def load_release(layout: Layout, *, encoder_loader: EncoderLoader | None = None, runtime: Runtime = "onnx") -> Release:
     """Load what is served, after checking every byte of it.
+
+    Args:
+        layout: The region's paths.
+        encoder_loader: Opens the model by its folder, in place of the runtime.
+        runtime: `onnx` asks exports where the release has them, `torch` the models themselves.
 
     Raises:
         NoReleaseError: nothing has been released yet.
@@ -221,15 +231,13 @@ def load_release(layout: Layout, *, encoder_loader: EncoderLoader | None = None)
             f"release {release_id} has no index to look photos up in, only a classifier of cells",
             "Ask it with `geoloc predict --image-dir FOLDER --out FILE.csv`.",
         )
-    return release_of(release_id, manifest, folders, encoder_loader)
+    return release_of(release_id, manifest, folders, encoder_loader or encoder_opener(folders, runtime))
 
 
-def release_of(
-    release_id: str, manifest: dict[str, Any], folders: Mapping[str, Path], encoder_loader: EncoderLoader | None = None
-) -> Release:
+def release_of(release_id: str, manifest: dict[str, Any], folders: Mapping[str, Path], encoder_loader: EncoderLoader) -> Release:
     """Encoder and index of a release whose files have been checked; raises ModelMismatchError."""
     index = load_index(folders["index"])
-    encoder = (encoder_loader or open_encoder)(folders["model"])
+    encoder = encoder_loader(folders["model"])
     release = Release(release_id, manifest, encoder, index)
     release.predictor()  # refuses an encoder and an index of different models
     return release
@@ -286,5 +294,5 @@ def _verified_manifest(layout: Layout, release_id: str, digest: str) -> dict[str
             f"{file} has schema version {manifest['schema_version']}, this code knows {storage.SCHEMA_VERSION}"
         )
     for name, part in manifest["parts"].items():
-        verify_folder(layout.root / part["folder"], part["manifest_sha256"], _REMEDIES[name.partition(BESIDE)[0]])
+        verify_folder(layout.root / part["folder"], part["manifest_sha256"], remedy_of(name))
     return manifest

@@ -14,7 +14,10 @@ Vectors = npt.NDArray[np.float32]
 class Encoder(Protocol):
     """Turns pictures into comparable vectors; what `learning.encoder.load_encoder` returns."""
 
-    model_version: str
+    @property
+    def model_version(self) -> str:
+        """Names the exact weights."""
+        ...
 
     @property
     def dimension(self) -> int:

@@ -145,7 +145,7 @@ def test_batches_that_were_there_before_the_first_evaluation_are_caught_up(graph
 
 def test_nothing_is_asked_for_twice(graph: Graph) -> None:
     trained(graph)
-    assert graph.tick() == {"embeddings": {FIRST, SECOND}}
+    assert graph.tick() == {"embeddings": {FIRST, SECOND}, "onnx_models": {None}}
     graph.done("embeddings", FIRST, SECOND)
     assert graph.tick() == {"faiss_index": {None}, "fusion": {None}, "release": {None}}
     graph.done("faiss_index")

@@ -17,6 +17,9 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
     size_check = dg.AssetCheckSpec(
         "size", asset=region.key("faiss_index"), blocking=True, description="The index holds one vector per usable row."
     )
+    exported_check = dg.AssetCheckSpec(
+        "exported", asset=region.key("onnx_models"), description="Every model has an export; one without is served through torch."
+    )
 
     @region.asset(
         "release",
@@ -103,6 +106,21 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
             check_results=[check],
         )
 
+    @region.asset("release", deps=["champion"], checks=[exported_check], automation_condition=refresh_condition(), kinds={"onnx"})
+    def onnx_models(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        """The champions and their ensemble as ONNX files that answer as they do, so that whatever serves them needs no torch."""
+        from geoloc_dagster.prediction.onnx_exports import export_served
+
+        exports = export_served(region.layout, settings.fusion.ensemble, progress=reporter(context))
+        difference = max(exports.made.values(), default=None)
+        folder = region.layout.onnx_models
+        check = dg.AssetCheckResult(
+            check_name="exported", passed=not exports.refused, severity=dg.AssetCheckSeverity.WARN, metadata={**exports.refused}
+        )
+        return dg.MaterializeResult(
+            metadata=facts(len(exports.made), folder, bytes=exports.bytes, largest_difference=difference), check_results=[check]
+        )
+
     index = ["faiss_index"] if region.recipes_of("retrieval") else []
 
     @region.asset(
@@ -123,7 +141,9 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
             metadata=facts(made.questions, made.folder, image=made.picture, status="made", **weights, **figures)
         )
 
-    @region.asset("release", deps=[*index, "champion", "fusion"], automation_condition=refresh_condition(), kinds={"json"})
+    @region.asset(
+        "release", deps=[*index, "champion", "onnx_models", "fusion"], automation_condition=refresh_condition(), kinds={"json"}
+    )
     def release(context: dg.AssetExecutionContext, clock: Clock) -> dg.MaterializeResult:
         """An immutable manifest of checkpoints, index and catalog by sha256; one pointer moves; prediction reads only this."""
         from geoloc_dagster.prediction.release import publish_release
@@ -133,4 +153,4 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
             metadata=facts(published.rows, published.folder, release=published.release_id, model_version=published.model_version)
         )
 
-    return [champion, *([embeddings, faiss_index] if index else []), fusion, release]
+    return [champion, *([embeddings, faiss_index] if index else []), onnx_models, fusion, release]
