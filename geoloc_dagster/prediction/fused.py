@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import shapely
 from shapely.geometry import mapping
+from shapely.geometry.base import BaseGeometry
 
 from geoloc_dagster import storage
 from geoloc_dagster.config.layout import Layout
 from geoloc_dagster.errors import NoReleaseError
 from geoloc_dagster.geo import s2
 from geoloc_dagster.geo.cell_outlines import outlines
-from geoloc_dagster.prediction.experts import F32
+from geoloc_dagster.prediction.experts import F32, I64
 from geoloc_dagster.prediction.fusion import VIEWS_FILE, FusedAnswers, Fusion, head_file, read_fusion
 from geoloc_dagster.prediction.fusion_fit import say_all
 from geoloc_dagster.prediction.panel import (
@@ -93,6 +94,24 @@ class FusedPrediction:
         }
 
 
+class CellShapes:
+    """Outlines of the cells of a grid in (lng, lat), each made once.
+
+    Args:
+        ids: of the cells.
+    """
+
+    def __init__(self, ids: s2.U64) -> None:
+        self._ids = ids
+        self._made: dict[int, BaseGeometry] = {}
+
+    def of(self, cells: I64) -> list[BaseGeometry]:
+        """Of some cells, by their places in the grid."""
+        missing = [cell for cell in cells.tolist() if cell not in self._made]
+        self._made.update(zip(missing, outlines(self._ids[missing]), strict=True))
+        return [self._made[cell] for cell in cells.tolist()]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class FusedPredictor:
     """A released fusion in memory.
@@ -104,6 +123,7 @@ class FusedPredictor:
         retrieval: encoder and index, which also show the candidates; None without.
         encoders: of all networks of retrieval, that one among them.
         indexes: of these networks, by model version.
+        shapes: outlines of the grid's cells.
     """
 
     fusion: Fusion
@@ -112,6 +132,7 @@ class FusedPredictor:
     retrieval: RetrievalPredictor | None
     encoders: Sequence[Encoder]
     indexes: Mapping[str, GalleryIndex]
+    shapes: CellShapes
 
     @property
     def sizes(self) -> list[int]:
@@ -223,7 +244,7 @@ class FusedPredictor:
             lng_deg=float(answers.lng_deg[row]),
             within=dict(zip(self.fusion.radii_m, answers.within[row].tolist(), strict=True)),
             coverage=coverage,
-            region=region_geometry(self.fusion, answers.regions[row]),
+            region=mapping(shapely.union_all(self.shapes.of(np.flatnonzero(answers.regions[row])))),
             region_km2=float(answers.area_km2[row]),
             refusal=refusal,
             experts=experts,
@@ -232,11 +253,6 @@ class FusedPredictor:
             release=self.release,
             log_probabilities=said,
         )
-
-
-def region_geometry(fusion: Fusion, cells: np.ndarray) -> dict[str, Any]:
-    """The union of some cells as a GeoJSON geometry in (lng, lat)."""
-    return mapping(shapely.union_all(outlines(fusion.grid.ids[cells])))
 
 
 def heat_features(fusion: Fusion, log_probabilities: np.ndarray) -> dict[str, Any]:
@@ -284,7 +300,8 @@ def load_fused(layout: Layout, *, encoder_loader: EncoderLoader | None = None, r
     experts += [classifier_expert(name, open_classifier(folders[name]), fusion.grid) for name in classifiers]
     retrieval = networks[""].predictor() if networks else None
     indexes = {network.model_version: network.index for network in networks.values()}
-    return FusedPredictor(fusion, experts, release_id, retrieval, [network.encoder for network in networks.values()], indexes)
+    encoders = [network.encoder for network in networks.values()]
+    return FusedPredictor(fusion, experts, release_id, retrieval, encoders, indexes, CellShapes(fusion.grid.ids))
 
 
 def _index_experts(folder: Path, fusion: Fusion, network: Release, beside: str) -> list[Expert]:
