@@ -21,6 +21,7 @@ export async function mount(container, context) {
     h('p', {}, `Answers are positions in ${region.name}${region.area_km2 ? ` (${format.area(region.area_km2)})` : ''}, each with how sure it is.`)));
   if (region.has.predict !== true) {
     container.append(notice(String(region.has.predict || 'There is no release that could answer yet.')));
+    context.awaitPart('predict');
     return;
   }
   await new AskView(container, context).open();

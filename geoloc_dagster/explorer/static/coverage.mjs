@@ -22,6 +22,7 @@ export async function mount(container, context) {
   container.append(h('div', { class: 'lead' }, h('h1', {}, 'What is collected'), h('p', {}, `Street-level pictures of ${region.name}, by place and date.`)));
   if (region.has.coverage !== true) {
     container.append(notice(String(region.has.coverage || 'Nothing has been collected yet.')));
+    context.awaitPart('coverage');
     return;
   }
   const summary = await api.get('/coverage', { signal });

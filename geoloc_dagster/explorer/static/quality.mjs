@@ -12,6 +12,7 @@ export async function mount(container, context) {
   container.append(h('div', { class: 'lead' }, h('h1', {}, 'How good it is'), h('p', {}, 'Measured on places that no model was trained on; intervals are 95 %.')));
   if (region.has.quality !== true) {
     container.append(notice(String(region.has.quality || 'No model has been evaluated yet.')));
+    context.awaitPart('quality');
     return;
   }
   const quality = await api.get('/quality', { signal });
