@@ -1,5 +1,6 @@
 /** One answer: on the map, in a sentence, and in tables. */
 
+import { hasDistricts } from './basemap.mjs';
 import { bar } from './charts.mjs';
 import { h, noPreview, notice, put, section, table } from './dom.mjs';
 import * as format from './format.mjs';
@@ -82,7 +83,7 @@ export class AnswerPanel {
   }
 
   #answered(answer) {
-    const [headline, detail] = HEADLINES[this.#settings.granularity](answer);
+    const [headline, detail] = HEADLINES[this.#settings.granularity](answer, hasDistricts(this.#context.region));
     this.headline = headline;
     const { region } = answer;
     return photoHead(this.#item, h('p', { class: 'headline' }, headline), h('p', {}, detail),
@@ -142,7 +143,7 @@ export class AnswerPanel {
 
   #districts() {
     const found = this.#item.answer.districts ?? [];
-    if (!found.length) return null;
+    if (!found.length || !hasDistricts(this.#context.region)) return null;
     const rows = found.slice(0, 8).map(({ name, probability }) => [name, format.percent(probability), bar(probability)]);
     return section('Districts', table('Probability of each district', ['District', '#Probability', ''], rows));
   }
@@ -226,15 +227,15 @@ const HEADLINES = {
     const share = answer.districts?.find((one) => one.name === name)?.probability;
     return [name, Number.isFinite(share) ? `${format.percent(share)} that it was taken in this district.` : 'The district of the best position.'];
   },
-  near(answer) {
+  near(answer, named) {
     const within = answer.probability_within_m?.[String(NEAR_M)];
     return [`About ${format.position(answer.lat_deg, answer.lng_deg, 3)}`,
-      `${answer.district ? `In ${answer.district}. ` : ''}${Number.isFinite(within) ? `${format.percent(within)} that it was taken within ${format.distance(NEAR_M)} of this.` : ''}`];
+      `${named && answer.district ? `In ${answer.district}. ` : ''}${Number.isFinite(within) ? `${format.percent(within)} that it was taken within ${format.distance(NEAR_M)} of this.` : ''}`];
   },
-  exact(answer) {
+  exact(answer, named) {
     const [radius, p] = Object.entries(answer.probability_within_m ?? {}).sort(([a], [b]) => a - b)[0] ?? [];
     return [format.position(answer.lat_deg, answer.lng_deg),
-      `${answer.district ? `In ${answer.district}. ` : ''}${radius ? `${format.percent(p)} that it was taken within ${format.distance(Number(radius))} of this.` : ''}`];
+      `${named && answer.district ? `In ${answer.district}. ` : ''}${radius ? `${format.percent(p)} that it was taken within ${format.distance(Number(radius))} of this.` : ''}`];
   },
 };
 

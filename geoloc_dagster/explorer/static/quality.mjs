@@ -74,7 +74,7 @@ function hitsCard(context, models) {
 
 function pair({ capture_id: id, url, hit, distance_m: off, found_url: found, captured_on: day }) {
   const image = (src, alt, text) => h('figure', { class: 'picture' }, h('img', { src, alt, loading: 'lazy', width: 224, height: 224 }), h('figcaption', {}, text));
-  const asked = day === null || day === undefined ? 'asked' : `asked, ${format.date(day)}`;
+  const asked = day === null || day === undefined ? 'asked' : `asked, ${format.captured(day)}`;
   return h('li', { class: 'pair' }, h('p', { class: 'small' }, h('strong', {}, hit ? 'Hit' : 'Miss'), Number.isFinite(off) ? `, ${format.distance(off)} away` : ''),
     h('div', {}, image(url, `Query ${id}`, asked), found ? image(found, 'The picture found first', 'found first') : h('p', { class: 'muted small' }, 'answered by a position, not by a picture')));
 }
