@@ -8,8 +8,10 @@ import { circle, collection, metresBetween } from './geo.mjs';
 import { createMap } from './map.mjs';
 import { initials, initialsKey } from './markers.mjs';
 import { credit, picture, when } from './pictures.mjs';
+import { PlacesLayer } from './places.mjs';
 
 const NEAR_M = 100;
+const NEARLY_NOTHING = 0.05; // candidates of less are not zoomed out for
 const HEAT = ['--heat-1', '--heat-2', '--heat-3', '--heat-4', '--heat-5'];
 const SEQ = ['--seq-1', '--seq-2', '--seq-3', '--seq-4', '--seq-5'];
 
@@ -33,6 +35,7 @@ export class AnswerPanel {
     this.clear();
     const { region, signal } = this.#context;
     this.#map = await createMap(this.#mapFrame, region, { label: `Map of ${region.name} with the answer`, signal });
+    await new PlacesLayer(this.#map, this.#context).show();
   }
 
   /** Nothing asked yet. */
@@ -215,7 +218,7 @@ export class AnswerPanel {
     const points = [];
     if (answer.answered) points.push([answer.lat_deg, answer.lng_deg]);
     if (answer.truth) points.push([answer.truth.lat_deg, answer.truth.lng_deg]);
-    for (const one of (answer.candidates ?? []).slice(0, 3)) points.push([one.lat_deg, one.lng_deg]);
+    for (const one of (answer.candidates ?? []).filter(({ confidence }) => confidence >= NEARLY_NOTHING)) points.push([one.lat_deg, one.lng_deg]);
     return [points, answer.answered && answer.region ? [answer.region.geometry] : [], 600];
   }
 }
