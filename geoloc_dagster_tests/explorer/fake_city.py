@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 from shapely import voronoi_polygons
-from shapely.geometry import MultiPoint, Point, Polygon, mapping, shape
+from shapely.geometry import MultiPoint, Point, Polygon, mapping
 
 from geoloc_dagster.geo.distance import great_circle_m
 
@@ -104,6 +104,11 @@ class City:
         """The district that a position lies in."""
         here = Point(lng_deg, lat_deg)
         return next((name for name, part in self.districts if part.contains(here)), None)
+
+    @cached_property
+    def samples(self) -> list[Place]:
+        """The places whose views are held out."""
+        return [place for place in self.places if place.years][:12]
 
     def answer(self, seed: int, *, coverage: float, at: tuple[float, float] | None = None) -> dict[str, Any]:
         """What a model might say; near `at` where given. Every ninth seed is refused."""
@@ -245,8 +250,3 @@ def chart_png(title: str) -> bytes:
 def age_on(year: int, today: date = date(2026, 6, 30)) -> int:
     """Whole years since a year's summer."""
     return today.year - year
-
-
-def outline_of(geometry: Any) -> Polygon:
-    """Of GeoJSON."""
-    return shape(geometry)

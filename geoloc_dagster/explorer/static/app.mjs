@@ -11,6 +11,7 @@ const VIEWS = {
   quality: { title: 'Quality', load: () => import('./quality.mjs') },
   data: { title: 'Data', load: () => import('./data.mjs') },
 };
+const POLL_MS = 3000;
 const main = document.getElementById('main');
 const status = document.getElementById('status');
 
@@ -22,10 +23,10 @@ const status = document.getElementById('status');
  * @property {AbortSignal} signal aborted when the view is left
  * @property {(text: string) => void} say announce to those who listen instead of look
  * @property {(node: Element, error: any) => void} fail show an error in an element
+ * @property {(name: string) => void} awaitPart show the view again once the explorer has what it lacks now
  */
 
 let leave = new AbortController();
-let region = null;
 
 async function show() {
   leave.abort();
@@ -40,24 +41,35 @@ async function show() {
   put(main, h('p', { class: 'busy' }, 'Loading …'));
   main.dataset.view = view;
   try {
-    region ??= await loadRegion();
+    const region = await loadRegion(signal);
     document.title = `${VIEWS[view].title} · ${region.name}`;
     const { mount } = await VIEWS[view].load();
     if (signal.aborted) return;
     put(main);
-    await mount(main, { region, argument: decode(rest.join('/')), signal, say, fail });
+    await mount(main, { region, argument: decode(rest.join('/')), signal, say, fail, awaitPart: (name) => awaitPart(name, signal) });
   } catch (error) {
     if (!signal.aborted && error.name !== 'AbortError') fail(put(main), error);
   }
 }
 
-async function loadRegion() {
-  const found = await api.get('/region');
+async function loadRegion(signal) {
+  const found = await api.get('/region', { signal });
   document.getElementById('region-name').textContent = found.name;
   document.getElementById('release-note').textContent = found.release
     ? `release ${found.release.id}`
     : 'no release yet';
   return found;
+}
+
+/** A release is loaded, or made, while somebody waits for it. */
+function awaitPart(name, signal) {
+  const again = setInterval(async () => {
+    try {
+      const { has } = await api.get('/region', { signal });
+      if (has[name] === true && !signal.aborted) show();
+    } catch { /* asked again */ }
+  }, POLL_MS);
+  signal.addEventListener('abort', () => clearInterval(again));
 }
 
 function say(text) {

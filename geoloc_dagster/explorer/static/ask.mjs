@@ -3,6 +3,7 @@
 import * as api from './api.mjs';
 import { AnswerPanel } from './ask_answer.mjs';
 import { batchTable } from './ask_batch.mjs';
+import { hasDistricts } from './basemap.mjs';
 import { choice, field, h, notice, put, select, tick } from './dom.mjs';
 import * as format from './format.mjs';
 import { describe } from './pictures.mjs';
@@ -21,6 +22,7 @@ export async function mount(container, context) {
     h('p', {}, `Answers are positions in ${region.name}${region.area_km2 ? ` (${format.area(region.area_km2)})` : ''}, each with how sure it is.`)));
   if (region.has.predict !== true) {
     container.append(notice(String(region.has.predict || 'There is no release that could answer yet.')));
+    context.awaitPart('predict');
     return;
   }
   await new AskView(container, context).open();
@@ -45,7 +47,7 @@ class AskView {
     this.#context = context;
     const { region } = context;
     this.#settings = {
-      coverage: region.coverage, granularity: region.districts?.features?.length ? 'district' : 'near',
+      coverage: region.coverage, granularity: hasDistricts(region) ? 'district' : 'near',
       heat: true, area: true, experts: true, candidates: true,
     };
     context.signal.addEventListener('abort', () => {
@@ -94,7 +96,7 @@ class AskView {
     const settings = this.#settings;
     const change = (name) => (value) => { settings[name] = value; this.#panel.redraw(); };
     const granularity = [['near', 'About 100 m'], ['exact', 'Exact']];
-    if (region.districts?.features?.length) granularity.unshift(['district', 'District']);
+    if (hasDistricts(region)) granularity.unshift(['district', 'District']);
     const coverage = select(region.coverages.map((value) => [String(value), format.percent(value)]), String(settings.coverage), (value) => {
       settings.coverage = Number(value);
       this.#askAgain();
@@ -114,7 +116,7 @@ class AskView {
       else put(this.#samples, samples.map((sample, i) => h('li', {}, h('button', {
         type: 'button', 'aria-pressed': 'false', 'data-sample': sample.capture_id, title: `${describe(sample)}. ${sample.attribution}`,
         on: { click: (event) => this.#askSample(sample, event.currentTarget) },
-      }, h('img', { src: sample.url, alt: `Held-out view ${i + 1}, ${format.date(sample.captured_on)}`, width: 104, height: 104 })))));
+      }, h('img', { src: sample.url, alt: `Held-out view ${i + 1}, ${format.captured(sample.captured_on)}`, width: 104, height: 104 })))));
     } catch (error) {
       this.#context.fail(this.#samples, error);
     }
@@ -215,7 +217,7 @@ class AskView {
 
   #showBatch() {
     this.#batch.hidden = this.#items.length < 2;
-    if (!this.#batch.hidden) put(this.#batch, batchTable(this.#items, this.#current, this.#settings.coverage, (item) => this.#show(item)));
+    if (!this.#batch.hidden) put(this.#batch, batchTable(this.#items, this.#current, { coverage: this.#settings.coverage, named: hasDistricts(this.#context.region) }, (item) => this.#show(item)));
   }
 
   #announce() {

@@ -1,5 +1,6 @@
 /** One answer: on the map, in a sentence, and in tables. */
 
+import { hasDistricts } from './basemap.mjs';
 import { bar } from './charts.mjs';
 import { h, noPreview, notice, put, section, table } from './dom.mjs';
 import * as format from './format.mjs';
@@ -7,8 +8,10 @@ import { circle, collection, metresBetween } from './geo.mjs';
 import { createMap } from './map.mjs';
 import { initials, initialsKey } from './markers.mjs';
 import { credit, picture, when } from './pictures.mjs';
+import { PlacesLayer } from './places.mjs';
 
 const NEAR_M = 100;
+const NEARLY_NOTHING = 0.05; // candidates of less are not zoomed out for
 const HEAT = ['--heat-1', '--heat-2', '--heat-3', '--heat-4', '--heat-5'];
 const SEQ = ['--seq-1', '--seq-2', '--seq-3', '--seq-4', '--seq-5'];
 
@@ -32,6 +35,7 @@ export class AnswerPanel {
     this.clear();
     const { region, signal } = this.#context;
     this.#map = await createMap(this.#mapFrame, region, { label: `Map of ${region.name} with the answer`, signal });
+    await new PlacesLayer(this.#map, this.#context).show();
   }
 
   /** Nothing asked yet. */
@@ -82,7 +86,7 @@ export class AnswerPanel {
   }
 
   #answered(answer) {
-    const [headline, detail] = HEADLINES[this.#settings.granularity](answer);
+    const [headline, detail] = HEADLINES[this.#settings.granularity](answer, hasDistricts(this.#context.region));
     this.headline = headline;
     const { region } = answer;
     return photoHead(this.#item, h('p', { class: 'headline' }, headline), h('p', {}, detail),
@@ -142,7 +146,7 @@ export class AnswerPanel {
 
   #districts() {
     const found = this.#item.answer.districts ?? [];
-    if (!found.length) return null;
+    if (!found.length || !hasDistricts(this.#context.region)) return null;
     const rows = found.slice(0, 8).map(({ name, probability }) => [name, format.percent(probability), bar(probability)]);
     return section('Districts', table('Probability of each district', ['District', '#Probability', ''], rows));
   }
@@ -214,7 +218,7 @@ export class AnswerPanel {
     const points = [];
     if (answer.answered) points.push([answer.lat_deg, answer.lng_deg]);
     if (answer.truth) points.push([answer.truth.lat_deg, answer.truth.lng_deg]);
-    for (const one of (answer.candidates ?? []).slice(0, 3)) points.push([one.lat_deg, one.lng_deg]);
+    for (const one of (answer.candidates ?? []).filter(({ confidence }) => confidence >= NEARLY_NOTHING)) points.push([one.lat_deg, one.lng_deg]);
     return [points, answer.answered && answer.region ? [answer.region.geometry] : [], 600];
   }
 }
@@ -226,15 +230,15 @@ const HEADLINES = {
     const share = answer.districts?.find((one) => one.name === name)?.probability;
     return [name, Number.isFinite(share) ? `${format.percent(share)} that it was taken in this district.` : 'The district of the best position.'];
   },
-  near(answer) {
+  near(answer, named) {
     const within = answer.probability_within_m?.[String(NEAR_M)];
     return [`About ${format.position(answer.lat_deg, answer.lng_deg, 3)}`,
-      `${answer.district ? `In ${answer.district}. ` : ''}${Number.isFinite(within) ? `${format.percent(within)} that it was taken within ${format.distance(NEAR_M)} of this.` : ''}`];
+      `${named && answer.district ? `In ${answer.district}. ` : ''}${Number.isFinite(within) ? `${format.percent(within)} that it was taken within ${format.distance(NEAR_M)} of this.` : ''}`];
   },
-  exact(answer) {
+  exact(answer, named) {
     const [radius, p] = Object.entries(answer.probability_within_m ?? {}).sort(([a], [b]) => a - b)[0] ?? [];
     return [format.position(answer.lat_deg, answer.lng_deg),
-      `${answer.district ? `In ${answer.district}. ` : ''}${radius ? `${format.percent(p)} that it was taken within ${format.distance(Number(radius))} of this.` : ''}`];
+      `${named && answer.district ? `In ${answer.district}. ` : ''}${radius ? `${format.percent(p)} that it was taken within ${format.distance(Number(radius))} of this.` : ''}`];
   },
 };
 

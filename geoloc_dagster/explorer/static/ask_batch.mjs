@@ -6,16 +6,16 @@ import * as format from './format.mjs';
 /**
  * @param {import('./ask.mjs').Item[]} items
  * @param {import('./ask.mjs').Item|null} current the one that is shown
- * @param {number} coverage of the regions
+ * @param {{coverage: number, named: boolean}} shown coverage of the regions; whether districts have names
  * @param {(item: import('./ask.mjs').Item) => void} onSelect
  */
-export function batchTable(items, current, coverage, onSelect) {
+export function batchTable(items, current, { coverage, named }, onSelect) {
   const done = items.filter(({ answer, error }) => answer || error).length;
   const refused = items.filter(({ answer }) => answer && !answer.answered).length;
   const failed = items.filter(({ error }) => error).length;
   const parts = [`${done} of ${items.length} done`, refused && `${refused} outside or refused`, failed && `${failed} could not be read`];
   const frame = table('Answers to several photos', ['Photo', 'File', 'Answer', 'Best position', '#Within 100 m', `#${format.percent(coverage)} region`],
-    items.map((item) => row(item, () => onSelect(item))),
+    items.map((item) => row(item, named, () => onSelect(item))),
     { rowAttributes: (i) => ({ class: items[i] === current ? 'selected' : '' }) });
   frame.classList.add('tall');
   return [h('h2', {}, `${items.length} photos`), h('p', { class: 'muted' }, parts.filter(Boolean).join(', ')), frame,
@@ -24,9 +24,9 @@ export function batchTable(items, current, coverage, onSelect) {
       h('button', { type: 'button', class: 'quiet', disabled: done === 0, on: { click: () => download('answers.jsonl', 'application/x-ndjson', asJsonLines(items)) } }, 'Download JSON lines'))];
 }
 
-function row(item, onSelect) {
+function row(item, named, onSelect) {
   const { answer, error } = item;
-  const said = error ? error.title : !answer ? 'waiting' : answer.answered ? answer.district ?? 'answered' : 'outside this region';
+  const said = error ? error.title : !answer ? 'waiting' : answer.answered ? (named && answer.district) || 'answered' : 'outside this region';
   return [
     h('img', { src: item.url, alt: '', on: { error: noPreview } }),
     answer || error ? h('button', { type: 'button', class: 'link', on: { click: onSelect } }, item.name) : item.name,

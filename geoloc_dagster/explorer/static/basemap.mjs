@@ -27,6 +27,11 @@ export async function baseLayers(region, { far }) {
   ];
 }
 
+/** Whether districts have outlines and names that mean something; without them they are S2 cells. @param {any} region */
+export function hasDistricts(region) {
+  return Boolean(region.districts?.features?.length);
+}
+
 /** Names to write on the map, the largest district first. @param {any} region */
 export function districtLabels(region) {
   return (region.districts?.features ?? [])

@@ -22,6 +22,7 @@ export async function mount(container, context) {
   container.append(h('div', { class: 'lead' }, h('h1', {}, 'What is collected'), h('p', {}, `Street-level pictures of ${region.name}, by place and date.`)));
   if (region.has.coverage !== true) {
     container.append(notice(String(region.has.coverage || 'Nothing has been collected yet.')));
+    context.awaitPart('coverage');
     return;
   }
   const summary = await api.get('/coverage', { signal });
@@ -101,7 +102,7 @@ class CoverageView {
     const more = this.#isTiled ? this.#summary.locations > LISTED : this.#data.features.length > LISTED;
     const rows = shown.map(({ properties: one, geometry }) => [
       h('button', { type: 'button', class: 'link', 'data-location': one.location_id, on: { click: () => this.#select(one.location_id, { lng: geometry.coordinates[0], lat: geometry.coordinates[1] }, true) } }, one.location_id),
-      one.series, STATUSES[one.status]?.[1] ?? one.status, format.count(one.captures), one.first_on ? format.date(one.first_on) : '–', one.last_on ? format.date(one.last_on) : '–',
+      one.series, STATUSES[one.status]?.[1] ?? one.status, format.count(one.captures), one.first_on ? format.captured(one.first_on) : '–', one.last_on ? format.captured(one.last_on) : '–',
     ]);
     if (!rows.length) { put(this.#list, notice('No location is left by these filters.')); return; }
     const frame = table('Locations', ['Location', 'Series', 'Status', '#Pictures', 'Oldest', 'Newest'], rows);

@@ -45,6 +45,11 @@ export function date(iso) {
   return day ? `${Number(day)} ${name} ${year}` : `${name} ${year}`;
 }
 
+/** The day of a capture; most services know the month only, and give its first day. @param {string|null} iso @returns {string} */
+export function captured(iso) {
+  return date(iso && String(iso).slice(8, 10) === '01' ? String(iso).slice(0, 7) : iso);
+}
+
 /** @param {string|null} iso with a time, UTC @returns {string} `15 Jul 2019, 14:05 UTC` */
 export function moment(iso) {
   if (!iso) return NONE;

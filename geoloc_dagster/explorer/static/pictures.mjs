@@ -19,7 +19,7 @@ export function picture(capture, { strong = '', alt = '', lines = [] } = {}) {
 /** Date and heading of a capture. */
 export function when({ captured_on: day, heading_deg: heading }) {
   const parts = [];
-  if (day !== undefined) parts.push(format.date(day));
+  if (day !== undefined) parts.push(format.captured(day));
   if (heading !== null && heading !== undefined) parts.push(`facing ${format.heading(heading)}`);
   return parts.join(', ');
 }

@@ -62,21 +62,21 @@ export class PlaceViews {
       on: { input: (event) => { this.#at = Number(event.target.value); this.#draw(); } },
     });
     return h('div', {}, h('label', { for: 'date' }, 'Date: ', this.#said), this.#slider,
-      h('div', { class: 'slider-ends', 'aria-hidden': 'true' }, h('span', {}, format.date(this.#dates[0])), h('span', {}, format.date(this.#dates.at(-1)))));
+      h('div', { class: 'slider-ends', 'aria-hidden': 'true' }, h('span', {}, format.captured(this.#dates[0])), h('span', {}, format.captured(this.#dates.at(-1)))));
   }
 
   #draw() {
     const day = this.#dates[this.#at];
-    this.#said.textContent = format.date(day);
-    this.#slider?.setAttribute('aria-valuetext', format.date(day));
+    this.#said.textContent = format.captured(day);
+    this.#slider?.setAttribute('aria-valuetext', format.captured(day));
     const ofDay = this.#place.views.filter((view) => (view.captured_on ?? '') === day);
     const view = ofDay.find((one) => viewName(one) === this.#view);
     if (!view) {
-      put(this.#shown, h('p', { class: 'notice' }, `No picture of this heading on ${format.date(day)}; there are ${ofDay.map(viewText).join(', ')}.`));
+      put(this.#shown, h('p', { class: 'notice' }, `No picture of this heading on ${format.captured(day)}; there are ${ofDay.map(viewText).join(', ')}.`));
       return;
     }
     put(this.#shown, h('figure', { class: 'picture' },
-      h('img', { src: view.url, alt: `Location ${this.#place.location_id}, ${viewText(view)}, ${format.date(view.captured_on)}`, width: 448, height: 448 }),
+      h('img', { src: view.url, alt: `Location ${this.#place.location_id}, ${viewText(view)}, ${format.captured(view.captured_on)}`, width: 448, height: 448 }),
       h('figcaption', {}, credit(view))),
     view.flags?.length ? h('ul', { class: 'flags', 'aria-label': 'Marks of the picture' }, view.flags.map((flag) => h('li', {}, flag))) : null);
   }

@@ -14,6 +14,7 @@ export async function mount(container, context) {
   const { region, argument } = context;
   if (region.has.play !== true) {
     container.append(h('h1', {}, 'Play against the model'), notice(String(region.has.play || 'There are no held-out views to play with yet.')));
+    context.awaitPart('play');
     return;
   }
   if (argument) await openGame(container, context, argument);

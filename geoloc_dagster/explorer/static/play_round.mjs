@@ -4,7 +4,7 @@ import * as api from './api.mjs';
 import { field, h, put } from './dom.mjs';
 import * as format from './format.mjs';
 import { collection, line } from './geo.mjs';
-import { districtLabels } from './basemap.mjs';
+import { districtLabels, hasDistricts } from './basemap.mjs';
 import { createMap } from './map.mjs';
 import { initials, initialsKey } from './markers.mjs';
 import { PlacesLayer } from './places.mjs';
@@ -135,7 +135,7 @@ class Round {
     const model = answer.model ?? NO_MODEL;
     const next = h('button', { type: 'button', id: 'next', on: { click: () => { this.#life.abort(); this.#finish(); } } },
       this.#game.isOver ? 'See the result' : 'Next round');
-    const taken = [truth.district, truth.captured_on && format.date(truth.captured_on)].filter(Boolean).join(', ');
+    const taken = [hasDistricts(this.#context.region) && truth.district, truth.captured_on && format.captured(truth.captured_on)].filter(Boolean).join(', ');
     put(this.#result, h('section', { class: 'card', 'aria-label': 'Result of the round' },
       h('h2', {}, verdict(you, model)),
       h('ul', { class: 'scores' }, score('you', this.#game.player || 'You', you), score('model', 'Model', model, model.refusal ?? answer.no_model),

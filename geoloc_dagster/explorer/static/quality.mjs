@@ -12,6 +12,7 @@ export async function mount(container, context) {
   container.append(h('div', { class: 'lead' }, h('h1', {}, 'How good it is'), h('p', {}, 'Measured on places that no model was trained on; intervals are 95 %.')));
   if (region.has.quality !== true) {
     container.append(notice(String(region.has.quality || 'No model has been evaluated yet.')));
+    context.awaitPart('quality');
     return;
   }
   const quality = await api.get('/quality', { signal });
@@ -73,7 +74,7 @@ function hitsCard(context, models) {
 
 function pair({ capture_id: id, url, hit, distance_m: off, found_url: found, captured_on: day }) {
   const image = (src, alt, text) => h('figure', { class: 'picture' }, h('img', { src, alt, loading: 'lazy', width: 224, height: 224 }), h('figcaption', {}, text));
-  const asked = day === null || day === undefined ? 'asked' : `asked, ${format.date(day)}`;
+  const asked = day === null || day === undefined ? 'asked' : `asked, ${format.captured(day)}`;
   return h('li', { class: 'pair' }, h('p', { class: 'small' }, h('strong', {}, hit ? 'Hit' : 'Miss'), Number.isFinite(off) ? `, ${format.distance(off)} away` : ''),
     h('div', {}, image(url, `Query ${id}`, asked), found ? image(found, 'The picture found first', 'found first') : h('p', { class: 'muted small' }, 'answered by a position, not by a picture')));
 }
