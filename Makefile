@@ -13,6 +13,9 @@ CONFIG ?= examples/stockholm/geoloc.yaml
 PYTEST_ARGS ?=
 LOCK_FLAGS := --universal --python-version 3.11 --extra dev --no-annotate --no-emit-index-url --no-emit-find-links
 
+# Where nothing may be kept of compiled modules every process compiles two thousand of them again, which is most of its start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo setup test lint types pytest format lock docs dev stockholm clean
 
 help: ## Say what each target does

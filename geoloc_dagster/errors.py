@@ -296,6 +296,14 @@ class OnnxExportError(GeolocError):
     default_remedy = "Releases serve this model through torch, which is slower to start; other models are not affected."
 
 
+class ExplorerUnreachableError(GeolocError):
+    """No explorer answers at an address, or it refuses what it was asked."""
+
+    code = "GEO-509"
+    failure_class = "network"
+    default_remedy = "Start one with `geoloc explorer`, or leave out --url to ask the release on this machine."
+
+
 class StepFailedError(GeolocError):
     """A step of a headless run failed; its message already holds code, cause and remedy where it has them."""
 

@@ -58,6 +58,10 @@ def predict(
         list[Path] | None, typer.Option("--image-dir", help="Ask the classifier of cells about a whole folder; can be repeated.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="The CSV of its answers.")] = None,
+    url: Annotated[
+        str | None,
+        typer.Option("--url", help="Ask a running explorer, e.g. http://127.0.0.1:8050, and no model of one's own."),
+    ] = None,
     views: sequence_cli.Views = None,
     place: sequence_cli.Place = None,
     only: sequence_cli.Only = None,
@@ -92,6 +96,11 @@ def predict(
             config=config,
             data_root=data_root,
         )
+        return
+    if url is not None:
+        from geoloc_dagster.explorer_cli import ask_url
+
+        ask_url(url, photos or [], image_dir or [], out, coverage=coverage, expert=expert, top=top, as_json=as_json)
         return
     if image_dir:
         if photos or out is None:

@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+
+from geoloc_dagster.config.explorer import ExplorerSettings
+from geoloc_dagster.config.section import Section
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 COVERAGES = (0.5, 0.8, 0.9, 0.95)
@@ -18,12 +21,6 @@ COVERAGES = (0.5, 0.8, 0.9, 0.95)
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Z_][A-Z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 LatLng = tuple[Annotated[float, Field(ge=-90, le=90)], Annotated[float, Field(ge=-180, le=180)]]
 Spacing = Annotated[int, Field(gt=0, le=10_000)]
-
-
-class Section(BaseModel):
-    """Unknown keys are errors: a misspelt option must not be a silent default."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class RegionSettings(Section):
@@ -477,6 +474,7 @@ class Settings(Section):
     splits: SplitSettings = SplitSettings()
     fusion: FusionSettings = FusionSettings()
     automation: AutomationSettings = AutomationSettings()
+    explorer: ExplorerSettings = ExplorerSettings()
     recipes: list[str] = Field(
         default=["retrieval"], min_length=1, description="Names in `recipes/` beside this file, or packaged ones."
     )
@@ -520,8 +518,8 @@ class Settings(Section):
         return self
 
     def config_hash(self) -> str:
-        """A short fingerprint of everything that changes results (not of where the data lie)."""
-        fields: dict[str, Any] = self.model_dump(mode="json", exclude={"data_root", "folder"})
+        """A short fingerprint of everything that changes results (not of where the data lie, or of the explorer)."""
+        fields: dict[str, Any] = self.model_dump(mode="json", exclude={"data_root", "folder", "explorer"})
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
     def resolve(self, path: Path) -> Path:

@@ -34,21 +34,27 @@ def open_header(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Open a picture without decoding it: its size, mode and format are known, its pixels are not.
 
     Raises:
-        ImageError: not a JPEG, PNG or WebP, or more than `max_pixels` pixels.
+        ImageError: not a JPEG, PNG or WebP, or more than `max_pixels` pixels, and then its facts say `too_large`.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is the stricter one
             image = Image.open(io.BytesIO(content), formats=_FORMATS)
     except Image.DecompressionBombError as error:
-        raise ImageError(f"the picture is larger than {max_pixels:,} pixels: {error}") from error
+        raise _too_large(f"the picture is larger than {max_pixels:,} pixels: {error}") from error
     except UnidentifiedImageError as error:
         raise ImageError("not a JPEG, PNG or WebP picture") from error
     except BROKEN as error:
         raise ImageError(f"the picture's header is broken: {error}") from error
     if image.width * image.height > max_pixels:
-        raise ImageError(f"the picture has {image.width} x {image.height} pixels, more than {max_pixels:,}")
+        raise _too_large(f"the picture has {image.width} x {image.height} pixels, more than {max_pixels:,}")
     return image
+
+
+def _too_large(cause: str) -> ImageError:
+    error = ImageError(cause)
+    error.facts["too_large"] = True
+    return error
 
 
 def is_upright(image: Image.Image) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from geoloc_dagster.prediction.fusion_fit import say_all
 from geoloc_dagster.prediction.panel import (
     PLACES,
     RETRIEVAL,
+    ClassifierExpert,
     Expert,
     HitsExpert,
     Photos,
@@ -36,7 +37,8 @@ from geoloc_dagster.prediction.protocol import Candidate
 from geoloc_dagster.prediction.release import Release, release_of, served_manifest
 from geoloc_dagster.prediction.retrieval import RetrievalPredictor
 from geoloc_dagster.prediction.runtimes import EncoderLoader, Runtime, classifier_opener, encoder_opener
-from geoloc_dagster.retrieval.encoder import Encoder, Pictures
+from geoloc_dagster.retrieval.encoder import Encoder, Pictures, Vectors
+from geoloc_dagster.retrieval.index import GalleryIndex
 from geoloc_dagster.retrieval.place_head import load_place_head
 
 LIKELIEST_CELLS = 20
@@ -59,6 +61,7 @@ class FusedPrediction:
         candidates: the most similar known places, most similar first; empty without an index.
         cells: the likeliest cells: token and probability.
         release: which release said it.
+        log_probabilities: over the grid, (cells,).
     """
 
     lat_deg: float
@@ -72,6 +75,7 @@ class FusedPrediction:
     candidates: tuple[Candidate, ...]
     cells: list[tuple[str, float]]
     release: str
+    log_probabilities: F32
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; degrees to 7 decimals (1 cm), probabilities to 4."""
@@ -99,6 +103,7 @@ class FusedPredictor:
         release: its id.
         retrieval: encoder and index, which also show the candidates; None without.
         encoders: of all networks of retrieval, that one among them.
+        indexes: of these networks, by model version.
     """
 
     fusion: Fusion
@@ -106,6 +111,23 @@ class FusedPredictor:
     release: str
     retrieval: RetrievalPredictor | None
     encoders: Sequence[Encoder]
+    indexes: Mapping[str, GalleryIndex]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Sides of the pictures that its networks look at, pixels, ascending."""
+        classifiers = [expert.model.size for expert in self.experts if isinstance(expert, ClassifierExpert)]
+        return sorted({*classifiers, *(encoder.image_size for encoder in self.encoders)})
+
+    def without(self, capture_ids: Iterable[str]) -> FusedPredictor:
+        """The same, to which these captures are no neighbours: held-out pictures must not find themselves."""
+        ids = list(capture_ids)
+        indexes = {version: index.without(ids) for version, index in self.indexes.items()}
+        experts = [
+            replace(one, search=indexes[one.model_version].search) if isinstance(one, HitsExpert) else one for one in self.experts
+        ]
+        retrieval = self.retrieval and replace(self.retrieval, index=indexes[self.retrieval.model_version])
+        return replace(self, experts=experts, retrieval=retrieval, indexes=indexes)
 
     def predict(
         self, photos: Sequence[bytes | Path], *, coverage: float = 0.9, expert: str | None = None
@@ -121,45 +143,46 @@ class FusedPredictor:
             ImageError: there is no such file, or it cannot be used as a picture.
             NoReleaseError: there is no such expert.
         """
-        found, pictures = self._look([read_photo(photo) for photo in photos])
+        return self.answer(self.pictures_of([read_photo(photo) for photo in photos]), coverage=coverage, expert=expert)
+
+    def pictures_of(self, contents: Sequence[bytes]) -> dict[int, Pictures]:
+        """Encoded pictures as the networks look at them: side -> uint8 (N, 3, side, side); raises ImageError."""
+        return {size: np.stack([as_picture(content, size) for content in contents]) for size in self.sizes}
+
+    def answer(
+        self, pictures: Mapping[int, Pictures], *, coverage: float = 0.9, expert: str | None = None
+    ) -> list[FusedPrediction]:
+        """`predict` for pictures that are decoded already, as `pictures_of` gives them."""
+        found, vectors = self._look(pictures)
         said = say_all(self.fusion, self.experts, found)
         joint = self.fusion.log_probabilities(said) if expert is None else self.fusion.alone(self._named(expert), said[expert])
         answers = self.fusion.answers(joint, coverage)
         alone = {name: self.fusion.answers(self.fusion.alone(name, values), coverage) for name, values in said.items()}
         refusals = self._refusals(found, answers)
-        shown = [()] * len(photos) if self.retrieval is None or pictures is None else self._candidates(pictures)
-        return [self._one(row, answers, alone, coverage, refusals[row], tuple(shown[row])) for row in range(len(photos))]
+        retrieval = self.retrieval
+        near = [] if retrieval is None else retrieval.of_vectors(vectors[retrieval.model_version])
+        shown = [one.candidates for one in near] or [()] * len(joint)
+        return [self._one(row, answers, alone, coverage, refusals[row], shown[row]) for row in range(len(joint))]
 
     def log_probabilities(self, photos: Sequence[bytes | Path]) -> F32:
         """Over the grid, (N, cells), of all experts together."""
-        found, _ = self._look([read_photo(photo) for photo in photos])
+        found, _ = self._look(self.pictures_of([read_photo(photo) for photo in photos]))
         return self.fusion.log_probabilities(say_all(self.fusion, self.experts, found))
 
-    def _look(self, contents: list[bytes]) -> tuple[dict[str, Any], Pictures | None]:
-        held: dict[int, Pictures] = {}
-
-        def pictures(size: int) -> Pictures:
-            if size not in held:
-                held[size] = np.stack([as_picture(content, size) for content in contents])
-            return held[size]
-
+    def _look(self, pictures: Mapping[int, Pictures]) -> tuple[dict[str, Any], dict[str, Vectors]]:
+        """What every expert sees, and the vectors of each network of retrieval."""
         vectors = {
-            encoder.model_version: encoder.embed(pictures(encoder.image_size), min(64, len(contents)))
+            encoder.model_version: encoder.embed(pictures[encoder.image_size], min(64, len(pictures[encoder.image_size])))
             for encoder in self.encoders
         }
-        photos = Photos(vectors, pictures)
-        shown = None if self.retrieval is None else pictures(self.retrieval.encoder.image_size)
-        return {expert.name: expert.look(photos) for expert in self.experts}, shown
+        photos = Photos(vectors, pictures.__getitem__)
+        return {expert.name: expert.look(photos) for expert in self.experts}, vectors
 
     def _named(self, expert: str) -> str:
         names = [one.name for one in self.experts]
         if expert not in names:
             raise NoReleaseError(f"release {self.release} has no expert {expert!r}", f"It has {', '.join(names)}.")
         return expert
-
-    def _candidates(self, pictures: Pictures) -> list[tuple[Candidate, ...]]:
-        assert self.retrieval is not None
-        return [prediction.candidates for prediction in self.retrieval.predict(pictures)]
 
     def _refusals(self, found: dict[str, Any], answers: FusedAnswers) -> list[str]:
         """Why each photo gets no answer: it looks like none of the region, or it could be anywhere in it."""
@@ -207,6 +230,7 @@ class FusedPredictor:
             candidates=candidates,
             cells=list(zip(tokens, np.exp(said[best]).tolist(), strict=True)),
             release=self.release,
+            log_probabilities=said,
         )
 
 
@@ -259,7 +283,8 @@ def load_fused(layout: Layout, *, encoder_loader: EncoderLoader | None = None, r
     classifiers = [name for name in folders if kind_of(name) in CLASSIFIERS]
     experts += [classifier_expert(name, open_classifier(folders[name]), fusion.grid) for name in classifiers]
     retrieval = networks[""].predictor() if networks else None
-    return FusedPredictor(fusion, experts, release_id, retrieval, [network.encoder for network in networks.values()])
+    indexes = {network.model_version: network.index for network in networks.values()}
+    return FusedPredictor(fusion, experts, release_id, retrieval, [network.encoder for network in networks.values()], indexes)
 
 
 def _index_experts(folder: Path, fusion: Fusion, network: Release, beside: str) -> list[Expert]:

@@ -19,15 +19,14 @@ import numpy as np
 import torch
 
 from geoloc_dagster.cores import processes_by_default
-from geoloc_dagster.errors import ImageError, NotEnoughDataError
+from geoloc_dagster.errors import ImageError
 from geoloc_dagster.learning.cells_model import CellAnswers
 from geoloc_dagster.learning.photo_models import AnyPhotoModel
-from geoloc_dagster.prediction.photo import as_picture, read_photo
+from geoloc_dagster.prediction.photo import as_picture, find_photos, read_photo
 from geoloc_dagster.retrieval.encoder import Pictures
 from geoloc_dagster.storage import atomic_path
 
 COLUMNS = ("img_id", "p_key", "pred_class", "pred_lat", "pred_lng", "confidence")
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".mpo"})
 _AHEAD = 3
 _Photo = tuple[str, Pictures | None, str]
 
@@ -43,26 +42,6 @@ class FolderPredictions:
 
     answered: int
     unreadable: list[tuple[str, str]]
-
-
-def find_photos(folders: Sequence[Path]) -> list[tuple[str, Path]]:
-    """Photos below some folders as (id, file), sorted; an id is the path below its folder.
-
-    Raises:
-        ImageError: a folder is missing.
-        NotEnoughDataError: there is no photo in any.
-    """
-    found: list[tuple[str, Path]] = []
-    for folder in folders:
-        if not folder.is_dir():
-            raise ImageError(f"{folder} is no folder", "Name a folder of photos.")
-        files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-        found += [(path.relative_to(folder).as_posix(), path) for path in files if not path.name.startswith(".")]
-    if not found:
-        raise NotEnoughDataError(
-            f"there are no photos in {', '.join(map(str, folders))}", "It looks for JPEG, PNG and WebP files."
-        )
-    return found
 
 
 def predict_folders(

@@ -5,16 +5,18 @@ Of its EXIF only the orientation is used, never the position.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from geoloc_dagster.errors import ImageError
+from geoloc_dagster.errors import ImageError, NotEnoughDataError
 from geoloc_dagster.imagery.quality import decode, is_srgb, is_upright, open_header
 from geoloc_dagster.retrieval.encoder import Pictures
 
 MAX_BYTES = 100_000_000
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".mpo"})
 
 
 def read_photo(photo: bytes | Path) -> bytes:
@@ -30,6 +32,26 @@ def read_photo(photo: bytes | Path) -> bytes:
     if len(photo) > MAX_BYTES:
         raise ImageError(f"the photo has {len(photo):,} bytes, more than {MAX_BYTES:,}")
     return photo
+
+
+def find_photos(folders: Sequence[Path]) -> list[tuple[str, Path]]:
+    """Photos below some folders as (id, file), sorted; an id is the path below its folder.
+
+    Raises:
+        ImageError: a folder is missing.
+        NotEnoughDataError: there is no photo in any.
+    """
+    found: list[tuple[str, Path]] = []
+    for folder in folders:
+        if not folder.is_dir():
+            raise ImageError(f"{folder} is no folder", "Name a folder of photos.")
+        files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        found += [(path.relative_to(folder).as_posix(), path) for path in files if not path.name.startswith(".")]
+    if not found:
+        raise NotEnoughDataError(
+            f"there are no photos in {', '.join(map(str, folders))}", "It looks for JPEG, PNG and WebP files."
+        )
+    return found
 
 
 def as_picture(content: bytes, size: int) -> Pictures:

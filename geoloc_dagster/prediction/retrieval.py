@@ -13,7 +13,7 @@ from geoloc_dagster.errors import ModelMismatchError
 from geoloc_dagster.geo.distance import great_circle_m
 from geoloc_dagster.prediction.protocol import Candidate, CellDistribution, Prediction
 from geoloc_dagster.retrieval.cells import CellIds
-from geoloc_dagster.retrieval.encoder import Encoder, Pictures
+from geoloc_dagster.retrieval.encoder import Encoder, Pictures, Vectors
 from geoloc_dagster.retrieval.headings import Headings, view_headings
 from geoloc_dagster.retrieval.index import GalleryIndex
 from geoloc_dagster.retrieval.rerank import Floats, Vote, VoteSettings, geographic_votes
@@ -55,7 +55,11 @@ class RetrievalPredictor:
             headings_deg: The direction of each photo from north, (N,), not a number where it is unknown: pictures that look
                 the same way count more.
         """
-        similarity, rows = self.index.search(self.encoder.embed(images, min(64, len(images))), self.vote.k)
+        return self.of_vectors(self.encoder.embed(images, min(64, len(images))), headings_deg)
+
+    def of_vectors(self, vectors: Vectors, headings_deg: Floats | None = None) -> list[Prediction]:
+        """`predict` of pictures that the encoder has embedded already: their vectors, (N, dimension)."""
+        similarity, rows = self.index.search(vectors, self.vote.k)
         lat, lng = self.index.lat_deg[rows], self.index.lng_deg[rows]
         looks = headings_deg is not None or self.vote.heading_bandwidth_deg is not None
         headings = self._headings(rows) if looks else None

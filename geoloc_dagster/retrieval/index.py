@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,10 @@ class IndexResult:
 
 @dataclass(frozen=True, slots=True)
 class GalleryIndex:
-    """A verified index in memory; `rows` has one row per vector, with `s2_cell` beside the catalog's columns."""
+    """A verified index in memory; `rows` has one row per vector, with `s2_cell` beside the catalog's columns.
+
+    Rows that are `hidden` are never found.
+    """
 
     folder: Path
     manifest: dict[str, Any]
@@ -57,6 +61,7 @@ class GalleryIndex:
     lng_deg: npt.NDArray[np.float64]
     cells: CellIds
     faiss_index: Any
+    hidden: npt.NDArray[np.int64] | None = None
 
     @property
     def model_version(self) -> str:
@@ -78,8 +83,18 @@ class GalleryIndex:
         Returns:
             Cosine similarities and row numbers, both (N, min(k, rows)).
         """
-        similarity, row = self.faiss_index.search(np.ascontiguousarray(vectors, dtype=np.float32), min(k, self.rows.num_rows))
-        return similarity, row
+        queries = np.ascontiguousarray(vectors, dtype=np.float32)
+        if self.hidden is None:
+            return self.faiss_index.search(queries, min(k, self.rows.num_rows))
+        parameters: Any = faiss.SearchParameters
+        seen = parameters(sel=faiss.IDSelectorNot(faiss.IDSelectorBatch(self.hidden)))
+        return self.faiss_index.search(queries, min(k, self.rows.num_rows - len(self.hidden)), params=seen)
+
+    def without(self, capture_ids: Iterable[str]) -> GalleryIndex:
+        """The same index, which finds none of these captures: a picture that asks must not find itself."""
+        asked = pa.array(sorted(capture_ids), pa.string())
+        rows = np.flatnonzero(pc.is_in(self.rows["capture_id"], asked).to_numpy(zero_copy_only=False))  # pyright: ignore[reportAttributeAccessIssue]
+        return replace(self, hidden=rows.astype(np.int64))
 
 
 # --- building --------------------------------------------------------------------------------------------------------

@@ -1,0 +1,136 @@
+"""The web application: security headers, pages, and the API; what it says is made in the modules beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.staticfiles import StaticFiles
+
+from geoloc_dagster.config import Layout, Settings
+from geoloc_dagster.errors import GeolocError
+from geoloc_dagster.explorer import asking, looking, playing
+from geoloc_dagster.explorer.limits import RateLimit
+from geoloc_dagster.explorer.metrics import Metrics
+from geoloc_dagster.explorer.places import Places
+from geoloc_dagster.explorer.problems import Problem, problem_of
+from geoloc_dagster.explorer.serving import Batches, Served, Serving, load_served
+from geoloc_dagster.explorer.state import State
+
+logger = logging.getLogger(__name__)
+STATIC = Path(__file__).parent / "static"
+_YEAR_S = 31_536_000
+_PICTURE_BYTES = 500
+
+
+def create_app(settings: Settings, layout: Layout, *, load: Callable[[], Served] | None = None) -> FastAPI:
+    """The explorer of a region.
+
+    Args:
+        settings: of the region.
+        layout: of its data root.
+        load: what is served, in place of the release.
+    """
+    places = Places(layout)
+    serving = Serving(load or (lambda: load_served(settings, layout, places.held_out)), layout.releases / "CURRENT.json")
+    state = State(settings, layout, places, serving, Batches(), RateLimit(settings.explorer.photos_per_minute), Metrics())
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        watcher = asyncio.create_task(serving.watch(on_change=state.changed))
+        yield
+        watcher.cancel()
+        state.batches.close()
+
+    app = FastAPI(
+        title=f"geoloc: {settings.region.name}",
+        description="Where photos of a region were taken, what is known of it, and how well.",
+        lifespan=lifespan,
+        docs_url=None,  # these pages come from other hosts
+        redoc_url=None,
+    )
+    app.state.explorer = state
+    for router in (asking.router, looking.router, playing.router):
+        app.include_router(router)
+    _add_pages(app)
+    _add_errors(app)
+    app.add_middleware(GZipMiddleware, minimum_size=_PICTURE_BYTES)
+    app.middleware("http")(_guard(state))
+    return app
+
+
+def _add_pages(app: FastAPI) -> None:
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache"})
+
+    app.mount("/static", StaticFiles(directory=STATIC), "static")
+
+
+def _add_errors(app: FastAPI) -> None:
+    @app.exception_handler(Problem)
+    async def problem(_: Request, error: Problem) -> JSONResponse:
+        return error.response()
+
+    @app.exception_handler(GeolocError)
+    async def known(_: Request, error: GeolocError) -> JSONResponse:
+        return problem_of(error).response()
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"] if part not in ("query", "body", "path"))
+        return Problem(422, f"{where or 'the request'}: {first['msg']}").response()
+
+    @app.exception_handler(HTTPException)
+    async def told(_: Request, error: HTTPException) -> JSONResponse:
+        return Problem(error.status_code, str(error.detail)).response()
+
+    @app.exception_handler(Exception)
+    async def unknown(_: Request, error: Exception) -> JSONResponse:
+        logger.error("a request failed", exc_info=error)
+        return Problem(500, "something went wrong here; the log says what").response()
+
+
+def _guard(state: State) -> Callable[..., object]:
+    """Security headers on every answer, refusal of other sites' requests, and counting."""
+    policy = _content_policy(state.settings.explorer.tile_origin)
+
+    async def guard(request: Request, call_next: Callable[[Request], asyncio.Future[Response]]) -> Response:
+        began = time.perf_counter()
+        origin = request.headers.get("origin")
+        if request.method == "POST" and origin is not None and origin.partition("://")[2] != request.headers.get("host"):
+            response: Response = Problem(403, "another site sent this request").response()
+        else:
+            response = await call_next(request)
+        route = getattr(request.scope.get("route"), "path", "other")
+        state.metrics.requests.labels(route, str(response.status_code)).inc()
+        state.metrics.seconds.labels(route).observe(time.perf_counter() - began)
+        response.headers["Content-Security-Policy"] = policy
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Referrer-Policy"] = "no-referrer"
+        response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
+        response.headers["Permissions-Policy"] = "camera=(), geolocation=(), microphone=()"
+        if request.url.path.startswith("/static/vendor/"):
+            response.headers["Cache-Control"] = f"public, max-age={_YEAR_S}, immutable"
+        elif "Cache-Control" not in response.headers:
+            response.headers["Cache-Control"] = "no-cache" if request.url.path.startswith("/static/") else "no-store"
+        return response
+
+    return guard
+
+
+def _content_policy(tile_origin: str | None) -> str:
+    tiles = "" if tile_origin is None else f" {tile_origin}"
+    return (
+        f"default-src 'self'; img-src 'self' data: blob:{tiles}; connect-src 'self'{tiles}; style-src 'self'; script-src 'self'; "
+        "worker-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    )
