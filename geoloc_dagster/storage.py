@@ -25,6 +25,8 @@ from geoloc_dagster.failpoints import failpoint
 if TYPE_CHECKING:
     import geopandas as gpd
     import lance
+    import numpy as np
+    import numpy.typing as npt
     import pyarrow as pa
 
 _log = logging.getLogger(__name__)
@@ -172,9 +174,26 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
     if not path.is_file():
         raise IntegrityError(f"{path} is missing", "Materialise the asset that writes it first.")
     try:
-        return pq.read_table(path, columns=columns, page_checksum_verification=True)
+        with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=True) as file:  # `read_table` loads pandas
+            return file.read(columns=columns)
     except (OSError, pa.ArrowException) as error:
         raise IntegrityError(f"{path} is damaged: {error}") from error
+
+
+def numbers(table: pa.Table, column: str) -> np.ndarray:
+    """A column of numbers without nulls as an array of its own; pyarrow's `to_numpy` would load pandas for it."""
+    import numpy as np
+
+    return np.array(np.from_dlpack(table[column].combine_chunks()))
+
+
+def rows_of(table: pa.Table, rows: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
+    """Some rows of a table; `pyarrow.array` would load pandas."""
+    import numpy as np
+    import pyarrow as pa
+
+    content = np.ascontiguousarray(rows, np.int64)
+    return table.take(pa.Array.from_buffers(pa.int64(), content.size, [None, pa.py_buffer(content)])).to_pylist()
 
 
 def write_geoparquet(path: Path, frame: gpd.GeoDataFrame) -> Path:

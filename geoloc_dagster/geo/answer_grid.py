@@ -162,5 +162,6 @@ def write_grid(path: Path, grid: AnswerGrid) -> None:
 def read_grid(path: Path) -> AnswerGrid:
     """What `write_grid` wrote; raises IntegrityError where it is damaged."""
     table = storage.read_parquet(path)
-    lat, lng, prior = (table[name].to_numpy().astype(np.float64) for name in ("lat_deg", "lng_deg", "prior"))
-    return AnswerGrid(table["cell"].to_numpy().astype(np.uint64), lat, lng, prior, table["places"].to_numpy().astype(np.int64))
+    lat, lng, prior = (storage.numbers(table, name).astype(np.float64) for name in ("lat_deg", "lng_deg", "prior"))
+    cells, places = storage.numbers(table, "cell").astype(np.uint64), storage.numbers(table, "places").astype(np.int64)
+    return AnswerGrid(cells, lat, lng, prior, places)

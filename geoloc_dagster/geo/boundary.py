@@ -15,7 +15,7 @@ from shapely.geometry import MultiPolygon, Polygon
 from shapely.geometry.polygon import orient
 
 from geoloc_dagster.errors import BoundaryError, IntegrityError
-from geoloc_dagster.geo.distance import WGS84
+from geoloc_dagster.geo.distance import wgs84
 from geoloc_dagster.geo.features import PolygonFeature, goes_round, read_polygons
 from geoloc_dagster.storage import read_geoparquet, write_geoparquet
 
@@ -97,7 +97,7 @@ def geodesic_area_km2(geometry: Polygon | MultiPolygon) -> float:
         quarters = [shapely.intersection(geometry, shapely.box(west, -90, west + 90, 90)) for west in (-180, -90, 0, 90)]
         measured = [shapely.segmentize(quarter, 1.0) for quarter in quarters]
     parts = [part for one in measured for part in shapely.get_parts(one).tolist() if isinstance(part, Polygon)]
-    return sum(abs(WGS84.geometry_area_perimeter(orient(part))[0]) for part in parts) / 1e6
+    return sum(abs(wgs84().geometry_area_perimeter(orient(part))[0]) for part in parts) / 1e6
 
 
 def write_boundary(path: Path, boundary: Boundary) -> Path:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from pyproj import Geod
+
+if TYPE_CHECKING:
+    from pyproj import Geod
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -15,7 +18,13 @@ WORLD_SCORE_M = 1_492_700.0
 _WIDE_M, _LEAST_SCORE_M = 2_000_000.0, 50.0
 """Mean radius of the sphere on which accuracy is measured (IUGG R1)."""
 
-WGS84 = Geod(ellps="WGS84")
+
+@functools.cache
+def wgs84() -> Geod:
+    """The ellipsoid; PROJ takes long to load, and what answers photos never needs it."""
+    from pyproj import Geod
+
+    return Geod(ellps="WGS84")
 
 
 def geodesic_m(lat1_deg: npt.ArrayLike, lng1_deg: npt.ArrayLike, lat2_deg: npt.ArrayLike, lng2_deg: npt.ArrayLike) -> FloatArray:
@@ -28,7 +37,7 @@ def geodesic_m(lat1_deg: npt.ArrayLike, lng1_deg: npt.ArrayLike, lat2_deg: npt.A
         return np.zeros(lat1.shape)
     # PROJ wants flat, writable buffers.
     x1, y1, x2, y2 = (np.array(values, dtype=np.float64).ravel() for values in (lng1, lat1, lng2, lat2))
-    metres: Any = WGS84.inv(x1, y1, x2, y2)[2]
+    metres: Any = wgs84().inv(x1, y1, x2, y2)[2]
     return np.asarray(metres, dtype=np.float64).reshape(lat1.shape)
 
 
@@ -67,9 +76,9 @@ def ecef_m(lat_deg: npt.ArrayLike, lng_deg: npt.ArrayLike) -> FloatArray:
     A straight line between two of them is never longer than the geodesic, and needs no care at poles or the antimeridian.
     """
     lat, lng = (np.radians(values) for values in np.broadcast_arrays(*_as_floats(lat_deg, lng_deg)))
-    curvature = WGS84.a / np.sqrt(1 - WGS84.es * np.sin(lat) ** 2)
+    curvature = wgs84().a / np.sqrt(1 - wgs84().es * np.sin(lat) ** 2)
     around = curvature * np.cos(lat)
-    return np.stack([around * np.cos(lng), around * np.sin(lng), curvature * (1 - WGS84.es) * np.sin(lat)], axis=-1)
+    return np.stack([around * np.cos(lng), around * np.sin(lng), curvature * (1 - wgs84().es) * np.sin(lat)], axis=-1)
 
 
 def _as_floats(*values: npt.ArrayLike) -> list[FloatArray]:

@@ -11,7 +11,7 @@ import shapely
 from geoloc_dagster.errors import IntegrityError
 from geoloc_dagster.geo.partitioning import CellLevel
 from geoloc_dagster.geo.region_classes import RegionLevel
-from geoloc_dagster.storage import read_parquet, write_parquet
+from geoloc_dagster.storage import numbers, read_parquet, write_parquet
 
 _NAME = b"geoloc_level"
 _S2 = ["id", "count", "lat_deg", "lng_deg"]
@@ -39,9 +39,9 @@ def read_level(path: Path) -> CellLevel:
     name = (table.schema.metadata or {}).get(_NAME)
     if name is None or table.column_names not in (_S2, _POLYGONS):
         raise IntegrityError(f"{path} does not hold the classes of a level")
-    counts, lat_deg, lng_deg = (table[column].to_numpy() for column in ("count", "lat_deg", "lng_deg"))
+    counts, lat_deg, lng_deg = (numbers(table, column) for column in ("count", "lat_deg", "lng_deg"))
     if table.column_names == _S2:
-        return CellLevel(name.decode(), table["id"].to_numpy(), counts, lat_deg, lng_deg)
+        return CellLevel(name.decode(), numbers(table, "id"), counts, lat_deg, lng_deg)
     shapes = shapely.from_wkb(np.array(table["outline"].to_pylist(), dtype=object))
-    labels, numbers = tuple(table["label"].to_pylist()), table["number"].to_numpy()
-    return RegionLevel(name.decode(), np.empty(0, np.uint64), counts, lat_deg, lng_deg, numbers, labels, shapes)
+    labels, published = tuple(table["label"].to_pylist()), numbers(table, "number")
+    return RegionLevel(name.decode(), np.empty(0, np.uint64), counts, lat_deg, lng_deg, published, labels, shapes)

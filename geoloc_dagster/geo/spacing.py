@@ -18,12 +18,12 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.spatial import KDTree
 
-from geoloc_dagster.geo.distance import WGS84, FloatArray, ecef_m, geodesic_m
+from geoloc_dagster.geo.distance import FloatArray, ecef_m, geodesic_m, wgs84
 
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 
-_SMALLEST_RADIUS_M = WGS84.b**2 / WGS84.a
+_SMALLEST_RADIUS_M = wgs84().b ** 2 / wgs84().a
 _ROUNDING_M = 1e-6  # above the rounding of earth-centred coordinates, which are of the order of 1e-9 m
 _BLOCK = 1024  # candidates that are settled among themselves at once; bounds the pairs held in memory
 

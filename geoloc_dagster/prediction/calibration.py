@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
 
 F64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
@@ -36,6 +35,8 @@ def fit_beta_map(probability: F64, came_true: Bool) -> BetaMap:
     """The map under which what came true is likeliest; none where everything or nothing did."""
     if came_true.all() or not came_true.any():
         return BetaMap()
+    from scipy.optimize import minimize  # only who fits waits for it
+
     p = np.clip(probability, _EDGE, 1 - _EDGE)
     columns = np.column_stack([np.log(p), -np.log1p(-p), np.ones_like(p)])
     sign = np.where(came_true, 1.0, -1.0)

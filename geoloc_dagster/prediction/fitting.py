@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from scipy.optimize import minimize
 
 from geoloc_dagster.geo.answer_grid import AnswerGrid
 from geoloc_dagster.prediction.experts import F32, F64, I64, log_sum
@@ -46,6 +45,8 @@ def fit_weights(said: Mapping[str, F32], grid: AnswerGrid, truth: I64, *, seed: 
         return value / rows.size, (expected - at_truth.sum(axis=1)) / rows.size
 
     start = np.array([1.0, *[1.0 / len(names)] * len(names)])
+    from scipy.optimize import minimize  # only who fits waits for it
+
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0.0, _MOST_WEIGHT)] * len(start), options={"maxiter": 60})
     weights = [round(float(weight), 4) for weight in found.x]
     return dict(zip(names, weights[1:], strict=True)), weights[0]

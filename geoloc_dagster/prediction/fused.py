@@ -307,7 +307,7 @@ def load_fused(layout: Layout, *, encoder_loader: EncoderLoader | None = None, r
 def _index_experts(folder: Path, fusion: Fusion, network: Release, beside: str) -> list[Expert]:
     index, grid, version = network.index, fusion.grid, network.model_version
     cells = grid.cells_of(index.lat_deg, index.lng_deg)
-    views = storage.read_parquet(folder / VIEWS_FILE)["cell"].to_numpy().astype(np.int64)
+    views = storage.numbers(storage.read_parquet(folder / VIEWS_FILE), "cell").astype(np.int64)
     head = load_place_head(folder / head_file(version))
     return [
         HitsExpert(version, index.search, cells, grid, RETRIEVAL + beside),

@@ -17,6 +17,7 @@ from geoloc_dagster.retrieval.encoder import Encoder, Pictures, Vectors
 from geoloc_dagster.retrieval.headings import Headings, view_headings
 from geoloc_dagster.retrieval.index import GalleryIndex
 from geoloc_dagster.retrieval.rerank import Floats, Vote, VoteSettings, geographic_votes
+from geoloc_dagster.storage import rows_of
 
 _UNIFORM_SHARE = 1e-3  # keeps cells without a hit possible, so that another predictor can still raise them
 
@@ -72,7 +73,7 @@ class RetrievalPredictor:
         return Headings(flat.deg.reshape(rows.shape), flat.frame.reshape(rows.shape))
 
     def _answer(self, similarity: Floats, rows: npt.NDArray[np.int64], vote: Vote) -> Prediction:
-        hits = self.index.rows.take(pa.array(rows)).to_pylist()
+        hits = rows_of(self.index.rows, rows)
         cells = vote_distribution(self.index.cells, self.index.cells[rows], vote.weights)
         return Prediction(
             lat_deg=vote.lat_deg,

@@ -270,5 +270,5 @@ def load_index(folder: Path) -> GalleryIndex:
             f"{manifest['rows']} of dimension {manifest['dimension']}",
             _REBUILD,
         )
-    lat, lng = (rows[c].to_numpy().astype(np.float64) for c in ("lat_deg", "lng_deg"))
-    return GalleryIndex(folder, manifest, rows, lat, lng, rows["s2_cell"].to_numpy().astype(np.uint64), index)
+    lat, lng = (storage.numbers(rows, c).astype(np.float64) for c in ("lat_deg", "lng_deg"))
+    return GalleryIndex(folder, manifest, rows, lat, lng, storage.numbers(rows, "s2_cell").astype(np.uint64), index)

@@ -39,6 +39,7 @@ def released(graph: Graph) -> None:
     graph.done("embeddings", FIRST, SECOND)
     graph.tick()
     graph.done("faiss_index")
+    graph.done("onnx_models")
     graph.done("fusion")
     graph.done("release")
     graph.tick()
@@ -149,6 +150,7 @@ def test_nothing_is_asked_for_twice(graph: Graph) -> None:
     graph.done("embeddings", FIRST, SECOND)
     assert graph.tick() == {"faiss_index": {None}, "fusion": {None}, "release": {None}}
     graph.done("faiss_index")
+    graph.done("onnx_models")
     graph.done("fusion")
     graph.done("release")
     assert graph.tick() == {}
