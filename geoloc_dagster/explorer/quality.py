@@ -146,7 +146,7 @@ def compare(layout: Layout, a: str, b: str) -> dict[str, Any]:
         raise Problem(409, f"{error.cause}. {error.remedy}") from error
     measure = result.gains[0].measure
     overall = next(gain for gain in result.gains if gain.part == OVERALL and gain.measure == measure)
-    said = {"a": a, "b": b, "metric": measure, "split": split, "n_queries": result.n_common}
+    said: dict[str, Any] = {"a": a, "b": b, "metric": measure, "split": split, "n_queries": result.n_common}
     said |= {"a_value": overall.a, "b_value": overall.b, "difference": overall.difference.difference}
     said |= {"low": overall.difference.low, "high": overall.difference.high, "verdict": overall.verdict}
     for column, key in (("district", "name"), ("year", "year")):
