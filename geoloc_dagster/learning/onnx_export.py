@@ -37,7 +37,7 @@ from geoloc_dagster.learning.photo_models import SingleViews, load_classifier
 from geoloc_dagster.learning.recipe import Recipe, recipe_of
 from geoloc_dagster.storage import MANIFEST, atomic_folder, sha256_file, write_json, write_manifest
 
-VECTOR_TOLERANCE = 1e-4
+VECTOR_TOLERANCE = 1e-3
 """Of the distance between unit vectors: no cosine changes by more."""
 LOG_TOLERANCE = 1e-3
 """Of a log-probability: no probability changes by more than a thousandth of itself."""
