@@ -79,6 +79,6 @@ def _show(answer: dict[str, Any]) -> None:
     if answer["refusal"]:
         typer.echo(f"  not answered: {answer['refusal']}")
     for radius, probability in (answer["probability_within_m"] or {}).items():
-        typer.echo(f"  within {int(radius):,} m: {probability:.0%}")
+        typer.echo(f"  within {int(radius):,} m: {'over 99%' if probability > 0.99 else f'{probability:.0%}'}")
     for one in answer["candidates"]:
         typer.echo(f"  {one['rank']}. place {one['location_id']}: {one['lat_deg']:.6f}, {one['lng_deg']:.6f}")
