@@ -100,8 +100,8 @@ async def ask(
 
 def held_out_picture(state: State, capture_id: str) -> tuple[dict[str, Any], bytes]:
     """Row and bytes of a picture that may be asked about; raises Problem (404)."""
-    row = state.places.capture(capture_id) if state.places.has_catalog else None
-    if row is None or row["split"] != "test":
+    row = state.places.question(capture_id)
+    if row is None:
         raise Problem(404, "there is no such held-out picture")
     content = state.places.encoded(capture_id)
     if content is None:

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from geoloc_dagster.config import Layout
+from geoloc_dagster.dataset.held_out import asked
 from geoloc_dagster.dataset.pictures import CropReader
 from geoloc_dagster.storage import open_table, read_parquet, table_version
 
@@ -127,18 +128,22 @@ class Places:
         row = row_of.get(capture_id)
         return None if row is None else catalog.slice(row, 1).to_pylist()[0]
 
-    def questions(self, split: str | None = "test") -> pa.Table:
-        """The held-out pictures of a split, or of dev and test: the newest of each view, or photos; ordered by capture id."""
+    def question(self, capture_id: str) -> dict[str, Any] | None:
+        """A row of the catalog that samples and the game may show; None where that capture is no question of test."""
+        row = self.capture(capture_id) if self.has_catalog else None
+        return row if row is not None and row["asked"] and row["split"] == "test" else None
+
+    def questions(self) -> pa.Table:
+        """The held-out pictures of test: the newest of each view, or photos; ordered by capture id."""
         catalog, _ = self._catalog.get()
-        held = _compute.is_in(catalog["split"], pa.array(["dev", "test"] if split is None else [split]))
-        asks = _compute.and_(_compute.and_(held, catalog["is_query"]), catalog["usable"])
-        if not _compute.any(_compute.and_(catalog["is_query"], catalog["usable"])).as_py():
-            asks = _compute.and_(held, catalog["usable"])
-        return catalog.filter(asks)
+        return catalog.filter(_compute.and_(catalog["asked"], _compute.equal(catalog["split"], "test")))
 
     def held_out(self) -> list[str]:
-        """Capture ids of all pictures that are asked about, of dev and of test."""
-        return self.questions(None)["capture_id"].to_pylist() if self.has_catalog else []
+        """Capture ids of all pictures that are asked about, of dev and of test; no neighbour may be one of them."""
+        if not self.has_catalog:
+            return []
+        catalog, _ = self._catalog.get()
+        return catalog.filter(catalog["asked"])["capture_id"].to_pylist()
 
     def samples(self, count: int, seed: int = 0) -> list[dict[str, Any]]:
         """Held-out pictures of distinct places, without their positions, in an order that the seed decides."""
@@ -161,6 +166,7 @@ class Places:
 
     def _read_catalog(self) -> tuple[pa.Table, dict[str, int]]:
         catalog = read_parquet(self._layout.catalog, columns=_CATALOG).sort_by("capture_id").combine_chunks()
+        catalog = catalog.append_column("asked", asked(catalog))
         return catalog, {name: row for row, name in enumerate(catalog["capture_id"].to_pylist())}
 
     # --- locations -----------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from geoloc_dagster.errors import GeolocError, NoReleaseError
 from geoloc_dagster.prediction.fused import FusedPrediction, FusedPredictor, load_fused
 from geoloc_dagster.prediction.protocol import Prediction
 from geoloc_dagster.prediction.release import Release, load_release
+from geoloc_dagster.prediction.retrieval import RetrievalPredictor
 from geoloc_dagster.prediction.runtimes import EncoderLoader
 from geoloc_dagster.retrieval.encoder import Pictures
 from geoloc_dagster.retrieval.pointer import read_pointer
@@ -43,7 +44,7 @@ class Served:
         activated_at: when it was put in place.
         fused: all experts together; None where the release has no fusion.
         retrieval: the nearest pictures alone, where it has none.
-        held_out: the same to which the pictures that are asked about are no neighbours; of `fused` or `retrieval`.
+        held_out: that of the two that there is, to which the pictures that are asked about are no neighbours.
         districts: name of the district of each cell of the grid; empty without a fusion.
     """
 
@@ -51,26 +52,26 @@ class Served:
     activated_at: datetime
     fused: FusedPredictor | None
     retrieval: Release | None
-    held_out: FusedPredictor | None
+    held_out: FusedPredictor | RetrievalPredictor
     districts: np.ndarray
 
     @property
     def sizes(self) -> list[int]:
         """Sides of the pictures that it looks at, pixels."""
-        if self.fused is not None:
-            return self.fused.sizes
-        assert self.retrieval is not None
-        return [self.retrieval.encoder.image_size]
+        return self.fused.sizes if self.fused is not None else [self._retrieval().encoder.image_size]
 
     def answer(
         self, pictures: Mapping[int, Pictures], coverage: float, expert: str | None, *, held_out: bool = False
     ) -> Sequence[Answer]:
         """One answer per picture; `held_out` for those of the region itself, which must not find themselves."""
-        if self.fused is not None:
-            predictor = self.held_out if held_out and self.held_out is not None else self.fused
+        predictor = self.held_out if held_out else self.fused or self._retrieval().predictor()
+        if isinstance(predictor, FusedPredictor):
             return predictor.answer(pictures, coverage=coverage, expert=expert)
+        return predictor.predict(pictures[self.sizes[0]])
+
+    def _retrieval(self) -> Release:
         assert self.retrieval is not None
-        return self.retrieval.predictor().predict(pictures[self.sizes[0]])
+        return self.retrieval
 
 
 Loader = Callable[[], Served]
@@ -167,8 +168,9 @@ def load_served(
         fused = load_fused(layout, encoder_loader=encoder_loader)
     except NoReleaseError:
         release = load_release(layout, encoder_loader=encoder_loader)
-        activated = _activated_at(layout)
-        return Served(release.release_id, activated, None, release, None, np.empty(0, np.str_))
+        alone = release.predictor()
+        hidden = replace(alone, index=alone.index.without(held_out()))
+        return Served(release.release_id, _activated_at(layout), None, release, hidden, np.empty(0, np.str_))
     districts = _districts(settings, layout, fused)
     return Served(fused.release, _activated_at(layout), fused, None, fused.without(held_out()), districts)
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
+from geoloc_dagster.dataset.held_out import asked
 from geoloc_dagster.prediction.fusion_fit import Truth
 
 _COLUMNS = [
@@ -76,11 +77,9 @@ def divide_catalog(catalog: pa.Table) -> Division:
     Of views with several dates the newest picture asks, and the older ones of all splits answer. Where no view has several dates
     the photos of dev and test ask, and only those of train answer.
     """
-    frame: Any = catalog.select(_COLUMNS).to_pandas().sort_values("capture_id", ignore_index=True)
-    frame = frame[frame["usable"]]
-    asks = frame["is_query"] & frame["split"].isin(["dev", "test"])
-    if not asks.any():
-        asks = frame["split"].isin(["dev", "test"])
+    frame: Any = catalog.select(_COLUMNS).append_column("asks", asked(catalog)).to_pandas()
+    frame = frame[frame["usable"]].sort_values("capture_id", ignore_index=True)
+    asks = frame.pop("asks")
     dev, test = (Questions(frame[asks & (frame["split"] == split)].reset_index(drop=True)) for split in ("dev", "test"))
     return Division(dev, test, frame[~asks].reset_index(drop=True))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import mapbox_vector_tile
@@ -18,7 +19,7 @@ from geoloc_dagster.explorer.serving import Serving
 from geoloc_dagster.geo.distance import great_circle_m
 from geoloc_dagster.prediction.fusing import make_fusion
 from geoloc_dagster.retrieval.index import latest_index, load_index
-from geoloc_dagster_tests.explorer.city import EMPTY, NEW, PENDING, loaded, photo_of, region_settings
+from geoloc_dagster_tests.explorer.city import EMPTY, NEW, PENDING, build_region, loaded, photo_of, region_settings
 from geoloc_dagster_tests.prediction.streets import PLACES, place_position
 from geoloc_dagster_tests.prediction.world import publish
 
@@ -104,8 +105,30 @@ def test_a_held_out_sample_does_not_find_itself(client: TestClient, layout: Layo
         assert said["truth"]["score"] > 4900
     index = load_index(latest_index(layout.indexes))
     assert samples[0]["capture_id"] in index.rows["capture_id"].to_pylist()  # a photo from outside would find it
-    train = next(name for name in index.rows["capture_id"].to_pylist() if name == "c000-2")
-    assert client.get(f"/predict/sample/{train}").status_code == 404
+    for other in (
+        "c000-2",
+        "c001-2",
+        "c002-0",
+    ):  # of train, of dev, and an older picture of a place of test, which would find itself
+        assert other in index.rows["capture_id"].to_pylist()
+        assert client.get(f"/predict/sample/{other}").status_code == 404
+
+
+def test_without_a_fusion_a_sample_does_not_find_itself_either(settings: Settings, tmp_path: Path):
+    own = settings.model_copy(update={"data_root": tmp_path})
+    layout = build_region(own)
+    shutil.rmtree(layout.fusions)
+    publish(layout)
+    with TestClient(create_app(own, layout, load=lambda: loaded(own, layout)), base_url="http://127.0.0.1:8050") as client:
+        client.app.state.explorer.serving.refresh()
+        assert not client.get("/region").json()["calibrated"]
+        for sample in client.get("/samples", params={"n": 5}).json()["samples"]:
+            said = client.get(f"/predict/sample/{sample['capture_id']}").json()
+            shown = {capture["capture_id"] for one in said["candidates"] for capture in one["captures"]}
+            assert sample["capture_id"] not in shown
+            assert said["truth"]["distance_m"] < 5
+            assert said["probability_within_m"] is None
+        assert client.post("/games/s1r1v1/rounds/1/guess", json={"lat_deg": 59, "lng_deg": 18}).json()["model"]["score"] > 4900
 
 
 def test_another_release_is_served_without_a_restart(settings: Settings, layout: Layout, client: TestClient):
