@@ -9,9 +9,10 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
+from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.staticfiles import StaticFiles
 
@@ -90,9 +91,9 @@ def _add_errors(app: FastAPI) -> None:
         where = ".".join(str(part) for part in first["loc"] if part not in ("query", "body", "path"))
         return Problem(422, f"{where or 'the request'}: {first['msg']}").response()
 
-    @app.exception_handler(HTTPException)
+    @app.exception_handler(HTTPException)  # Starlette's, which FastAPI's is one of: unknown addresses and methods too
     async def told(_: Request, error: HTTPException) -> JSONResponse:
-        return Problem(error.status_code, str(error.detail)).response()
+        return Problem(error.status_code, str(error.detail), error.headers).response()
 
     @app.exception_handler(Exception)
     async def unknown(_: Request, error: Exception) -> JSONResponse:

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from geoloc_dagster.evaluation.geolocation import geo_score, scale_of
 from geoloc_dagster.explorer.places import Places, distinct
 from geoloc_dagster.explorer.problems import Problem
 from geoloc_dagster.geo.distance import great_circle_m
 from geoloc_dagster.prediction.fused import FusedPrediction, FusedPredictor
 from geoloc_dagster.prediction.protocol import Prediction
 
-FULL_SCORE = 5000
 MOST_ROUNDS = 50
 _CODE = re.compile(r"s(?P<seed>\d{1,10})r(?P<rounds>\d{1,2})v(?P<views>[14])")
 _HEADINGS = 4
@@ -104,19 +104,14 @@ def _of_headings(views: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [by_view[name] for name in sorted(by_view)][:_HEADINGS]
 
 
-def score(distance_m: float, score_m: float) -> int:
-    """GeoScore: 5000 for the very place, 5000 / e at `score_m`; source as `evaluation.geolocation`."""
-    return round(FULL_SCORE * float(np.exp(-distance_m / score_m)))
-
-
 def judged(lat_deg: float, lng_deg: float, truth: Mapping[str, Any], score_m: float) -> dict[str, float]:
-    """A guess, how far off it is, and what it earns."""
+    """A guess, how far off it is, and its GeoScore, which has fallen to 1 / e at `score_m`."""
     distance = float(great_circle_m(lat_deg, lng_deg, truth["lat_deg"], truth["lng_deg"]))
     return {
         "lat_deg": round(lat_deg, 7),
         "lng_deg": round(lng_deg, 7),
         "distance_m": round(distance, 1),
-        "score": score(distance, score_m),
+        "score": round(float(geo_score(distance, scale_of(score_m)))),
     }
 
 

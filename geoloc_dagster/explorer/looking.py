@@ -6,7 +6,7 @@ import itertools
 import json
 import time
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -14,7 +14,7 @@ from fastapi.responses import StreamingResponse
 from geoloc_dagster.config.settings import COVERAGES
 from geoloc_dagster.explorer import lineage as assets
 from geoloc_dagster.explorer import metrics, quality, tiles
-from geoloc_dagster.explorer.places import STATUSES, Location
+from geoloc_dagster.explorer.places import Location, Status
 from geoloc_dagster.explorer.problems import Problem
 from geoloc_dagster.explorer.region import region_json
 from geoloc_dagster.explorer.state import state_of
@@ -61,14 +61,13 @@ def coverage(request: Request) -> dict[str, Any]:
 def locations(
     request: Request,
     series: str | None = None,
-    status: Annotated[Literal["collected", "pending", "empty", "failed", "new"] | None, Query()] = None,
+    status: Status | None = None,
     since: Annotated[int | None, Query(description="Year of the newest picture, or later.")] = None,
     until: Annotated[int | None, Query(description="Year of the oldest picture, or earlier.")] = None,
     bbox: Annotated[str | None, Query(description="west,south,east,north in degrees")] = None,
     limit: Annotated[int | None, Query(ge=1, description="At most so many.")] = None,
 ) -> Response:
     """All of them, or those that the filters leave."""
-    assert status is None or status in STATUSES
     box = None if bbox is None else _box(bbox)
     chosen = (
         place

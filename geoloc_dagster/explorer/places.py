@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -40,7 +40,8 @@ _CATALOG = [
     "flags",
     "sha256",
 ]
-STATUSES = ("collected", "pending", "empty", "failed", "new")
+Status = Literal["collected", "pending", "empty", "failed", "new"]
+STATUSES: tuple[Status, ...] = get_args(Status)
 T = TypeVar("T")
 
 
@@ -61,7 +62,7 @@ class Location:
     lng_deg: float
     series: str
     batch: str
-    status: str
+    status: Status
     captures: int = 0
     first_on: date | None = None
     last_on: date | None = None

@@ -16,11 +16,11 @@ from geoloc_dagster.errors import ModelMismatchError
 from geoloc_dagster.explorer.problems import Problem
 from geoloc_dagster.geo.boundary import read_boundary
 from geoloc_dagster.geo.distance import score_m
-from geoloc_dagster.retrieval.pointer import read_pointer
+from geoloc_dagster.geo.partitioning import HIERARCHY
+from geoloc_dagster.prediction.parts import KINDS
+from geoloc_dagster.prediction.release import newest_fusion
 from geoloc_dagster.storage import read_geoparquet, read_json, read_parquet
 
-KINDS = ("retrieval", "cells", "scenes", "sequence")
-HIERARCHY = "hierarchy"
 _TITLES = {
     "recall": "Found among the first 1, 5 and 10, beside baselines",
     "years": "Found at the first rank, by year of the query",
@@ -84,7 +84,7 @@ def picture_of(layout: Layout, recipe: str, model_version: str, name: str) -> tu
     Raises:
         Problem: there is none (404).
     """
-    folder = _fusion_folder(layout) if recipe == "fusion" else _find(layout, model_version, recipe).folder
+    folder = newest_fusion(layout) if recipe == "fusion" else _find(layout, model_version, recipe).folder
     for suffix, media in _SUFFIXES.items():
         if folder is not None and name in _TITLES and (folder / f"{name}{suffix}").is_file():
             return (folder / f"{name}{suffix}").read_bytes(), media
@@ -160,7 +160,7 @@ def compare(layout: Layout, a: str, b: str) -> dict[str, Any]:
 
 def atlas(layout: Layout, of: str) -> dict[str, Any]:
     """GeoJSON of the districts, of the fusion or of a model; raises Problem (404) where there is none."""
-    folder = _fusion_folder(layout) if of == "fusion" else _find(layout, of).folder
+    folder = newest_fusion(layout) if of == "fusion" else _find(layout, of).folder
     if folder is None or not (folder / "atlas.parquet").is_file():
         raise Problem(404, "there is no atlas of that")
     frame: Any = read_geoparquet(folder / "atlas.parquet")
@@ -195,11 +195,13 @@ def _model(layout: Layout, one: Evaluated, champions: set[str]) -> dict[str, Any
 
 def _headline(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The figures of a report that say most, with their intervals."""
+    from geoloc_dagster.evaluation.geolocation_reports import radius_name
+
     if "same_place" in report:
         named = {name.replace("recall@", "R@"): value for name, value in report["same_place"].items()}
     elif "figures" in report:
         figures = report["figures"].get(HIERARCHY) or next(iter(report["figures"].values()))
-        named = {f"within {_length(radius)}": value for radius, value in figures.get("within_m", {}).items()}
+        named = {f"within {radius_name(int(radius))}": value for radius, value in figures.get("within_m", {}).items()}
         named |= {"GeoScore": figures["geo_score"]} if "geo_score" in figures else {}
     else:
         named = {}
@@ -208,7 +210,7 @@ def _headline(report: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _fusion(layout: Layout) -> dict[str, Any] | None:
-    folder = _fusion_folder(layout)
+    folder = newest_fusion(layout)
     if folder is None or not (folder / "report.json").is_file():
         return None
     report = read_json(folder / "report.json")
@@ -226,8 +228,10 @@ def _fusion(layout: Layout) -> dict[str, Any] | None:
 
 
 def _figures(values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    from geoloc_dagster.evaluation.geolocation_reports import radius_name
+
     radii = sorted((name for name in values if name.isdigit()), key=int)
-    named = [(f"within {_length(name)}", values[name]) for name in radii]
+    named = [(f"within {radius_name(int(name))}", values[name]) for name in radii]
     return [{"name": name, **_interval(value)} for name, value in [*named, ("GeoScore", values["score"])]]
 
 
@@ -251,13 +255,6 @@ def _splits(layout: Layout, model_version: str) -> dict[str, Evaluated]:
     return found
 
 
-def _fusion_folder(layout: Layout) -> Path | None:
-    pointer = layout.fusions / "LATEST.json"
-    if not pointer.is_file():
-        return None
-    return layout.fusions / str(read_pointer(pointer, "Materialise `fusion` again.")["fusion"])
-
-
 def _champion(layout: Layout, kind: str) -> str | None:
     pointer = layout.champion_of(kind)
     return str(read_json(pointer)["model_version"]) if pointer.is_file() else None
@@ -275,11 +272,6 @@ def _interval(value: Mapping[str, Any]) -> dict[str, Any]:
 
 def _bounds(value: Mapping[str, Any]) -> dict[str, Any]:
     return {"low": value["low"], "high": value["high"]}
-
-
-def _length(metres: str) -> str:
-    value = int(metres)
-    return f"{value // 1000:,} km" if value >= 1000 else f"{value} m"
 
 
 def _number(name: str) -> float:

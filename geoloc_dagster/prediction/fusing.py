@@ -37,7 +37,7 @@ from geoloc_dagster.prediction.panel import (
     classifier_expert,
     view_table,
 )
-from geoloc_dagster.prediction.parts import BESIDE, CLASSIFIERS
+from geoloc_dagster.prediction.parts import BESIDE, CLASSIFIERS, KINDS
 from geoloc_dagster.prediction.questions import Division, Questions, distinct_places, divide_catalog
 from geoloc_dagster.retrieval.encoder import Pictures, Vectors
 from geoloc_dagster.retrieval.index import GalleryIndex, latest_index, load_index
@@ -185,7 +185,7 @@ def gather(
 
 def champions_of(layout: Layout) -> dict[str, Path]:
     """The folders of the champions that there are, by kind, every byte of them checked."""
-    kinds = [kind for kind in ("retrieval", *CLASSIFIERS) if layout.champion_of(kind).exists()]
+    kinds = [kind for kind in KINDS if layout.champion_of(kind).exists()]
     return {kind: read_champion(layout, layout.champion_of(kind)).folder for kind in kinds}
 
 

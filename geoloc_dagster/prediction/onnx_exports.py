@@ -11,7 +11,7 @@ from geoloc_dagster.config import Layout
 from geoloc_dagster.errors import OnnxExportError
 from geoloc_dagster.prediction.champion import read_champion
 from geoloc_dagster.prediction.ensemble import members_of
-from geoloc_dagster.prediction.parts import CLASSIFIERS
+from geoloc_dagster.prediction.parts import KINDS
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +59,6 @@ def export_served(layout: Layout, ensemble: Sequence[str], progress: Callable[[i
 
 def served_models(layout: Layout, ensemble: Sequence[str]) -> list[Path]:
     """The folders of the champions, every byte of them checked, and of what looks beside them."""
-    pointers = [layout.champion_of(kind) for kind in ("retrieval", *CLASSIFIERS)]
+    pointers = [layout.champion_of(kind) for kind in KINDS]
     champions = [read_champion(layout, pointer).folder for pointer in pointers if pointer.exists()]
     return champions + [member.folder for member in members_of(layout, ensemble)]

@@ -8,6 +8,8 @@ BESIDE = ":"
 """Between the name of an expert or a part and the recipe of its model, where that is not the champion's."""
 CLASSIFIERS = ("cells", "scenes", "sequence")
 """Kinds of models beside retrieval, the leading one first; each is an expert of the fusion."""
+KINDS = ("retrieval", *CLASSIFIERS)
+"""All kinds of models that say where photos were taken; each has a champion of its own."""
 _TRAIN_AGAIN = "Restore that folder, materialise `checkpoints` and what follows again, or activate an earlier release."
 _REMEDIES = {
     "fusion": "Materialise `fusion` and then `release` again, or activate an earlier release.",

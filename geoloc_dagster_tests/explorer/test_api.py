@@ -327,8 +327,11 @@ def test_every_answer_carries_the_headers_that_keep_other_hosts_out(client: Test
         response = client.get(path)
         assert response.headers["content-security-policy"].startswith("default-src 'self'")
         assert response.headers["x-content-type-options"] == "nosniff"
+    for missing in ("/nowhere", "/static/nothing.js", "/docs"):
+        assert client.get(missing).json()["status"] == 404
+        assert client.get(missing).headers["content-type"] == "application/problem+json"
+    assert client.get("/predict").status_code == 405
     assert "docs" not in client.get("/openapi.json").json()["paths"]
-    assert client.get("/docs").status_code == 404
 
 
 def test_other_sites_cannot_post(client: TestClient):

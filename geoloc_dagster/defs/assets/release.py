@@ -7,8 +7,7 @@ from geoloc_dagster.defs.metadata import facts
 from geoloc_dagster.defs.progress import reporter
 from geoloc_dagster.defs.region import Region
 from geoloc_dagster.defs.resources import Clock, Mlflow
-
-KINDS = ("retrieval", "cells", "scenes", "sequence")
+from geoloc_dagster.prediction.parts import KINDS
 
 
 def build(region: Region) -> list[dg.AssetsDefinition]:
