@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,11 +11,8 @@ import typer
 
 from geoloc_dagster.config import Layout
 from geoloc_dagster.config.loader import load_settings
+from geoloc_dagster.photo_cli import Config, DataRoot
 
-Config = Annotated[
-    Path | None, typer.Option("--config", "-c", help="The region's geoloc.yaml. Default: GEOLOC_CONFIG, else ./geoloc.yaml.")
-]
-DataRoot = Annotated[Path | None, typer.Option("--data-root", help="Where everything is, in place of the file's data_root.")]
 _IDLE_S = 30
 
 
@@ -32,10 +30,19 @@ def explorer(
     from geoloc_dagster.explorer.app import create_app
 
     settings = load_settings(config, data_root=data_root)
+    _require_free(host, port)
     app = create_app(settings, Layout(settings.data_root))
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     typer.echo(f"{settings.region.name}: http://{host}:{port} (Ctrl-C ends it)", err=True)
     uvicorn.run(app, host=host, port=port, log_level="warning", timeout_keep_alive=_IDLE_S, server_header=False, access_log=False)
+
+
+def _require_free(host: str, port: int) -> None:
+    try:
+        with socket.create_server((host, port)):
+            pass
+    except OSError as error:
+        raise typer.BadParameter(f"{host}:{port} cannot be listened on: {error.strerror}", param_hint="--port") from error
 
 
 def ask_url(

@@ -97,7 +97,7 @@ def hits_and_misses(layout: Layout, recipe: str, model_version: str, *, hit: boo
     rows: list[dict[str, Any]] = []
     for row in read_parquet(one.folder / "queries.parquet").to_pylist():
         retrieved = "first_hit_rank" in row
-        error = (row["distances_m"] or [None])[0] if retrieved else row.get(f"{HIERARCHY}_error_m")
+        error = (row.get("distances_m") or [None])[0] if retrieved else row.get(f"{HIERARCHY}_error_m")
         right = row["first_hit_rank"] == 1 if retrieved else error is not None and error <= _near_m(layout)
         if right == hit:
             found = (row.get("neighbours") or [None])[0] if retrieved else None

@@ -8,7 +8,6 @@ import os
 import socket
 import struct
 import tempfile
-import threading
 import time
 import zlib
 from collections.abc import Iterator
@@ -16,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-import uvicorn
 from fastapi.testclient import TestClient
 from PIL import Image
 from PIL.ExifTags import IFD, Base
@@ -26,6 +24,7 @@ from geoloc_dagster.explorer.app import create_app
 from geoloc_dagster.explorer.limits import RateLimit
 from geoloc_dagster.explorer.problems import Problem
 from geoloc_dagster_tests.explorer.city import loaded, photo_of
+from geoloc_dagster_tests.explorer.server import running
 from geoloc_dagster_tests.explorer.test_api import ask
 from geoloc_dagster_tests.prediction.streets import place_position
 
@@ -161,15 +160,8 @@ def test_a_burst_gets_429_and_the_process_lives(settings: Settings, layout: Layo
 def server(settings: Settings, layout: Layout) -> Iterator[int]:
     slow = settings.model_copy(update={"explorer": settings.explorer.model_copy(update={"upload_seconds": 1.0})})
     app = create_app(slow, layout, load=lambda: loaded(slow, layout))
-    app.state.explorer.serving.refresh()
-    running = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
-    thread = threading.Thread(target=running.run)
-    thread.start()
-    while not running.started:
-        time.sleep(0.01)
-    yield running.servers[0].sockets[0].getsockname()[1]
-    running.should_exit = True
-    thread.join()
+    with running(app) as port:
+        yield port
 
 
 def request(port: int, body: bytes, *, claimed: int | None = None) -> bytes:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import mapbox_vector_tile
@@ -143,6 +144,25 @@ def test_another_release_is_served_without_a_restart(settings: Settings, layout:
     make_fusion(settings, layout)
     publish(layout)
     _refreshed(serving)
+
+
+def test_no_request_fails_while_the_release_changes(settings: Settings, layout: Layout, client: TestClient):
+    serving = client.app.state.explorer.serving
+    releases = set[str]()
+
+    def served(_: int) -> str:
+        said = ask(client, photo_of(40))
+        assert said.status_code == 200, said.text
+        return said.json()["answers"][0]["release"]
+
+    with ThreadPoolExecutor(4) as crew:
+        for refused in (0.2, settings.fusion.refused):
+            asked = crew.map(served, range(20))
+            make_fusion(settings.model_copy(update={"fusion": settings.fusion.model_copy(update={"refused": refused})}), layout)
+            publish(layout)
+            _refreshed(serving)
+            releases |= {*asked, *crew.map(served, range(4))}
+    assert len(releases) == 2
 
 
 def test_what_is_served_stays_where_the_new_release_is_broken(layout: Layout, client: TestClient):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,17 @@ def test_a_refusal_of_all_says_why(client: TestClient, photos: list[Path]):
         asked(client, photos, coverage=0.7)
     with pytest.raises(ImageError, match="nothing"):
         asked(client, [photos[0].with_name("nothing.jpg")])
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path):
+    (tmp_path / "geoloc.yaml").write_text(
+        "version: 1\nregion: {name: testville, boundary: region.geojson, start_point: [59.32, 18.06]}\n"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        result = CliRunner().invoke(command, ["explorer", "--config", str(tmp_path / "geoloc.yaml"), "--port", port])
+    assert result.exit_code == 2
+    assert f"127.0.0.1:{port} cannot be listened on" in result.output
 
 
 def test_where_no_explorer_answers_the_command_says_so(photos: list[Path]):
