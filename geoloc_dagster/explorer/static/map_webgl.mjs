@@ -38,7 +38,7 @@ export class WebglMap {
     map.addControl(new maplibregl.NavigationControl({ showCompass: false }), 'top-right');
     map.addControl(new maplibregl.ScaleControl({ maxWidth: 120, unit: 'metric' }), 'bottom-left');
     await new Promise((done, refuse) => { map.once('load', done); map.once('error', ({ error }) => refuse(error)); });
-    map.on('error', ({ error }) => console.warn('map:', error?.message ?? error));
+    map.on('error', ({ error }) => console.error('map:', error?.message ?? error));
     return new WebglMap(map, onClick);
   }
 
@@ -189,5 +189,6 @@ function expression(colour) {
   const [[, first], ...rest] = steps;
   const number = ['to-number', year ? ['slice', ['to-string', ['get', by]], 0, 4] : ['get', by], -1];
   return ['case', ['all', ['has', by], ['!=', ['get', by], null]],
-    ['step', number, resolve(first), ...rest.flatMap(([value, token]) => [value, resolve(token)])], resolve(other)];
+    // MapLibre knows no steps without a second one; a layer of one class is still a layer.
+    rest.length ? ['step', number, resolve(first), ...rest.flatMap(([value, token]) => [value, resolve(token)])] : resolve(first), resolve(other)];
 }
