@@ -28,14 +28,18 @@ class RateLimit:
         """Count photos of an address.
 
         Raises:
-            Problem: it has asked too often (429); says when to come again.
+            Problem: it has asked too often (429), and then it says when to come again; or for more at once than a minute allows (413).
         """
+        if photos > self._most:
+            raise Problem(
+                413, f"more than the {self._most:,} photos that one address may ask about in a minute; send fewer at once"
+            )
         now = self._clock()
         left, since = self._buckets.pop(address, (float(self._most), now))
         left = min(self._most, left + (now - since) * self._most / 60)
         if photos > left:
             self._keep(address, left, now)
-            wait = math.ceil((min(photos, self._most) - left) * 60 / self._most)
+            wait = math.ceil((photos - left) * 60 / self._most)
             raise Problem(429, f"more than {self._most:,} photos a minute; come again in {wait} s", {"Retry-After": str(wait)})
         self._keep(address, left - photos, now)
 

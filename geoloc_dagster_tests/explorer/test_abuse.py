@@ -138,6 +138,9 @@ def test_a_burst_beyond_the_rate_is_asked_to_wait_and_others_are_not():
     assert refused.value.status == 429
     assert refused.value.headers["Retry-After"] == "1"
     limit.take("b", 60)
+    with pytest.raises(Problem, match="send fewer at once") as never:  # waiting would not help
+        limit.take("c", 61)
+    assert never.value.status == 413
     now[0] = 2.0
     limit.take("a", 2)
     with pytest.raises(Problem):
