@@ -28,7 +28,7 @@ class RateLimit:
         """Count photos of an address.
 
         Raises:
-            Problem: it has asked too often (429), and then it says when to come again; or for more at once than a minute allows (413).
+            Problem: it has asked too often (429), which says when to come again; or for more than a minute allows (413).
         """
         if photos > self._most:
             raise Problem(
