@@ -147,10 +147,11 @@ def many_cells(photos: int) -> Partitioning:
 
 
 class Window(pl.Callback):
-    """Seconds of the steps after the first few, the device waited for at both ends."""
+    """Seconds of the steps after the first few, the device waited for at both ends; the checkpoint of an epoch comes after."""
 
-    def __init__(self, warm_up: int) -> None:
-        self._warm_up, self._began, self.seconds, self.steps = warm_up, 0.0, 0.0, 0
+    def __init__(self, warm_up: int, steps: int) -> None:
+        self._warm_up, self._last, self._began = warm_up, warm_up + steps - 1, 0.0
+        self.seconds = 0.0
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
         """The clock starts after the warm-up."""
@@ -158,10 +159,13 @@ class Window(pl.Callback):
             wait()
             self._began = now()
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """All that was asked is done."""
-        wait()
-        self.seconds, self.steps = now() - self._began, trainer.global_step - self._warm_up
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """It stops with the last step."""
+        if batch_idx == self._last:
+            wait()
+            self.seconds = now() - self._began
 
 
 class Batches(pl.LightningDataModule):
@@ -211,13 +215,13 @@ def wait() -> None:
 
 def trained_rate(case: Case, pictures: MemoryPictures, options: argparse.Namespace) -> float:
     """Pictures a second of Lightning's loop."""
-    window = Window(options.warm_up)
+    window = Window(options.warm_up, options.steps)
     with TemporaryDirectory() as folder:
         trainer = build_trainer(
             Path(folder), None, [window], epochs=1, clip_norm=case.recipe.optimiser.clip_norm, compute=case.recipe.compute
         )
         trainer.fit(case.module, datamodule=Batches(pictures, options.batch_size, options.warm_up + options.steps))
-    return window.steps * options.batch_size / window.seconds
+    return options.steps * options.batch_size / window.seconds
 
 
 def bare_trained_rate(case: Case, inputs: Tensor, options: argparse.Namespace) -> float:
@@ -279,6 +283,8 @@ def measure(name: str, case: Case, pictures: MemoryPictures, options: argparse.N
         ("training", lambda: trained_rate(case, pictures, options), bare_trained_rate, shown),
         ("embedding", lambda: answered_rate(case, pictures.pictures, options), bare_answered_rate, plain(batch, options.size)),
     ):
+        if options.only not in (None, what):
+            continue
         turns = [(alone(case, inputs, options), ours()) for _ in range(options.rounds)]
         shares = [pipeline / bare for bare, pipeline in turns]
         bare, pipeline = (statistics.median(turn[side] for turn in turns) for side in (0, 1))
@@ -292,6 +298,7 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     gpu = torch.cuda.is_available()
     parser.add_argument("--what", nargs="+", choices=("retrieval", "cells"), default=["retrieval", "cells"])
+    parser.add_argument("--only", choices=("training", "embedding"), help="one of the two")
     parser.add_argument("--backbone", default="resnet50" if gpu else "resnet18", help="of timm, ViTs too")
     parser.add_argument("--size", type=int, default=224 if gpu else 112, help="pixels; a multiple of 7 (and of a ViT's patch)")
     parser.add_argument("--batch-size", type=int, default=256 if gpu else 32, help="a multiple of 4")
