@@ -17,7 +17,7 @@ from geoloc_dagster.config.layout import Layout
 from geoloc_dagster.errors import NoReleaseError
 from geoloc_dagster.geo import s2
 from geoloc_dagster.geo.cell_outlines import outlines
-from geoloc_dagster.prediction.experts import F32, I64
+from geoloc_dagster.prediction.experts import F32, F64, I64
 from geoloc_dagster.prediction.fusion import VIEWS_FILE, FusedAnswers, Fusion, head_file, read_fusion
 from geoloc_dagster.prediction.fusion_fit import say_all
 from geoloc_dagster.prediction.panel import (
@@ -178,11 +178,10 @@ class FusedPredictor:
         said = say_all(self.fusion, self.experts, found)
         joint = self.fusion.log_probabilities(said) if expert is None else self.fusion.alone(self._named(expert), said[expert])
         answers = self.fusion.answers(joint, coverage)
-        alone = {name: self.fusion.answers(self.fusion.alone(name, values), coverage) for name, values in said.items()}
+        alone = {name: self.fusion.positions(self.fusion.alone(name, values)) for name, values in said.items()}
         refusals = self._refusals(found, answers)
         retrieval = self.retrieval
-        near = [] if retrieval is None else retrieval.of_vectors(vectors[retrieval.model_version])
-        shown = [one.candidates for one in near] or [()] * len(joint)
+        shown = [()] * len(joint) if retrieval is None else retrieval.candidates_of(vectors[retrieval.model_version])
         return [self._one(row, answers, alone, coverage, refusals[row], shown[row]) for row in range(len(joint))]
 
     def log_probabilities(self, photos: Sequence[bytes | Path]) -> F32:
@@ -223,18 +222,18 @@ class FusedPredictor:
         self,
         row: int,
         answers: FusedAnswers,
-        alone: dict[str, FusedAnswers],
+        alone: dict[str, tuple[F64, F64]],
         coverage: float,
         refusal: str,
         candidates: tuple[Candidate, ...],
     ) -> FusedPrediction:
         experts = {
             name: {
-                "lat_deg": round(float(said.lat_deg[row]), 7),
-                "lng_deg": round(float(said.lng_deg[row]), 7),
+                "lat_deg": round(float(lat_deg[row]), 7),
+                "lng_deg": round(float(lng_deg[row]), 7),
                 "weight": self.fusion.experts[name].weight,
             }
-            for name, said in alone.items()
+            for name, (lat_deg, lng_deg) in alone.items()
         }
         said = answers.log_probabilities[row]
         best = np.argsort(-said, kind="stable")[:LIKELIEST_CELLS]

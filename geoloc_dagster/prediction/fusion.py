@@ -109,6 +109,11 @@ class Fusion:
         fit = self.experts[name]
         return joint({name: said}, self.grid, {name: fit.alone_weight}, fit.alone_prior_weight)
 
+    def positions(self, log_probabilities: F32) -> tuple[F64, F64]:
+        """Where the answers of `answers` lie, degrees, (N,) each, without probabilities and regions."""
+        cells = answer_on_grid(log_probabilities, self.grid, self.radii_m).cells
+        return self.grid.lat_deg[cells], self.grid.lng_deg[cells]
+
     def answers(self, log_probabilities: F32, coverage: float) -> FusedAnswers:
         """Positions, probabilities and regions.
 

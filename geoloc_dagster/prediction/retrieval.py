@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +15,7 @@ from geoloc_dagster.retrieval.cells import CellIds
 from geoloc_dagster.retrieval.encoder import Encoder, Pictures, Vectors
 from geoloc_dagster.retrieval.headings import Headings, view_headings
 from geoloc_dagster.retrieval.index import GalleryIndex
-from geoloc_dagster.retrieval.rerank import Floats, Vote, VoteSettings, geographic_votes
+from geoloc_dagster.retrieval.rerank import Floats, Vote, Votes, VoteSettings, geographic_votes
 from geoloc_dagster.storage import rows_of
 
 _UNIFORM_SHARE = 1e-3  # keeps cells without a hit possible, so that another predictor can still raise them
@@ -59,12 +58,22 @@ class RetrievalPredictor:
 
     def of_vectors(self, vectors: Vectors, headings_deg: Floats | None = None) -> list[Prediction]:
         """`predict` of pictures that the encoder has embedded already: their vectors, (N, dimension)."""
+        similarity, rows, votes = self._voted(vectors, headings_deg)
+        return [self._answer(similarity[i], rows[i], votes[i]) for i in range(len(rows))]
+
+    def candidates_of(self, vectors: Vectors) -> list[tuple[Candidate, ...]]:
+        """The candidates of `of_vectors` alone."""
+        similarity, rows, votes = self._voted(vectors, None)
+        return [self._candidates(similarity[i], rows[i], votes[i]) for i in range(len(rows))]
+
+    def _voted(self, vectors: Vectors, headings_deg: Floats | None) -> tuple[Floats, npt.NDArray[np.int64], Votes]:
+        """Similarities and rows of the hits, (N, k) each, and what they vote for."""
         similarity, rows = self.index.search(vectors, self.vote.k)
         lat, lng = self.index.lat_deg[rows], self.index.lng_deg[rows]
         looks = headings_deg is not None or self.vote.heading_bandwidth_deg is not None
         headings = self._headings(rows) if looks else None
         votes = geographic_votes(similarity, lat, lng, self.vote, headings=headings, photo_heading_deg=headings_deg)
-        return [self._answer(s.astype(np.float64), r, votes[i]) for i, (s, r) in enumerate(zip(similarity, rows, strict=True))]
+        return similarity.astype(np.float64), rows, votes
 
     def _headings(self, rows: npt.NDArray[np.int64]) -> Headings:
         """Directions of the hits (N, k)."""
@@ -73,28 +82,41 @@ class RetrievalPredictor:
         return Headings(flat.deg.reshape(rows.shape), flat.frame.reshape(rows.shape))
 
     def _answer(self, similarity: Floats, rows: npt.NDArray[np.int64], vote: Vote) -> Prediction:
-        hits = rows_of(self.index.rows, rows)
         cells = vote_distribution(self.index.cells, self.index.cells[rows], vote.weights)
         return Prediction(
             lat_deg=vote.lat_deg,
             lng_deg=vote.lng_deg,
             spread_50_m=vote.spread_50_m,
             spread_90_m=vote.spread_90_m,
-            candidates=tuple(rank_candidates(hits, similarity, vote, self.candidates)),
+            candidates=self._candidates(similarity, rows, vote),
             cells=CellDistribution(int(self.index.manifest["s2_level"]), *cells),
             model_version=self.model_version,
         )
 
+    def _candidates(self, similarity: Floats, rows: npt.NDArray[np.int64], vote: Vote) -> tuple[Candidate, ...]:
+        return tuple(rank_candidates(self.index.rows, rows, similarity, vote, self.candidates))
 
-def rank_candidates(hits: list[dict[str, Any]], similarity: Floats, vote: Vote, count: int) -> list[Candidate]:
-    """The `count` most similar distinct locations among the hits, each with its best picture, most similar first."""
+
+def rank_candidates(
+    gallery: pa.Table, rows: npt.NDArray[np.int64], similarity: Floats, vote: Vote, count: int
+) -> list[Candidate]:
+    """The `count` most similar distinct locations among the hits, each with its best picture, most similar first.
+
+    Args:
+        gallery: a row per vector.
+        rows: of the hits, (k,).
+        similarity: likewise.
+        vote: of these hits.
+        count: at most so many.
+    """
     best: dict[str, int] = {}
     share: dict[str, float] = {}
+    locations = [hit["location_id"] for hit in rows_of(gallery.select(["location_id"]), rows)]
     for position in np.argsort(-similarity, kind="stable").tolist():
-        location = hits[position]["location_id"]
+        location = locations[position]
         best.setdefault(location, position)
         share[location] = share.get(location, 0.0) + float(vote.weights[position])
-    chosen = [hits[position] for position in list(best.values())[:count]]
+    chosen = rows_of(gallery, rows[list(best.values())[:count]])
     lat, lng = (np.array([hit[c] for hit in chosen], dtype=np.float64) for c in ("lat_deg", "lng_deg"))
     to_answer = great_circle_m(vote.lat_deg, vote.lng_deg, lat, lng)
     to_first = great_circle_m(lat[0], lng[0], lat, lng)
