@@ -24,8 +24,15 @@ class ExplorerSettings(Section):
     photo_pixels: int = Field(default=50_000_000, gt=0, le=89_478_485, description="A larger picture is refused unread.")
     photos_per_request: int = Field(default=200, gt=0, le=1_000, description="More photos at once are refused.")
     request_bytes: int = Field(default=200_000_000, gt=0, description="Of all photos of a request together.")
+    held_bytes: int = Field(default=1_000_000_000, gt=0, description="Of the photos of all requests at one time; more wait.")
     photos_per_minute: int = Field(default=600, gt=0, description="That one address may ask about; more are asked to wait.")
     upload_seconds: float = Field(default=60, gt=0, description="An upload that takes longer is ended.")
+
+    @model_validator(mode="after")
+    def _a_request_can_be_held(self) -> Self:
+        if self.held_bytes < self.request_bytes:
+            raise ValueError("held_bytes: at least request_bytes, or a request of that size could never be read")
+        return self
 
     @model_validator(mode="after")
     def _tiles_can_be_asked_for(self) -> Self:

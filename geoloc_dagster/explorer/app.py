@@ -19,7 +19,7 @@ from starlette.staticfiles import StaticFiles
 from geoloc_dagster.config import Layout, Settings
 from geoloc_dagster.errors import GeolocError
 from geoloc_dagster.explorer import asking, looking, playing
-from geoloc_dagster.explorer.limits import RateLimit
+from geoloc_dagster.explorer.limits import HeldBytes, RateLimit
 from geoloc_dagster.explorer.metrics import Metrics
 from geoloc_dagster.explorer.places import Places
 from geoloc_dagster.explorer.problems import Problem, problem_of
@@ -42,7 +42,9 @@ def create_app(settings: Settings, layout: Layout, *, load: Callable[[], Served]
     """
     places = Places(layout)
     serving = Serving(load or (lambda: load_served(settings, layout, places.held_out)), layout.releases / "CURRENT.json")
-    state = State(settings, layout, places, serving, Batches(), RateLimit(settings.explorer.photos_per_minute), Metrics())
+    limits = settings.explorer
+    held, rate = HeldBytes(limits.held_bytes), RateLimit(limits.photos_per_minute)
+    state = State(settings, layout, places, serving, Batches(), rate, held, Metrics())
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
@@ -95,11 +97,6 @@ def _add_errors(app: FastAPI) -> None:
     async def told(_: Request, error: HTTPException) -> JSONResponse:
         return Problem(error.status_code, str(error.detail), error.headers).response()
 
-    @app.exception_handler(Exception)
-    async def unknown(_: Request, error: Exception) -> JSONResponse:
-        logger.error("a request failed", exc_info=error)
-        return Problem(500, "something went wrong here; the log says what").response()
-
 
 def _guard(state: State) -> Callable[..., object]:
     """Security headers on every answer, refusal of other sites' requests, and counting."""
@@ -111,7 +108,7 @@ def _guard(state: State) -> Callable[..., object]:
         if request.method == "POST" and origin is not None and origin.partition("://")[2] != request.headers.get("host"):
             response: Response = Problem(403, "another site sent this request").response()
         else:
-            response = await call_next(request)
+            response = await _answered(request, call_next)
         route = getattr(request.scope.get("route"), "path", "other")
         state.metrics.requests.labels(route, str(response.status_code)).inc()
         state.metrics.seconds.labels(route).observe(time.perf_counter() - began)
@@ -127,6 +124,15 @@ def _guard(state: State) -> Callable[..., object]:
         return response
 
     return guard
+
+
+async def _answered(request: Request, call_next: Callable[[Request], asyncio.Future[Response]]) -> Response:
+    """What a route says; where it breaks an answer like every other, so that its headers and the counts are there too."""
+    try:
+        return await call_next(request)
+    except Exception as error:
+        logger.error("a request failed", exc_info=error)
+        return Problem(500, "something went wrong here; the log says what").response()
 
 
 def _content_policy(tile_origin: str | None) -> str:

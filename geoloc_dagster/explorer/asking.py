@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -51,12 +52,17 @@ async def predict(
     """
     state, began = state_of(request), time.perf_counter()
     served, asked = state.serving.served, _coverage(state, coverage)
-    uploads = await read_uploads(request, state.settings.explorer)
-    take(request, len(uploads))
-    said = _answers(state, served, uploads, asked, expert, heat=heat, top=top, began=began)
-    if LINES in request.headers.get("accept", ""):
-        return StreamingResponse((json.dumps(one) + "\n" async for one in said), media_type=LINES)
-    answers = [one async for one in said]
+    take(request)  # before anything is read: an address that asks too often costs nothing
+    holding = ExitStack()
+    try:
+        uploads = await read_uploads(request, state.settings.explorer, holding.enter_context(state.held.counting()))
+        take(request, len(uploads), counted=1)
+        said = _answers(state, served, uploads, asked, expert, heat=heat, top=top, began=began)
+        if LINES in request.headers.get("accept", ""):
+            return StreamingResponse(_lines(said, holding.pop_all()), media_type=LINES)
+        answers = [one async for one in said]
+    finally:
+        holding.close()
     if len(answers) == 1 and "error" in answers[0]:
         raise Problem(answers[0]["error"]["status"], answers[0]["error"]["detail"])
     return Response(json.dumps({"answers": answers}), media_type="application/json")
@@ -88,6 +94,12 @@ async def predict_sample(
     mine = judged(answer.lat_deg, answer.lng_deg, row, state.score_m)
     truth = {"lat_deg": row["lat_deg"], "lng_deg": row["lng_deg"], "distance_m": mine["distance_m"], "score": mine["score"]}
     return said | {"truth": truth}
+
+
+async def _lines(said: AsyncIterator[dict[str, Any]], holding: ExitStack) -> AsyncIterator[str]:
+    with holding:
+        async for one in said:
+            yield json.dumps(one) + "\n"
 
 
 async def ask(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fastapi import Request
 
 from geoloc_dagster.config import Layout, Settings
-from geoloc_dagster.explorer.limits import RateLimit
+from geoloc_dagster.explorer.limits import HeldBytes, RateLimit
 from geoloc_dagster.explorer.metrics import Metrics
 from geoloc_dagster.explorer.places import Places
 from geoloc_dagster.explorer.serving import Batches, Serving
@@ -25,6 +25,7 @@ class State:
     serving: Serving
     batches: Batches
     limit: RateLimit
+    held: HeldBytes
     metrics: Metrics
 
     @property
@@ -46,6 +47,6 @@ def state_of(request: Request) -> State:
     return request.app.state.explorer
 
 
-def take(request: Request, photos: int = 1) -> None:
+def take(request: Request, photos: int = 1, counted: int = 0) -> None:
     """Count photos against the limit of the address that asks; raises Problem (429)."""
-    state_of(request).limit.take(request.client.host if request.client else "unknown", photos)
+    state_of(request).limit.take(request.client.host if request.client else "unknown", photos, counted)

@@ -7,7 +7,7 @@ but the orientation is looked at.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
 from fastapi import Request
@@ -52,8 +52,8 @@ class _InMemory(MultiPartParser):
         super().on_part_data(data, start, end)
 
 
-async def read_uploads(request: Request, limits: ExplorerSettings) -> list[Upload]:
-    """The photos of a multipart request.
+async def read_uploads(request: Request, limits: ExplorerSettings, count: Callable[[int], None]) -> list[Upload]:
+    """The photos of a multipart request; `count` is told of every byte that is held, before it is.
 
     Raises:
         Problem: it is no such request (415, 400), holds no photo (422), too many or too large ones (413), or is too slow (408).
@@ -65,7 +65,7 @@ async def read_uploads(request: Request, limits: ExplorerSettings) -> list[Uploa
         raise Problem(413, f"the request has more than {limits.request_bytes:,} bytes")
     try:
         async with asyncio.timeout(limits.upload_seconds):
-            form = await _InMemory(request, _limited(request, most), limits).parse()
+            form = await _InMemory(request, _limited(request, most, count), limits).parse()
     except TimeoutError as error:
         raise Problem(408, f"the upload took longer than {limits.upload_seconds:g} s", {"Connection": "close"}) from error
     except MultiPartException as error:
@@ -105,12 +105,13 @@ def _of_parser(error: MultiPartException, limits: ExplorerSettings) -> Problem:
     return Problem(400, f"the form cannot be read: {error.message}")
 
 
-async def _limited(request: Request, most: int) -> AsyncGenerator[bytes, None]:
+async def _limited(request: Request, most: int, count: Callable[[int], None]) -> AsyncGenerator[bytes, None]:
     length = 0
     async for chunk in request.stream():
         length += len(chunk)
         if length > most:
             raise Problem(413, f"the request has more than {most:,} bytes")
+        count(len(chunk))
         yield chunk
 
 

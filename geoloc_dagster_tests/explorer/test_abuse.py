@@ -21,7 +21,7 @@ from PIL.ExifTags import IFD, Base
 
 from geoloc_dagster.config import Layout, Settings
 from geoloc_dagster.explorer.app import create_app
-from geoloc_dagster.explorer.limits import RateLimit
+from geoloc_dagster.explorer.limits import HeldBytes, RateLimit
 from geoloc_dagster.explorer.problems import Problem
 from geoloc_dagster_tests.explorer.city import loaded, photo_of
 from geoloc_dagster_tests.explorer.server import running
@@ -145,6 +145,57 @@ def test_a_burst_beyond_the_rate_is_asked_to_wait_and_others_are_not():
     limit.take("a", 2)
     with pytest.raises(Problem):
         limit.take("a")
+
+
+def test_a_request_is_counted_before_it_is_read_and_its_photos_once():
+    limit = RateLimit(3, clock=lambda: 0.0)
+    limit.take("a")
+    with pytest.raises(Problem) as never:
+        limit.take("a", 4, counted=1)
+    assert never.value.status == 413
+    limit.take("a", 3, counted=1)
+    with pytest.raises(Problem):
+        limit.take("a")
+
+
+def test_an_address_that_asked_too_often_is_told_so_before_it_has_sent_its_photo(settings: Settings, layout: Layout):
+    one = settings.explorer.model_copy(update={"photos_per_minute": 1})
+    own = settings.model_copy(update={"explorer": one})
+    with running(create_app(own, layout, load=lambda: loaded(own, layout))) as port:
+        assert request(port, photo_of(40)).startswith(b"HTTP/1.1 200")
+        began = time.monotonic()
+        assert request(port, photo_of(40)[:100], claimed=1_000_000).startswith(b"HTTP/1.1 429")
+        assert time.monotonic() - began < own.explorer.upload_seconds / 4
+
+
+def test_the_bytes_of_all_requests_are_counted_and_let_go():
+    held = HeldBytes(10)
+    with held.counting() as first:
+        first(6)
+        with pytest.raises(Problem) as refused, held.counting() as second:
+            second(3)
+            second(2)
+        assert refused.value.status == 503
+        assert int(refused.value.headers["Retry-After"]) > 0
+        first(4)
+    with held.counting() as third:
+        third(10)
+
+
+@pytest.mark.parametrize("accept", ["application/json", "application/x-ndjson"])
+def test_photos_that_are_answered_or_refused_are_held_no_longer(client: TestClient, accept: str):
+    held = client.app.state.explorer.held
+    for photo in (photo_of(40), SVG):
+        client.post("/predict", files=[("photos", ("a.jpg", photo))] * 2, headers={"Accept": accept})
+        assert held.held == 0
+
+
+def test_more_bytes_than_may_be_held_at_once_are_asked_to_come_again(settings: Settings, layout: Layout):
+    small = settings.explorer.model_copy(update={"held_bytes": 500_000})
+    own = settings.model_copy(update={"explorer": small})
+    with running(create_app(own, layout, load=lambda: loaded(own, layout))) as port:
+        assert request(port, photo_of(40) + b"0" * 600_000).startswith(b"HTTP/1.1 503")
+        assert request(port, photo_of(40)).startswith(b"HTTP/1.1 200")
 
 
 def test_a_burst_gets_429_and_the_process_lives(settings: Settings, layout: Layout):

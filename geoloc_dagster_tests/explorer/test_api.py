@@ -354,6 +354,18 @@ def test_every_answer_carries_the_headers_that_keep_other_hosts_out(client: Test
     assert "docs" not in client.get("/openapi.json").json()["paths"]
 
 
+def test_what_breaks_here_is_an_answer_too(client: TestClient, monkeypatch: pytest.MonkeyPatch):
+    def broken(*_: object) -> None:
+        raise RuntimeError("a secret of ours")
+
+    monkeypatch.setattr(client.app.state.explorer.places, "samples", broken)
+    refused = client.get("/samples")
+    assert refused.status_code == 500
+    assert refused.headers["content-security-policy"].startswith("default-src 'self'")
+    assert "secret" not in refused.text
+    assert client.get("/health").status_code == 200
+
+
 def test_other_sites_cannot_post(client: TestClient):
     refused = client.post("/games", json={}, headers={"Origin": "https://evil.example"})
     assert refused.status_code == 403
