@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from geoloc_dagster.config.section import Section
 
@@ -20,6 +20,8 @@ class ExplorerSettings(Section):
     tile_attribution: str | None = Field(default=None, description="Whom the tiles are to be credited to.")
     dagster_url: str | None = Field(default=None, description="Address of the Dagster UI, for links to assets.")
     mlflow_url: str | None = Field(default=None, description="Address of the MLflow UI, for links to runs.")
+    urls: list[str] = Field(default=[], description="Explorers that run; `explorer_deployment` waits until they serve a release.")
+    patience_seconds: float = Field(default=120, gt=0, description="It waits no longer for all of them together.")
     photo_bytes: int = Field(default=20_000_000, gt=0, le=100_000_000, description="A larger upload is refused.")
     photo_pixels: int = Field(default=50_000_000, gt=0, le=89_478_485, description="A larger picture is refused unread.")
     photos_per_request: int = Field(default=200, gt=0, le=1_000, description="More photos at once are refused.")
@@ -45,6 +47,15 @@ class ExplorerSettings(Section):
             if not self.tile_attribution:
                 raise ValueError("tile_url: say whom the tiles are credited to in tile_attribution")
         return self
+
+    @field_validator("urls")
+    @classmethod
+    def _explorers_can_be_asked(cls, urls: list[str]) -> list[str]:
+        for url in urls:
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.netloc or parts.username or parts.query:
+                raise ValueError(f"urls: an address such as http://127.0.0.1:8050, without a name and password, not {url!r}")
+        return urls
 
     @property
     def tile_origin(self) -> str | None:

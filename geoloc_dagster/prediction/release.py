@@ -245,24 +245,30 @@ def release_of(release_id: str, manifest: dict[str, Any], folders: Mapping[str, 
 
 def served_manifest(layout: Layout) -> tuple[str, dict[str, Any]]:
     """The id and the manifest of what is served, with every file that it stands for checked; raises as `load_release`."""
-    pointer = layout.releases / _CURRENT
-    if not pointer.exists():
-        raise NoReleaseError(f"{pointer} does not exist: nothing has been released")
-    fields = read_pointer(pointer, _AGAIN)
+    fields = _pointer(layout)
     return str(fields["release"]), _verified_manifest(layout, fields["release"], fields["manifest_sha256"])
 
 
-def served_parts(layout: Layout) -> set[str]:
-    """What the served release consists of; nothing of it is checked yet.
+def served_id(layout: Layout) -> str:
+    """Which release is served; nothing of it is checked.
 
     Raises:
         NoReleaseError: nothing has been released yet.
-        IntegrityError: the pointer or the manifest is damaged.
+        IntegrityError: the pointer is damaged.
     """
+    return str(_pointer(layout)["release"])
+
+
+def _pointer(layout: Layout) -> dict[str, Any]:
     pointer = layout.releases / _CURRENT
     if not pointer.exists():
         raise NoReleaseError(f"{pointer} does not exist: nothing has been released")
-    release_id = str(read_pointer(pointer, _AGAIN)["release"])
+    return read_pointer(pointer, _AGAIN)
+
+
+def served_parts(layout: Layout) -> set[str]:
+    """What the served release consists of; nothing of it is checked yet. Raises as `served_id`, also for its manifest."""
+    release_id = served_id(layout)
     return set(storage.read_json(layout.releases / release_id / storage.MANIFEST)["parts"])
 
 

@@ -152,4 +152,17 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
             metadata=facts(published.rows, published.folder, release=published.release_id, model_version=published.model_version)
         )
 
-    return [champion, *([embeddings, faiss_index] if index else []), onnx_models, fusion, release]
+    @region.asset("release", deps=["release"], automation_condition=refresh_condition(), kinds={"json"})
+    def explorer_deployment(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        """The explorers that run serve the release; fails where one does not, and says why."""
+        from geoloc_dagster.explorer.deployment import await_served
+        from geoloc_dagster.prediction.release import served_id
+
+        said, folder = settings.explorer, region.layout.releases
+        release_id = served_id(region.layout)
+        served = await_served(said.urls, release_id, most_s=said.patience_seconds)
+        seconds = {f"seconds_{number}": one.seconds for number, one in enumerate(served)}
+        return dg.MaterializeResult(metadata=facts(len(served), folder, release=release_id, urls=said.urls, **seconds))
+
+    deployments = [explorer_deployment] if settings.explorer.urls else []
+    return [champion, *([embeddings, faiss_index] if index else []), onnx_models, fusion, release, *deployments]
