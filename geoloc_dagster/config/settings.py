@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from geoloc_dagster.config.explorer import ExplorerSettings
+from geoloc_dagster.config.gallery_index import GalleryIndexSettings
 from geoloc_dagster.config.section import Section
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
@@ -474,6 +475,7 @@ class Settings(Section):
     splits: SplitSettings = SplitSettings()
     fusion: FusionSettings = FusionSettings()
     automation: AutomationSettings = AutomationSettings()
+    index: GalleryIndexSettings = GalleryIndexSettings()
     explorer: ExplorerSettings = ExplorerSettings()
     recipes: list[str] = Field(
         default=["retrieval"], min_length=1, description="Names in `recipes/` beside this file, or packaged ones."

@@ -21,6 +21,7 @@ from geoloc_dagster.prediction.parts import BESIDE
 from geoloc_dagster.retrieval.embedding import embed_batch
 from geoloc_dagster.retrieval.encoder import Encoder
 from geoloc_dagster.retrieval.index import GalleryIndex, build_index, latest_index, load_index
+from geoloc_dagster.retrieval.index_planner import PlanSettings
 
 logger = logging.getLogger(__name__)
 
@@ -90,11 +91,12 @@ def embed_members(
     return len(members)
 
 
-def index_members(layout: Layout, recipes: Sequence[str], catalog: pa.Table) -> int:
-    """Build the index of every network; how many there are. Raises as `build_index` does."""
+def index_members(layout: Layout, recipes: Sequence[str], catalog: pa.Table, plan: PlanSettings | None = None) -> int:
+    """Build the index of every network as `plan` wants it; how many there are. Raises as `build_index` does."""
     members = networks_of(layout, recipes)
     for member in members:
-        build_index(layout.embeddings_of(member.recipe), catalog, member.model_version, layout.indexes_of(member.recipe))
+        embeddings, folder = layout.embeddings_of(member.recipe), layout.indexes_of(member.recipe)
+        build_index(embeddings, catalog, member.model_version, folder, plan=plan)
     return len(members)
 
 

@@ -191,7 +191,7 @@ def champions_of(layout: Layout) -> dict[str, Path]:
 
 def index_experts(index: GalleryIndex, gallery: pd.DataFrame, grid: AnswerGrid, beside: str = "") -> list[Expert]:
     """Nearest pictures, and a classifier learned from their vectors, over those rows of an index that are in the gallery."""
-    vectors = index.faiss_index.reconstruct_n(0, index.rows.num_rows)
+    vectors = index.vectors()
     rows = pd.Index(index.rows["capture_id"].to_pylist()).get_indexer(pd.Index(gallery["capture_id"]))
     rows = np.sort(rows[rows >= 0])
     cells = grid.cells_of(index.lat_deg[rows], index.lng_deg[rows])
@@ -261,8 +261,7 @@ def join(parts: list[Any]) -> Any:
 
 def _vectors_of(index: GalleryIndex, capture_ids: list[str]) -> Vectors:
     rows = pd.Index(index.rows["capture_id"].to_pylist()).get_indexer(pd.Index(capture_ids))
-    vectors = index.faiss_index.reconstruct_n(0, index.rows.num_rows)
-    return vectors[rows]
+    return index.vectors()[rows]
 
 
 def _bounds(layout: Layout) -> tuple[float, float, float, float]:

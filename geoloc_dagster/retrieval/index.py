@@ -23,6 +23,7 @@ from geoloc_dagster import storage
 from geoloc_dagster.errors import IntegrityError, ModelMismatchError, NoReleaseError, NotEnoughDataError
 from geoloc_dagster.retrieval.cells import CellIds, cell_ids
 from geoloc_dagster.retrieval.encoder import Vectors
+from geoloc_dagster.retrieval.index_planner import EXACT, Plan, PlanSettings, build, lists_of, plan_index, search_parameters
 from geoloc_dagster.retrieval.pointer import read_pointer, write_pointer
 
 DEFAULT_S2_LEVEL = 16
@@ -45,6 +46,7 @@ class IndexResult:
     bytes: int
     embeddings_version: int
     created: bool
+    plan: Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +86,29 @@ class GalleryIndex:
             Cosine similarities and row numbers, both (N, min(k, rows)).
         """
         queries = np.ascontiguousarray(vectors, dtype=np.float32)
-        if self.hidden is None:
-            return self.faiss_index.search(queries, min(k, self.rows.num_rows))
-        parameters: Any = faiss.SearchParameters
-        seen = parameters(sel=faiss.IDSelectorNot(faiss.IDSelectorBatch(self.hidden)))
-        return self.faiss_index.search(queries, min(k, self.rows.num_rows - len(self.hidden)), params=seen)
+        most = min(k, self.rows.num_rows - (0 if self.hidden is None else len(self.hidden)))
+        similarity, rows = self._search(queries, most, self.probes)
+        short = np.flatnonzero((rows < 0).any(axis=1))  # the lists that were searched hold fewer
+        if short.size:
+            similarity[short], rows[short] = self._search(queries[short], most, lists_of(self.faiss_index).nlist)
+        return similarity, rows
+
+    def _search(self, queries: Vectors, k: int, probes: int) -> tuple[Vectors, npt.NDArray[np.int64]]:
+        return self.faiss_index.search(queries, k, params=search_parameters(self.faiss_index, probes, self.hidden))
+
+    @property
+    def probes(self) -> int:
+        """How many lists are searched; 0 where there are none."""
+        return int(self.manifest.get("plan", {}).get("probes", 0))
+
+    def vectors(self) -> Vectors:
+        """The vectors of all rows, (rows, dimension), L2-normalised; of a compressed index those that it stands for."""
+        lists = lists_of(self.faiss_index)
+        if lists is not None:
+            lists.make_direct_map()
+        found = self.faiss_index.reconstruct_n(0, self.rows.num_rows)
+        is_exact = self.manifest.get("plan", {}).get("kind", EXACT) == EXACT
+        return found if is_exact else found / np.linalg.norm(found, axis=1, keepdims=True)
 
     def without(self, capture_ids: Iterable[str]) -> GalleryIndex:
         """The same index, which finds none of these captures: a picture that asks must not find itself."""
@@ -104,10 +124,11 @@ def build_index(
     model_version: str,
     out_folder: Path,
     *,
+    plan: PlanSettings | None = None,
     s2_level: int = DEFAULT_S2_LEVEL,
     provenance: dict[str, Any] | None = None,
 ) -> IndexResult:
-    """Write an exact inner-product index over the usable rows of the catalog.
+    """Write an inner-product index over the usable rows of the catalog: exact, or of the kind that `plan_index` chooses.
 
     The same vectors and rows give the same folder; an index that is there already is kept.
 
@@ -116,6 +137,7 @@ def build_index(
         catalog: The whole catalog.
         model_version: The champion; every batch must hold its vectors and no others.
         out_folder: Where the folder named by content goes.
+        plan: What the index has to do, which decides its kind.
         s2_level: Level of the cells on which probabilities are stated.
         provenance: Facts for the manifest, e.g. the catalog's sha256.
 
@@ -130,9 +152,11 @@ def build_index(
     vectors, version = _gallery_vectors(embeddings_path, gallery, model_version)
     lat, lng = (gallery[c].to_numpy().astype(np.float64) for c in ("lat_deg", "lng_deg"))
     rows = gallery.select(_ROW_COLUMNS).append_column("s2_cell", pa.array(cell_ids(lat, lng, s2_level)))
+    planned = plan_index(vectors, plan)
     facts = {
         "kind": "faiss index",
-        "index_type": "flat, inner product",
+        "index_type": f"{planned.kind}, inner product",
+        "plan": planned.to_json(),
         "model_version": model_version,
         "dimension": vectors.shape[1],
         "rows": rows.num_rows,
@@ -140,11 +164,12 @@ def build_index(
         "embeddings_version": version,
         "provenance": provenance or {},
     }
-    folder, created = _publish(out_folder, vectors, rows, facts)
+    folder, created = _publish(out_folder, build(vectors, planned.kind), rows, facts)
     size = sum(file.stat().st_size for file in folder.iterdir())
     locations = len(rows["location_id"].unique())
     write_pointer(out_folder / _LATEST, {"index": folder.name})
-    return IndexResult(folder, model_version, rows.num_rows, len(vectors), locations, vectors.shape[1], size, version, created)
+    dimension = vectors.shape[1]
+    return IndexResult(folder, model_version, rows.num_rows, len(vectors), locations, dimension, size, version, created, planned)
 
 
 def _gallery_vectors(path: Path, gallery: pa.Table, model_version: str) -> tuple[Vectors, int]:
@@ -193,10 +218,8 @@ def _refuse_mixed(held: pa.Table, gallery: pa.Table, model_version: str) -> None
         raise ModelMismatchError(f"the index is to hold only {model_version}, but {shown}")
 
 
-def _publish(out_folder: Path, vectors: Vectors, rows: pa.Table, facts: dict[str, Any]) -> tuple[Path, bool]:
+def _publish(out_folder: Path, index: Any, rows: pa.Table, facts: dict[str, Any]) -> tuple[Path, bool]:
     """Write the three files beside their final place and rename; the name is known only when they are written."""
-    index: Any = faiss.IndexFlatIP(vectors.shape[1])
-    index.add(vectors)
     with storage.translated_errors(out_folder):
         out_folder.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".", suffix=".part", dir=out_folder))

@@ -121,7 +121,7 @@ def load_prototypes(folder: Path, index: GalleryIndex) -> Prototypes:
     if not whole:
         raise IntegrityError(f"{folder} does not describe the rows of {index.folder.name}", _REMEDY)
     starts = np.searchsorted(owner, np.arange(len(vectors) + 1))
-    return Prototypes(index, int(manifest["level"]), vectors, cells[starts[:-1]], rows, starts, _row_vectors(index))
+    return Prototypes(index, int(manifest["level"]), vectors, cells[starts[:-1]], rows, starts, index.vectors())
 
 
 # --- building --------------------------------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ def build_prototypes(
     """
     if index.rows.num_rows == 0:
         raise NotEnoughDataError("the index has no row, there is nothing to make prototypes of")
-    vectors = _row_vectors(index)
+    vectors = index.vectors()
     own = cell_ids(index.lat_deg, index.lng_deg, level)
     features = vectors if by == "embedding" else unit_vectors(index.lat_deg, index.lng_deg)
     clusters: list[Ints] = []
@@ -156,10 +156,6 @@ def build_prototypes(
     means = np.stack([vectors[rows].mean(axis=0) for rows in clusters]).astype(np.float32)
     firsts = np.array([rows[0] for rows in clusters])
     return Prototypes(index, level, means, own[firsts], np.concatenate(clusters), starts, vectors)
-
-
-def _row_vectors(index: GalleryIndex) -> Vectors:
-    return index.faiss_index.reconstruct_n(0, index.rows.num_rows)
 
 
 def _cluster(features: npt.NDArray[Any], min_samples: int, xi: float) -> Ints:

@@ -81,14 +81,16 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
         from geoloc_dagster.prediction.champion import read_champion
         from geoloc_dagster.prediction.ensemble import index_members
         from geoloc_dagster.retrieval.index import build_index
+        from geoloc_dagster.retrieval.index_planner import PlanSettings
         from geoloc_dagster.storage import read_parquet, table_version
         from geoloc_dagster.viz.overview import gallery_map
 
         layout = region.layout
         catalog = read_parquet(layout.catalog)
         version = table_version(layout.embeddings)
-        result = build_index(layout.embeddings, catalog, read_champion(layout).model_version, layout.indexes)
-        index_members(layout, settings.fusion.ensemble, catalog)
+        plan = PlanSettings(settings.index.recall, settings.index.exact_below_mb * 10**6)
+        result = build_index(layout.embeddings, catalog, read_champion(layout).model_version, layout.indexes, plan=plan)
+        index_members(layout, settings.fusion.ensemble, catalog, plan)
         check = dg.AssetCheckResult(
             check_name="size", passed=result.vectors == result.rows, metadata={"vectors": result.vectors, "rows": result.rows}
         )
@@ -101,6 +103,8 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
                 bytes=result.bytes,
                 dimension=result.dimension,
                 embeddings_version=version,
+                kind=result.plan.kind,
+                chosen_because=result.plan.reason,
             ),
             check_results=[check],
         )
