@@ -110,10 +110,18 @@ def plan_index(vectors: Vectors, settings: PlanSettings | None = None) -> Plan:
     if count * dimension * 4 < chosen.exact_below_bytes:
         return Plan(EXACT, 0, f"{count * dimension * 4 / 1e6:,.1f} MB of exact vectors are small enough to keep them")
     trials = try_kinds(vectors, kinds_for(count, dimension), chosen)
-    enough = [trial for trial in trials if trial.recall >= chosen.recall]
-    best = min(enough, key=lambda trial: (trial.bytes_per_vector, trial.kind))  # the exact one is always among them
+    best = smallest(trials, chosen.recall)
     reason = f"the smallest of {len(trials)} kinds that finds {chosen.recall:.0%} of the {NEAREST} nearest: {best.recall:.1%}"
     return Plan(best.kind, best.probes, reason, tuple(trials))
+
+
+def smallest(trials: Sequence[Trial], recall: float) -> Trial:
+    """That of fewest bytes which finds enough; the exact one always does.
+
+    Raises:
+        ValueError: none of these does.
+    """
+    return min((trial for trial in trials if trial.recall >= recall), key=lambda trial: (trial.bytes_per_vector, trial.kind))
 
 
 def kinds_for(count: int, dimension: int) -> list[str]:
