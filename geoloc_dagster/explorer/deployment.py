@@ -56,10 +56,11 @@ def _problem(client: httpx2.Client, url: str, release: str) -> str | None:
     """Why an explorer does not serve a release; None where it does."""
     try:
         response = client.get(f"{url.rstrip('/')}/health")
-        said = response.json()
-        served, why = said["release"], said["problem"]
     except httpx2.HTTPError as error:
         return f"it does not answer ({type(error).__name__})"
+    try:
+        said = response.json()
+        served, why = said["release"], said["problem"]
     except (ValueError, KeyError, TypeError):
         return f"what answers there is no explorer (status {response.status_code})"
     if served == release:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from geoloc_dagster.explorer.problems import Problem
@@ -24,7 +24,7 @@ class HeldBytes:
         self._most, self.held = most, 0
 
     @contextmanager
-    def counting(self) -> Iterator[Callable[[int], None]]:
+    def counting(self) -> Generator[Callable[[int], None]]:
         """What a request calls with the bytes that it holds as they come; they are let go at the end.
 
         It raises Problem (503) where the explorer holds too many, with when to come again.

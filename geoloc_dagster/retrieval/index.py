@@ -88,9 +88,9 @@ class GalleryIndex:
         queries = np.ascontiguousarray(vectors, dtype=np.float32)
         most = min(k, self.rows.num_rows - (0 if self.hidden is None else len(self.hidden)))
         similarity, rows = self._search(queries, most, self.probes)
-        short = np.flatnonzero((rows < 0).any(axis=1))  # the lists that were searched hold fewer
-        if short.size:
-            similarity[short], rows[short] = self._search(queries[short], most, lists_of(self.faiss_index).nlist)
+        short, lists = np.flatnonzero((rows < 0).any(axis=1)), lists_of(self.faiss_index)
+        if short.size and lists is not None:  # those that were searched hold fewer
+            similarity[short], rows[short] = self._search(queries[short], most, lists.nlist)
         return similarity, rows
 
     def _search(self, queries: Vectors, k: int, probes: int) -> tuple[Vectors, npt.NDArray[np.int64]]:

@@ -155,7 +155,7 @@ def build(vectors: Vectors, kind: str) -> Any:
     if lists is not None:
         lists.cp.seed, lists.cp.min_points_per_centroid = _SEED, 1
     if kind.startswith("OPQ"):
-        turned = faiss.downcast_VectorTransform(index.chain.at(0))
+        turned: Any = faiss.downcast_VectorTransform(index.chain.at(0))
         turned.niter, turned.max_train_points = _OPQ_ROUNDS, _OPQ_VECTORS
     index.train(vectors)
     index.add(vectors)
