@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,6 +26,8 @@ def explorer(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the page.")] = 8050,
 ) -> None:
     """See the place, ask it about a photo, play against it: a page on this machine. It needs no other host."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # before anything loads them
+        os.environ.setdefault(name, "1")
     import uvicorn
 
     from geoloc_dagster.explorer.app import create_app

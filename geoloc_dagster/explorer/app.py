@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 STATIC = Path(__file__).parent / "static"
 _YEAR_S = 31_536_000
 _PICTURE_BYTES = 500
+_COMPRESSION = 4  # 9 takes three times as long for 3 % less of an answer
 
 
 def create_app(settings: Settings, layout: Layout, *, load: Callable[[], Served] | None = None) -> FastAPI:
@@ -65,7 +66,7 @@ def create_app(settings: Settings, layout: Layout, *, load: Callable[[], Served]
         app.include_router(router)
     _add_pages(app)
     _add_errors(app)
-    app.add_middleware(GZipMiddleware, minimum_size=_PICTURE_BYTES)
+    app.add_middleware(GZipMiddleware, minimum_size=_PICTURE_BYTES, compresslevel=_COMPRESSION)
     app.middleware("http")(_guard(state))
     return app
 

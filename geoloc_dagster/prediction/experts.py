@@ -30,17 +30,21 @@ FLOORS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Hits:
-    """The nearest pictures of N photos: cosine similarities and the grid cells that these lie in, both (N, k)."""
+    """The nearest pictures of N photos: cosine similarities and the grid cells that these lie in, both (N, k).
+
+    `rows` of the gallery, (N, k), are kept where these pictures are to be shown.
+    """
 
     similarity: F64
     cells: I64
+    rows: I64 | None = None
 
     def __len__(self) -> int:
         return len(self.similarity)
 
     def take(self, rows: I64) -> Hits:
         """Of some photos."""
-        return Hits(self.similarity[rows], self.cells[rows])
+        return Hits(self.similarity[rows], self.cells[rows], None if self.rows is None else self.rows[rows])
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from geoloc_dagster.config.layout import Layout
 from geoloc_dagster.errors import NoReleaseError
 from geoloc_dagster.geo import s2
 from geoloc_dagster.geo.cell_outlines import outlines
-from geoloc_dagster.prediction.experts import F32, F64, I64
+from geoloc_dagster.prediction.experts import F32, F64, I64, Hits
 from geoloc_dagster.prediction.fusion import VIEWS_FILE, FusedAnswers, Fusion, head_file, read_fusion
 from geoloc_dagster.prediction.fusion_fit import say_all
 from geoloc_dagster.prediction.panel import (
@@ -38,7 +38,7 @@ from geoloc_dagster.prediction.protocol import Candidate
 from geoloc_dagster.prediction.release import Release, release_of, served_manifest
 from geoloc_dagster.prediction.retrieval import RetrievalPredictor
 from geoloc_dagster.prediction.runtimes import EncoderLoader, Runtime, classifier_opener, encoder_opener
-from geoloc_dagster.retrieval.encoder import Encoder, Pictures, Vectors
+from geoloc_dagster.retrieval.encoder import Encoder, Pictures
 from geoloc_dagster.retrieval.index import GalleryIndex
 from geoloc_dagster.retrieval.place_head import load_place_head
 
@@ -174,29 +174,34 @@ class FusedPredictor:
         self, pictures: Mapping[int, Pictures], *, coverage: float = 0.9, expert: str | None = None
     ) -> list[FusedPrediction]:
         """`predict` for pictures that are decoded already, as `pictures_of` gives them."""
-        found, vectors = self._look(pictures)
+        found = self._look(pictures)
         said = say_all(self.fusion, self.experts, found)
         joint = self.fusion.log_probabilities(said) if expert is None else self.fusion.alone(self._named(expert), said[expert])
         answers = self.fusion.answers(joint, coverage)
         alone = {name: self.fusion.positions(self.fusion.alone(name, values)) for name, values in said.items()}
         refusals = self._refusals(found, answers)
-        retrieval = self.retrieval
-        shown = [()] * len(joint) if retrieval is None else retrieval.candidates_of(vectors[retrieval.model_version])
+        shown = self._candidates(found.get(RETRIEVAL)) or [()] * len(joint)
         return [self._one(row, answers, alone, coverage, refusals[row], shown[row]) for row in range(len(joint))]
 
     def log_probabilities(self, photos: Sequence[bytes | Path]) -> F32:
         """Over the grid, (N, cells), of all experts together."""
-        found, _ = self._look(self.pictures_of([read_photo(photo) for photo in photos]))
+        found = self._look(self.pictures_of([read_photo(photo) for photo in photos]))
         return self.fusion.log_probabilities(say_all(self.fusion, self.experts, found))
 
-    def _look(self, pictures: Mapping[int, Pictures]) -> tuple[dict[str, Any], dict[str, Vectors]]:
-        """What every expert sees, and the vectors of each network of retrieval."""
+    def _candidates(self, hits: Hits | None) -> list[tuple[Candidate, ...]]:
+        """The nearest places of each photo, of what the champion's network found; none without an index."""
+        if self.retrieval is None or hits is None or hits.rows is None:
+            return []
+        return self.retrieval.candidates_of(hits.similarity, hits.rows)
+
+    def _look(self, pictures: Mapping[int, Pictures]) -> dict[str, Any]:
+        """What every expert sees."""
         vectors = {
             encoder.model_version: encoder.embed(pictures[encoder.image_size], min(64, len(pictures[encoder.image_size])))
             for encoder in self.encoders
         }
         photos = Photos(vectors, pictures.__getitem__)
-        return {expert.name: expert.look(photos) for expert in self.experts}, vectors
+        return {expert.name: expert.look(photos) for expert in self.experts}
 
     def _named(self, expert: str) -> str:
         names = [one.name for one in self.experts]

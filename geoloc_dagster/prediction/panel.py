@@ -97,7 +97,7 @@ class HitsExpert:
     def look(self, photos: Photos) -> Hits:
         """The nearest pictures."""
         similarity, rows = self.search(_vectors(photos, self.model_version), min(HITS, len(self.cells)))
-        return Hits(similarity.astype(np.float64), self.cells[rows])
+        return Hits(similarity.astype(np.float64), self.cells[rows], rows)
 
     def fit(self, found: Hits, truth: I64) -> GridParameters:
         """Temperature and floor of the votes."""

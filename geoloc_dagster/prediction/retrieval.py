@@ -58,22 +58,23 @@ class RetrievalPredictor:
 
     def of_vectors(self, vectors: Vectors, headings_deg: Floats | None = None) -> list[Prediction]:
         """`predict` of pictures that the encoder has embedded already: their vectors, (N, dimension)."""
-        similarity, rows, votes = self._voted(vectors, headings_deg)
+        found, rows = self.index.search(vectors, self.vote.k)
+        similarity = found.astype(np.float64)
+        votes = self._votes(similarity, rows, headings_deg)
         return [self._answer(similarity[i], rows[i], votes[i]) for i in range(len(rows))]
 
-    def candidates_of(self, vectors: Vectors) -> list[tuple[Candidate, ...]]:
-        """The candidates of `of_vectors` alone."""
-        similarity, rows, votes = self._voted(vectors, None)
-        return [self._candidates(similarity[i], rows[i], votes[i]) for i in range(len(rows))]
+    def candidates_of(self, similarity: Floats, rows: npt.NDArray[np.int64]) -> list[tuple[Candidate, ...]]:
+        """The candidates of `of_vectors` alone, from hits that were found already: (N, k) each, most similar first."""
+        near, hits = similarity[:, : self.vote.k], rows[:, : self.vote.k]
+        votes = self._votes(near, hits, None)
+        return [self._candidates(near[i], hits[i], votes[i]) for i in range(len(hits))]
 
-    def _voted(self, vectors: Vectors, headings_deg: Floats | None) -> tuple[Floats, npt.NDArray[np.int64], Votes]:
-        """Similarities and rows of the hits, (N, k) each, and what they vote for."""
-        similarity, rows = self.index.search(vectors, self.vote.k)
+    def _votes(self, similarity: Floats, rows: npt.NDArray[np.int64], headings_deg: Floats | None) -> Votes:
+        """What hits vote for."""
         lat, lng = self.index.lat_deg[rows], self.index.lng_deg[rows]
         looks = headings_deg is not None or self.vote.heading_bandwidth_deg is not None
         headings = self._headings(rows) if looks else None
-        votes = geographic_votes(similarity, lat, lng, self.vote, headings=headings, photo_heading_deg=headings_deg)
-        return similarity.astype(np.float64), rows, votes
+        return geographic_votes(similarity, lat, lng, self.vote, headings=headings, photo_heading_deg=headings_deg)
 
     def _headings(self, rows: npt.NDArray[np.int64]) -> Headings:
         """Directions of the hits (N, k)."""
