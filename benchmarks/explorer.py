@@ -4,7 +4,9 @@
 
 `--region` is a folder whose `geoloc run` went as far as `release`. Photos are held-out pictures of that region, enlarged to 640
 pixels, as a user's are; each is sent by itself. The bare model is the release's own encoder on the same photos, decoded and
-stacked in sixteens: decoding and forward pass and nothing else. The two alternate, and the median of the ratios counts.
+stacked in sixteens: decoding and forward pass and nothing else. The two alternate, and the median of the ratios counts. Beside
+the ratio of the clock, in which the askers take their part of the cores, stands that of processor time: of the bare model, and
+of the explorer without the askers. It holds beside other work too.
 """
 
 from __future__ import annotations
@@ -111,6 +113,12 @@ def bare(predictor: FusedPredictor, photos: list[bytes]) -> float:
     return time.perf_counter() - began
 
 
+def processor_s(process: subprocess.Popen[bytes]) -> float:
+    """Seconds that a process has computed."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def resident_mb(process: subprocess.Popen[bytes]) -> float:
     """Memory of a process, megabytes."""
     pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
@@ -136,10 +144,14 @@ def main() -> None:
             cold.append(seconds)
     print(f"cold start to first answer: {', '.join(f'{one:.1f}' for one in cold)} s")
     with running(config, photos[0]) as (url, process, _):
-        ratios, rates, all_times, failed = list[float](), list[float](), list[float](), 0
+        asyncio.run(asked(url, photos, options.askers))
+        ratios, busy, rates, all_times, failed = list[float](), list[float](), list[float](), list[float](), 0
         for _ in range(options.rounds):
+            before = processor_s(process)
             took, times, wrong = asyncio.run(asked(url, photos, options.askers))
+            spent, before = processor_s(process) - before, time.process_time()
             alone = bare(predictor, photos)
+            busy.append((time.process_time() - before) / spent)
             ratios.append(alone / took)
             rates.append(len(photos) / took)
             all_times += times
@@ -149,6 +161,7 @@ def main() -> None:
         print(f"p50 {p50 * 1e3:.0f} ms, p95 {p95 * 1e3:.0f} ms, {statistics.median(rates):.1f} photos/s")
         shown = ", ".join(f"{one:.2f}" for one in ratios)
         print(f"share of the bare model ({len(predictor.encoders)} networks): {statistics.median(ratios):.2f} ({shown})")
+        print(f"the same of processor time, without the askers: {statistics.median(busy):.2f} ({min(busy):.2f}-{max(busy):.2f})")
         memory = [resident_mb(process)]
         for _ in range(options.soak // len(photos)):
             _, _, wrong = asyncio.run(asked(url, photos, options.askers))
