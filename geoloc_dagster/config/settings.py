@@ -443,6 +443,11 @@ class AutomationSettings(Section):
     """When the system acts by itself."""
 
     batches_per_night: int = Field(default=4, gt=0, description="Batches that the nightly schedule asks for.")
+    order: Literal["rank", "gain"] = Field(
+        default="rank",
+        description="Of the nightly batches: `rank`, widest spacing first and from the start point on; or `gain`, those first "
+        "that let the champion find most photos on top, judged by its evaluation, by coverage and by the age of pictures.",
+    )
     rescan_after_days: int = Field(default=30, gt=0, description="A place whose last visit is older is asked for new dates.")
     retrain_after_rows: int = Field(default=2_000, gt=0, description="New usable rows that ask for a training.")
 

@@ -11,6 +11,10 @@ import dagster as dg
 from geoloc_dagster.defs.region import Region
 
 AC = dg.AutomationCondition
+WHY = "geoloc/why"
+"""The tag of a run that says why this batch, and why now."""
+
+_ORDERS = {"rank": "in rank order", "gain": "those first that are expected to add most"}
 
 
 def refresh_condition() -> dg.AutomationCondition:
@@ -145,17 +149,20 @@ def build_collection_schedule(region: Region) -> dg.ScheduleDefinition:
         job=job,
         cron_schedule="0 1 * * *",
         execution_timezone="UTC",
-        description="Asks for the next batches that are not complete, then for those due for another visit, within the budgets.",
+        description=f"Asks for the next batches that are not complete, {_ORDERS[region.settings.automation.order]}, then for "
+        "those due for another visit, within the budgets. The tag geoloc/why of each run says why it is its turn.",
     )
     def nightly_collection(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
         from geoloc_dagster.imagery.nightly import batches_of_the_night
 
         night = context.scheduled_execution_time
-        keys, reason = batches_of_the_night(region.settings, region.layout, night)
-        if not keys:
-            return dg.SkipReason(reason)
+        tonight = batches_of_the_night(region.settings, region.layout, night)
+        if not tonight.batches:
+            return dg.SkipReason(tonight.nothing)
+        date = night.date().isoformat()
         return [
-            dg.RunRequest(run_key=f"{night.date().isoformat()}-{key}", partition_key=key, tags=_nightly(region)) for key in keys
+            dg.RunRequest(run_key=f"{date}-{key}", partition_key=key, tags=_nightly(region) | {WHY: why})
+            for key, why in tonight.batches.items()
         ]
 
     return nightly_collection

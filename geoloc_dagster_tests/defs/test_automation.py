@@ -312,13 +312,17 @@ def test_the_nightly_schedule_asks_for_the_next_pending_batches_only(graph: Grap
     graph.instance.add_dynamic_partitions(graph.region.batches.name, pending)
 
     def night(day: int) -> list[str | None]:
+        """Keys of a night; each run says why."""
         context = dg.build_schedule_context(
             instance=graph.instance,
             scheduled_execution_time=dt.datetime(2026, 1, day, 1, tzinfo=dt.UTC),
             repository_def=graph.defs.get_repository_def(),
         )
         answer = schedule(context)
-        return [] if isinstance(answer, dg.SkipReason) else [request.partition_key for request in answer]
+        if isinstance(answer, dg.SkipReason):
+            return []
+        assert {request.tags["geoloc/why"] for request in answer} == {"next in rank order, 3 locations to visit"}
+        return [request.partition_key for request in answer]
 
     assert night(1) == pending[:4]
     del pending[:4]
