@@ -439,6 +439,19 @@ class FusionSettings(Section):
         return value
 
 
+class PromotionSettings(Section):
+    """When a newly evaluated model replaces the champion."""
+
+    margin: float = Field(
+        default=0.02, ge=0, lt=1, description="The gain's 95 % interval may reach this far below zero (a share of the queries)."
+    )
+    part_margin: float = Field(
+        default=0.05, ge=0, lt=1, description="A district or capture year that is shown to lose more than this share holds it up."
+    )
+    part_min_queries: int = Field(default=30, gt=1, description="A district or capture year with fewer queries is not looked at.")
+    part_min_places: int = Field(default=10, gt=1, description="Likewise with fewer places.")
+
+
 class AutomationSettings(Section):
     """When the system acts by itself."""
 
@@ -478,6 +491,7 @@ class Settings(Section):
     )
     splits: SplitSettings = SplitSettings()
     fusion: FusionSettings = FusionSettings()
+    promotion: PromotionSettings = PromotionSettings()
     automation: AutomationSettings = AutomationSettings()
     explorer: ExplorerSettings = ExplorerSettings()
     recipes: list[str] = Field(

@@ -28,17 +28,18 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
     )
     def champion(context: dg.AssetExecutionContext, mlflow: Mlflow, clock: Clock) -> dg.MaterializeResult:
         """The promoted checkpoint of each kind: the first automatically, later ones only through the evaluation gates."""
-        from geoloc_dagster.prediction.promotion import promote_kinds
+        from geoloc_dagster.prediction.promotion import gate_settings, promote_kinds
 
         said: dict[str, str | None] = {}
-        outcomes = promote_kinds(region.layout, {kind: region.recipes_of(kind) for kind in KINDS}, now=clock.now())
+        recipes = {kind: region.recipes_of(kind) for kind in KINDS}
+        outcomes = promote_kinds(region.layout, recipes, now=clock.now(), settings=gate_settings(settings.promotion))
         for kind, outcome in outcomes.items():
             suffix = "" if kind == "retrieval" else f"_{kind}"
             name = f"{region.model_name}{suffix.replace('_', '-')}"
             said[f"model_version{suffix}"] = outcome.champion.model_version
             said[f"promoted{suffix}"] = str(outcome.promoted)
             said[f"reason{suffix}"] = outcome.reason
-            said[f"mlflow_model_version{suffix}"] = mlflow.set_champion(name, outcome.champion) if outcome.promoted else None
+            said[f"mlflow_model_version{suffix}"] = mlflow.set_champion(name, outcome.champion)  # also where a kill came between
         return dg.MaterializeResult(metadata=facts(len(outcomes), region.layout.checkpoints, **said))
 
     @region.asset(
