@@ -208,6 +208,9 @@ def forget(
     for folder in result.marked:
         typer.echo(f"made with them, and marked: {folder}")
     if result.batches:
+        from geoloc_dagster.defs.takedown import report_takedown
+
+        report_takedown(settings, result.batches, result.captures)
         again = "crops,catalog,embeddings,faiss_index,release"
         typer.echo(f"make again: geoloc run --select {again} ({len(result.batches)} batches)")
 

@@ -39,9 +39,8 @@ def released(graph: Graph) -> None:
     graph.done("embeddings", FIRST, SECOND)
     graph.tick()
     graph.done("faiss_index")
-    graph.done("onnx_models")
-    graph.done("fusion")
-    graph.done("release")
+    for asset in ("onnx_models", "fusion", "data_card", "model_card", "release"):
+        graph.done(asset)
     graph.tick()
 
 
@@ -135,7 +134,7 @@ def test_collected_batches_are_cropped_and_pending_ones_are_not_waited_for(graph
     collected(graph, FIRST, SECOND)
     assert graph.tick() == {"crops": {FIRST, SECOND}}
     graph.done("crops", FIRST, SECOND)
-    assert graph.tick() == {"catalog": {None}}  # although the third batch has nothing yet
+    assert graph.tick() == {"catalog": {None}, "data_card": {None}}  # although the third batch has nothing yet
 
 
 def test_batches_that_were_there_before_the_first_evaluation_are_caught_up(graph: Graph) -> None:
@@ -146,13 +145,13 @@ def test_batches_that_were_there_before_the_first_evaluation_are_caught_up(graph
 
 def test_nothing_is_asked_for_twice(graph: Graph) -> None:
     trained(graph)
-    assert graph.tick() == {"embeddings": {FIRST, SECOND}, "onnx_models": {None}}
+    assert graph.tick() == {"embeddings": {FIRST, SECOND}, "onnx_models": {None}, "data_card": {None}}
     graph.done("embeddings", FIRST, SECOND)
     graph.done("onnx_models")
-    assert graph.tick() == {"faiss_index": {None}, "fusion": {None}, "release": {None}}
-    graph.done("faiss_index")
-    graph.done("fusion")
-    graph.done("release")
+    graph.done("data_card")
+    assert graph.tick() == {"faiss_index": {None}, "fusion": {None}, "model_card": {None}, "release": {None}}
+    for asset in ("faiss_index", "fusion", "model_card", "release"):
+        graph.done(asset)
     assert graph.tick() == {}
     assert graph.tick() == {}
 
@@ -220,7 +219,7 @@ def test_a_failed_gate_stops_neither_its_neighbours_nor_is_it_released_by_them(g
     assert graph.tick()["crops"] == {FIRST, SECOND}
     assert not graph.run("crops", FIRST)
     assert graph.run("crops", SECOND)
-    assert graph.tick() == {"catalog": {None}}  # the neighbour goes on
+    assert graph.tick() == {"catalog": {None}, "data_card": {None}}  # the neighbour goes on
     graph.done("catalog")
     graph.done("panoramas", THIRD)
     asked = graph.tick()

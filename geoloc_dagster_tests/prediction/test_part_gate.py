@@ -89,7 +89,8 @@ def write_catalog(layout: Layout) -> None:
     rows = [
         {
             "capture_id": f"q{i}", "batch": "100m-0000", "series": "100m", "source": "x", "location_id": str(i // 4),
-            "lat_deg": 59.0, "lng_deg": 18.0, "district": district(i), "view": "r0", "year": 2022, "flags": [], "split": "test", "usable": True,
+            "lat_deg": 59.0, "lng_deg": 18.0,
+            "district": district(i), "view": "r0", "year": 2022, "flags": [], "split": "test", "usable": True,
             "is_query": True, "licence": "CC0-1.0", "attribution": "nobody",
         }
         for i in range(N)

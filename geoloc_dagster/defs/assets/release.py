@@ -142,10 +142,13 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
         )
 
     @region.asset(
-        "release", deps=[*index, "champion", "onnx_models", "fusion"], automation_condition=refresh_condition(), kinds={"json"}
+        "release",
+        deps=[*index, "champion", "onnx_models", "fusion", "model_card", "data_card"],
+        automation_condition=refresh_condition(),
+        kinds={"json"},
     )
     def release(context: dg.AssetExecutionContext, clock: Clock) -> dg.MaterializeResult:
-        """An immutable manifest of checkpoints, index and catalog by sha256; one pointer moves; prediction reads only this."""
+        """An immutable manifest of models, index, catalog and cards by sha256; one pointer moves; prediction reads only this."""
         from geoloc_dagster.prediction.release import publish_release
 
         published = publish_release(region.layout, region=region.name, config_hash=settings.config_hash(), now=clock.now())
