@@ -452,6 +452,15 @@ class PromotionSettings(Section):
     part_min_places: int = Field(default=10, gt=1, description="Likewise with fewer places.")
 
 
+class DriftSettings(Section):
+    """When the champion is said to do worse on what is new than it did before; a warning, which changes nothing."""
+
+    months: int = Field(default=12, gt=0, description="Pictures taken within so many months of the newest one are new.")
+    margin: float = Field(default=0.02, ge=0, lt=1, description="A loss of up to this share of the queries is no warning.")
+    min_queries: int = Field(default=30, gt=1, description="With fewer new, or fewer earlier, queries nothing is said.")
+    min_places: int = Field(default=10, gt=1, description="Likewise with fewer places.")
+
+
 class AutomationSettings(Section):
     """When the system acts by itself."""
 
@@ -492,6 +501,7 @@ class Settings(Section):
     splits: SplitSettings = SplitSettings()
     fusion: FusionSettings = FusionSettings()
     promotion: PromotionSettings = PromotionSettings()
+    drift: DriftSettings = DriftSettings()
     automation: AutomationSettings = AutomationSettings()
     explorer: ExplorerSettings = ExplorerSettings()
     recipes: list[str] = Field(

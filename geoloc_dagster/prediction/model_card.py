@@ -91,7 +91,7 @@ def _figures(report: Mapping[str, Any]) -> dict[str, Any]:
     asked = f"{report['n_queries']:,} queries"
     asked += f" at {report['n_places']:,} places" if "n_places" in report else ""
     parts = {
-        what: {name: {"places": group["n_places"], "recall": group["recall"]["recall@1"]} for name, group in groups.items()}
+        what: {name: {"places": group["n_places"], "recall": group["recall@1"]} for name, group in groups.items()}
         for what, groups in (("district", report.get("by_district", {})), ("capture year", report.get("by_year", {})))
     }
     return {"asked": asked, "figures": figures, "parts": parts}

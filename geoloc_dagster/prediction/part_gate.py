@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from geoloc_dagster.evaluation.cluster_mean import cluster_mean, t_quantile
+
 
 @dataclass(frozen=True, slots=True)
 class PartSettings:
@@ -101,13 +103,6 @@ def _part(
     places: npt.NDArray[np.str_],
     level: float,
 ) -> Part:
-    """The ratio estimator of cluster sampling: the mean over queries, its variance by place (Cochran, 1977, section 9.A)."""
-    from scipy.stats import t
-
-    _, code, counts = np.unique(places, return_inverse=True, return_counts=True)
-    change = ours - theirs
-    mean, n = float(change.mean()), len(counts)
-    residuals = np.bincount(code, weights=change) - mean * counts
-    error = float(np.sqrt(n / (n - 1) * (residuals**2).sum())) / len(change)
-    at_best = mean + float(t.ppf(1 - level, n - 1)) * error
-    return Part(kind, name, len(change), n, float(ours.mean()), float(theirs.mean()), at_best)
+    change = cluster_mean(ours - theirs, places)
+    at_best = change.mean + t_quantile(level, change.n_places) * change.error
+    return Part(kind, name, change.n_queries, change.n_places, float(ours.mean()), float(theirs.mean()), at_best)

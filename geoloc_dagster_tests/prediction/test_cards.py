@@ -79,7 +79,7 @@ def test_the_model_card_shows_intervals_and_the_weakest_district(layout: Layout)
     path = layout.evaluations / "retrieval" / FIRST
     share = {"value": 0.7, "low": 0.65, "high": 0.75}
     weak, small = {"value": 0.4, "low": 0.3, "high": 0.5}, {"value": 0.0, "low": 0.0, "high": 0.0}
-    groups = {name: {"n_places": n, "recall": {"recall@1": one}}
+    groups = {name: {"n_places": n, "recall@1": one}
               for name, n, one in (("old town", 40, share), ("harbour", 30, weak), ("islet", 2, small))}  # fmt: skip
     report = storage.read_json(path / "report.json") | {"split": "dev", "n_places": 100, "by_district": groups}
     report["same_place"]["recall@1"] = share

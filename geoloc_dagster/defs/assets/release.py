@@ -3,6 +3,8 @@
 import dagster as dg
 
 from geoloc_dagster.defs.automation import fan_in_condition, refresh_condition
+from geoloc_dagster.defs.checks import drift_check, drift_check_spec
+from geoloc_dagster.defs.freshness import imagery_policy
 from geoloc_dagster.defs.metadata import facts
 from geoloc_dagster.defs.progress import reporter
 from geoloc_dagster.defs.region import Region
@@ -23,6 +25,7 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
     @region.asset(
         "release",
         deps=[region.all_of("evaluations")],
+        checks=[drift_check_spec(region)],
         automation_condition=fan_in_condition(region, "evaluations"),
         kinds={"mlflow"},
     )
@@ -40,7 +43,9 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
             said[f"promoted{suffix}"] = str(outcome.promoted)
             said[f"reason{suffix}"] = outcome.reason
             said[f"mlflow_model_version{suffix}"] = mlflow.set_champion(name, outcome.champion)  # also where a kill came between
-        return dg.MaterializeResult(metadata=facts(len(outcomes), region.layout.checkpoints, **said))
+        return dg.MaterializeResult(
+            metadata=facts(len(outcomes), region.layout.checkpoints, **said), check_results=[drift_check(region)]
+        )
 
     @region.asset(
         "release",
@@ -74,6 +79,7 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
         deps=[region.all_of("embeddings"), "catalog"],
         checks=[size_check],
         automation_condition=fan_in_condition(region, "embeddings"),
+        freshness_policy=imagery_policy(region),
         kinds={"faiss"},
     )
     def faiss_index(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
@@ -145,6 +151,7 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
         "release",
         deps=[*index, "champion", "onnx_models", "fusion", "model_card", "data_card"],
         automation_condition=refresh_condition(),
+        freshness_policy=imagery_policy(region),
         kinds={"json"},
     )
     def release(context: dg.AssetExecutionContext, clock: Clock) -> dg.MaterializeResult:
