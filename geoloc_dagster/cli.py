@@ -216,6 +216,28 @@ def forget(
 
 
 @app.command()
+def maintain(
+    apply: Annotated[bool, typer.Option("--apply", help="Do it; without it nothing is changed.")] = False,
+    config: Config = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Say what could be tidied away, or do it: old runs, leftovers of killed processes, old versions of tables."""
+    import datetime as dt
+
+    from geoloc_dagster.defs.headless import open_instance
+    from geoloc_dagster.defs.maintenance import run_maintenance
+    from geoloc_dagster.defs.region import Region
+
+    settings = _settings(config, data_root)
+    with open_instance(Layout(settings.data_root)) as instance:
+        done = run_maintenance(Region(settings), instance, now=dt.datetime.now(dt.UTC), apply=apply)
+    for one in done:
+        typer.echo(f"{one.what}: {one.bytes:,} bytes" if one.bytes else one.what)
+    total = f"{sum(one.bytes for one in done):,} bytes"
+    typer.echo(f"{total} freed" if apply else f"{total} could be freed, about; geoloc maintain --apply does it")
+
+
+@app.command()
 def coverage(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     picture: Annotated[Path | None, typer.Option("--picture", help="Write the same as charts (PNG).")] = None,

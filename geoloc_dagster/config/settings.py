@@ -16,6 +16,7 @@ from geoloc_dagster.config.explorer import ExplorerSettings
 from geoloc_dagster.config.section import Section
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+_WITHOUT_RESULTS = {"data_root", "folder", "explorer", "alerts", "maintenance"}
 COVERAGES = (0.5, 0.8, 0.9, 0.95)
 """For which the regions of answers are calibrated."""
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Z_][A-Z0-9_]*)(?::-(?P<default>[^}]*))?\}")
@@ -474,6 +475,26 @@ class AutomationSettings(Section):
     retrain_after_rows: int = Field(default=2_000, gt=0, description="New usable rows that ask for a training.")
 
 
+class AlertSettings(Section):
+    """Whom to tell when a run fails."""
+
+    webhook_variable: str = Field(
+        default="GEOLOC_WEBHOOK_URL",
+        pattern=r"^[A-Z_][A-Z0-9_]*$",
+        description="Holds the address that failed runs are posted to.",
+    )
+    timeout_s: float = Field(default=10, gt=0, le=60, description="Until an answer that does not come is given up.")
+
+
+class MaintenanceSettings(Section):
+    """What the weekly maintenance, and `geoloc maintain`, may take away."""
+
+    keep_runs_days: int = Field(default=90, gt=0, description="Older runs go with their event logs, but for those still needed.")
+    keep_versions_days: int = Field(
+        default=7, ge=0, description="Older versions of tables go, but for those that a release, a champion or an index names."
+    )
+
+
 class Settings(Section):
     """One region: everything that `geoloc.yaml` may say."""
 
@@ -503,6 +524,8 @@ class Settings(Section):
     promotion: PromotionSettings = PromotionSettings()
     drift: DriftSettings = DriftSettings()
     automation: AutomationSettings = AutomationSettings()
+    alerts: AlertSettings = AlertSettings()
+    maintenance: MaintenanceSettings = MaintenanceSettings()
     explorer: ExplorerSettings = ExplorerSettings()
     recipes: list[str] = Field(
         default=["retrieval"], min_length=1, description="Names in `recipes/` beside this file, or packaged ones."
@@ -547,8 +570,8 @@ class Settings(Section):
         return self
 
     def config_hash(self) -> str:
-        """A short fingerprint of everything that changes results (not of where the data lie, or of the explorer)."""
-        fields: dict[str, Any] = self.model_dump(mode="json", exclude={"data_root", "folder", "explorer"})
+        """A short fingerprint of everything that changes results (not of where the data lie, of the explorer, or of upkeep)."""
+        fields: dict[str, Any] = self.model_dump(mode="json", exclude=_WITHOUT_RESULTS)
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
     def resolve(self, path: Path) -> Path:

@@ -34,6 +34,16 @@ def after_checks_condition() -> dg.AutomationCondition:
     return (refresh_condition() & passed).with_label("follow_checked_inputs")
 
 
+def index_first_condition(region: Region) -> dg.AutomationCondition:
+    """Follow the inputs, but after a promotion only once the index is the new champion's: until then the two do not fit."""
+    if not region.recipes_of("retrieval"):
+        return refresh_condition()
+    promoted = AC.asset_matches(region.key("champion"), AC.newly_updated())
+    indexed = AC.asset_matches(region.key("faiss_index"), AC.newly_updated() | AC.will_be_requested())
+    waiting = promoted.since(indexed).with_label("waits_for_the_index_of_the_champion")
+    return (refresh_condition() & ~waiting).with_label("follow_inputs_after_the_index")
+
+
 def fan_in_condition(region: Region, partitioned: str) -> dg.AutomationCondition:
     """Follow all partitions of `partitioned` without waiting for those that are still to be collected, or failed.
 

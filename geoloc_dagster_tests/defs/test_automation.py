@@ -104,7 +104,7 @@ def test_lookups_are_asked_for_every_night_until_all_answers_are_valid(
 
 def test_a_region_that_reads_lookups_from_files_has_no_schedule_for_them(graph: Graph) -> None:
     names = {schedule.name for schedule in graph.defs.schedules or []}
-    assert names == {f"{graph.region.name}_nightly_collection"}
+    assert names == {f"{graph.region.name}_nightly_collection", f"{graph.region.name}_weekly_maintenance"}
 
 
 def test_the_night_stays_within_its_budget_and_revisits_come_last(
@@ -170,9 +170,12 @@ def test_a_new_champion_embeds_every_batch_again_and_then_moves_the_release(grap
     graph.done("champion")
     asked = graph.tick()
     assert asked["embeddings"] == {FIRST, SECOND}
+    assert not {"fusion", "release"} & set(asked)  # the index is still the old champion's
+    graph.done("onnx_models")
+    assert "release" not in graph.tick()
     graph.done("embeddings", FIRST, SECOND)
     asked = graph.tick()
-    assert "faiss_index" in asked
+    assert {"faiss_index", "fusion", "release"} <= set(asked)  # in one run, in their order
 
 
 def test_training_is_never_asked_for_by_a_condition(graph: Graph) -> None:

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from geoloc_dagster.defs.automation import fan_in_condition, refresh_condition
+from geoloc_dagster.defs.automation import fan_in_condition, index_first_condition, refresh_condition
 from geoloc_dagster.defs.checks import drift_check, drift_check_spec
 from geoloc_dagster.defs.freshness import imagery_policy
 from geoloc_dagster.defs.metadata import facts
@@ -130,7 +130,10 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
     index = ["faiss_index"] if region.recipes_of("retrieval") else []
 
     @region.asset(
-        "release", deps=[*index, "champion", "catalog"], automation_condition=refresh_condition(), kinds={"parquet", "json"}
+        "release",
+        deps=[*index, "champion", "catalog"],
+        automation_condition=index_first_condition(region),
+        kinds={"parquet", "json"},
     )
     def fusion(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         """All experts on one grid: weights and calibration fitted on dev, each expert and all together measured on test."""
@@ -150,7 +153,7 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
     @region.asset(
         "release",
         deps=[*index, "champion", "onnx_models", "fusion", "model_card", "data_card"],
-        automation_condition=refresh_condition(),
+        automation_condition=index_first_condition(region),
         freshness_policy=imagery_policy(region),
         kinds={"json"},
     )
