@@ -38,8 +38,9 @@ def index_first_condition(region: Region) -> dg.AutomationCondition:
     """Follow the inputs, but after a promotion only once the index is the new champion's: until then the two do not fit."""
     if not region.recipes_of("retrieval"):
         return refresh_condition()
-    promoted = AC.asset_matches(region.key("champion"), AC.newly_updated())
-    indexed = AC.asset_matches(region.key("faiss_index"), AC.newly_updated() | AC.will_be_requested())
+    coming = AC.newly_updated() | AC.will_be_requested()
+    promoted = AC.asset_matches(region.key("champion"), coming)
+    indexed = AC.asset_matches(region.key("faiss_index"), coming) & ~promoted
     waiting = promoted.since(indexed).with_label("waits_for_the_index_of_the_champion")
     return (refresh_condition() & ~waiting).with_label("follow_inputs_after_the_index")
 

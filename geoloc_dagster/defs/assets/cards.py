@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from geoloc_dagster.defs.automation import refresh_condition
+from geoloc_dagster.defs.automation import index_first_condition, refresh_condition
 from geoloc_dagster.defs.metadata import facts
 from geoloc_dagster.defs.region import Region
 
@@ -26,7 +26,7 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
         held = card.facts["captures"]["rows"]
         return _said(card, held, taken_down=card.facts["taken_down"]["captures"], usable=card.facts["catalog"]["usable"])
 
-    @region.asset("release", deps=["champion", "fusion"], automation_condition=refresh_condition(), kinds={"markdown"})
+    @region.asset("release", deps=["champion", "fusion"], automation_condition=index_first_condition(region), kinds={"markdown"})
     def model_card(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         """The champions: recipes, data versions, rows, evaluation figures with intervals, and limits, as Markdown."""
         from geoloc_dagster.prediction.model_card import make_model_card
