@@ -91,13 +91,23 @@ def prune_runs(
 
 
 def _ended_before(region: Region, instance: dg.DagsterInstance, before: dt.datetime) -> list[dg.RunRecord]:
-    wanted = dg.RunsFilter(statuses=_ENDED, tags={"geoloc/region": region.name})
+    wanted = dg.RunsFilter(statuses=_ENDED)
     found: list[dg.RunRecord] = []
     cursor: str | None = None
     while page := instance.get_run_records(wanted, limit=_PAGE, cursor=cursor):
-        found += [record for record in page if record.end_time is not None and record.end_time < before.timestamp()]
+        ended = [record for record in page if record.end_time is not None and record.end_time < before.timestamp()]
+        found += [record for record in ended if _is_of(region, record.dagster_run)]
         cursor = page[-1].dagster_run.run_id
     return found
+
+
+def _is_of(region: Region, run: dg.DagsterRun) -> bool:
+    """Whether a run is the region's: by its tag, or by its assets where somebody asked for it in the UI."""
+    named = run.tags.get("geoloc/region")
+    if named is not None:
+        return named == region.name
+    keys = run.asset_selection or ()
+    return bool(keys) and all(key.path[0] == region.name for key in keys)
 
 
 def _latest_runs(region: Region, instance: dg.DagsterInstance) -> tuple[set[str], dict[tuple[str, str | None], float]]:

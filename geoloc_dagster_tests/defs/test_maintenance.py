@@ -42,14 +42,14 @@ def crops(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> set[str]:
     return failing
 
 
-def run(graph: Graph, batch: str, region: str = "aland") -> str:
+def run(graph: Graph, batch: str, region: str | None = "aland") -> str:
     """Make the crops of a batch; the run's id."""
     result = graph.defs.resolve_implicit_global_asset_job_def().execute_in_process(
         instance=graph.instance,
         asset_selection=[graph.region.key("crops")],
         partition_key=batch,
         raise_on_error=False,
-        tags={"geoloc/region": region},
+        tags={} if region is None else {"geoloc/region": region},
     )
     return result.run_id
 
@@ -77,6 +77,12 @@ def test_young_runs_and_those_of_another_region_stay(graph: Graph, crops: set[st
     left, _ = prune(graph)
     assert left & runs == left
     assert len(left) == 1  # of ours both were replaced by the one of the other region
+
+
+def test_a_run_that_somebody_asked_for_in_the_ui_is_known_by_its_assets(graph: Graph, crops: set[str]) -> None:
+    run(graph, FIRST, region=None)
+    newest = run(graph, FIRST, region=None)
+    assert prune(graph)[0] == {newest}
 
 
 def test_a_failure_that_still_stands_is_kept_so_that_nothing_tries_it_again(graph: Graph, crops: set[str]) -> None:
