@@ -208,8 +208,33 @@ def forget(
     for folder in result.marked:
         typer.echo(f"made with them, and marked: {folder}")
     if result.batches:
+        from geoloc_dagster.defs.takedown import report_takedown
+
+        report_takedown(settings, result.batches, result.captures)
         again = "crops,catalog,embeddings,faiss_index,release"
         typer.echo(f"make again: geoloc run --select {again} ({len(result.batches)} batches)")
+
+
+@app.command()
+def maintain(
+    apply: Annotated[bool, typer.Option("--apply", help="Do it; without it nothing is changed.")] = False,
+    config: Config = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Say what could be tidied away, or do it: old runs, leftovers of killed processes, old versions of tables."""
+    import datetime as dt
+
+    from geoloc_dagster.defs.headless import open_instance
+    from geoloc_dagster.defs.maintenance import run_maintenance
+    from geoloc_dagster.defs.region import Region
+
+    settings = _settings(config, data_root)
+    with open_instance(Layout(settings.data_root)) as instance:
+        done = run_maintenance(Region(settings), instance, now=dt.datetime.now(dt.UTC), apply=apply)
+    for one in done:
+        typer.echo(f"{one.what}: {one.bytes:,} bytes" if one.bytes else one.what)
+    total = f"{sum(one.bytes for one in done):,} bytes"
+    typer.echo(f"{total} freed" if apply else f"{total} could be freed, about; geoloc maintain --apply does it")
 
 
 @app.command()

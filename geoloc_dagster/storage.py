@@ -328,6 +328,8 @@ def delete_rows(path: Path, condition: str) -> int:
         return 0
     with translated_errors(path):
         before = int(dataset.count_rows())
+        for tag in dataset.tags.list():  # what is deleted for good is in no version, not even in one that something pins
+            dataset.tags.delete(tag)
         dataset.delete(condition)
         failpoint("table.deleted")
         dataset.optimize.compact_files(materialize_deletions=True, materialize_deletions_threshold=0.0)
@@ -335,12 +337,19 @@ def delete_rows(path: Path, condition: str) -> int:
         assert dataset is not None
         dataset.cleanup_old_versions(older_than=dt.timedelta(0), delete_unverified=True)
         failpoint("table.purged")
-        _seal(path, dataset)
-        kept = {file.name for file in [*_data_files(path, dataset), *(path / "_versions").glob("*.manifest")]}
-        for seal in path.with_name(path.name + ".sha256").glob("*"):
-            if seal.name not in kept:
-                seal.unlink()
+        seal_table(path)
         return before - int(dataset.count_rows())
+
+
+def seal_table(path: Path) -> None:
+    """Record the sha256 of the newest version's files that have none yet, and drop those of files that are gone."""
+    dataset = open_table(path)
+    assert dataset is not None, "only a table that exists is sealed"
+    _seal(path, dataset)
+    there = {file.name for folder in ("data", "_versions") for file in (path / folder).glob("*")}
+    for seal in path.with_name(path.name + ".sha256").glob("*"):
+        if seal.name not in there:
+            seal.unlink()
 
 
 def table_version(path: Path) -> int:

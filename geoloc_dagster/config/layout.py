@@ -174,6 +174,11 @@ class Layout:
         return self.root / "onnx"
 
     @property
+    def cards(self) -> Path:
+        """Folder with one folder per model card and data card; `model_card.json` and `data_card.json` point to the newest."""
+        return self.root / "cards"
+
+    @property
     def releases(self) -> Path:
         """Folder of immutable release manifests; `CURRENT.json` points to the served one."""
         return self.root / "releases"

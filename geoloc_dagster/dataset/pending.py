@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -38,6 +39,13 @@ def stale_batches(layout: Layout, before: dt.datetime) -> dict[str, int]:
     pending = pending_batches(layout)
     stale = _lacking(layout, complete_locations(layout.visits, since=before))
     return {key: count for key, count in stale.items() if key not in pending}
+
+
+def lacking_locations(layout: Layout, batches: Iterable[str], since: dt.datetime | None = None) -> dict[str, list[str]]:
+    """The locations of each batch that were not visited to the end, at `since` (aware) or later, or at any time."""
+    complete = complete_locations(layout.visits, since=since)
+    held = _locations_by_batch(layout)
+    return {key: [id for id in held[key] if id not in complete] for key in batches}
 
 
 def within_budget(batches: dict[str, int], views: int | None, views_per_location: float) -> list[str]:

@@ -11,6 +11,10 @@ import dagster as dg
 from geoloc_dagster.defs.region import Region
 
 AC = dg.AutomationCondition
+WHY = "geoloc/why"
+"""The tag of a run that says why this batch, and why now."""
+
+_ORDERS = {"rank": "in rank order", "gain": "those first that are expected to add most"}
 
 
 def refresh_condition() -> dg.AutomationCondition:
@@ -28,6 +32,17 @@ def after_checks_condition() -> dg.AutomationCondition:
     """Follow the inputs, but only once every check of theirs has passed, warnings included: buffers wait for all lookups."""
     passed = AC.all_deps_match(AC.all_checks_match(AC.check_passed())).with_label("all_deps_checks_passed")
     return (refresh_condition() & passed).with_label("follow_checked_inputs")
+
+
+def index_first_condition(region: Region) -> dg.AutomationCondition:
+    """Follow the inputs, but after a promotion only once the index is the new champion's: until then the two do not fit."""
+    if not region.recipes_of("retrieval"):
+        return refresh_condition()
+    coming = AC.newly_updated() | AC.will_be_requested()
+    promoted = AC.asset_matches(region.key("champion"), coming)
+    indexed = AC.asset_matches(region.key("faiss_index"), coming) & ~promoted
+    waiting = promoted.since(indexed).with_label("waits_for_the_index_of_the_champion")
+    return (refresh_condition() & ~waiting).with_label("follow_inputs_after_the_index")
 
 
 def fan_in_condition(region: Region, partitioned: str) -> dg.AutomationCondition:
@@ -145,17 +160,20 @@ def build_collection_schedule(region: Region) -> dg.ScheduleDefinition:
         job=job,
         cron_schedule="0 1 * * *",
         execution_timezone="UTC",
-        description="Asks for the next batches that are not complete, then for those due for another visit, within the budgets.",
+        description=f"Asks for the next batches that are not complete, {_ORDERS[region.settings.automation.order]}, then for "
+        "those due for another visit, within the budgets. The tag geoloc/why of each run says why it is its turn.",
     )
     def nightly_collection(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
         from geoloc_dagster.imagery.nightly import batches_of_the_night
 
         night = context.scheduled_execution_time
-        keys, reason = batches_of_the_night(region.settings, region.layout, night)
-        if not keys:
-            return dg.SkipReason(reason)
+        tonight = batches_of_the_night(region.settings, region.layout, night)
+        if not tonight.batches:
+            return dg.SkipReason(tonight.nothing)
+        date = night.date().isoformat()
         return [
-            dg.RunRequest(run_key=f"{night.date().isoformat()}-{key}", partition_key=key, tags=_nightly(region)) for key in keys
+            dg.RunRequest(run_key=f"{date}-{key}", partition_key=key, tags=_nightly(region) | {WHY: why})
+            for key, why in tonight.batches.items()
         ]
 
     return nightly_collection

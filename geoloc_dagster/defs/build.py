@@ -10,12 +10,14 @@ import dagster as dg
 
 from geoloc_dagster.config import Settings
 from geoloc_dagster.config.loader import load_settings
-from geoloc_dagster.defs.assets import cells, collection, coverage, dataset, photos, release, segmentation, training
+from geoloc_dagster.defs.alerts import build_failure_sensor
+from geoloc_dagster.defs.assets import cards, cells, collection, coverage, dataset, photos, release, segmentation, training
 from geoloc_dagster.defs.assets import region as region_assets
 from geoloc_dagster.defs.automation import build_automation_sensor, build_retraining_sensor, build_schedules
 from geoloc_dagster.defs.checks import build_checks
+from geoloc_dagster.defs.maintenance import build_maintenance_schedule
 from geoloc_dagster.defs.region import Region
-from geoloc_dagster.defs.resources import Clock, Imagery, Mlflow
+from geoloc_dagster.defs.resources import Clock, Imagery, Mlflow, Webhook
 from geoloc_dagster.learning.recipe import check_recipes
 
 
@@ -27,7 +29,7 @@ def build_definitions(
     Args:
         config: path of the region's `geoloc.yaml`; found through GEOLOC_CONFIG or `./geoloc.yaml` when omitted.
         settings: settings that are loaded already; takes precedence over `config`.
-        resource_overrides: resources to use in place of the default `clock`, `imagery`, `mlflow` and `pipes`.
+        resource_overrides: resources to use in place of the default `clock`, `imagery`, `mlflow`, `webhook` and `pipes`.
 
     Raises:
         ConfigError: the configuration is broken; the message names the line.
@@ -43,7 +45,7 @@ def build_definitions(
         class_maps=region.settings.segmentation is not None,
         ensemble=region.settings.fusion.ensemble,
     )
-    modules = (region_assets, coverage, collection, photos, segmentation, dataset, cells, training, release)
+    modules = (region_assets, coverage, collection, photos, segmentation, dataset, cells, training, release, cards)
     overrides = dict(resource_overrides or {})
     clock: Clock = overrides.setdefault("clock", Clock())
     resources: dict[str, Any] = {
@@ -53,14 +55,15 @@ def build_definitions(
             artifact_location=str(region.layout.mlflow_artifacts),
             experiment=region.model_name,
         ),
+        "webhook": Webhook(region.settings.alerts.webhook_variable, region.settings.alerts.timeout_s),
         "pipes": dg.PipesSubprocessClient(),
         **overrides,
     }
     return dg.Definitions(
         assets=[asset for module in modules for asset in module.build(region)],
         asset_checks=build_checks(region),
-        schedules=build_schedules(region),
-        sensors=[build_automation_sensor(region), build_retraining_sensor(region)],
+        schedules=[*build_schedules(region), build_maintenance_schedule(region)],
+        sensors=[build_automation_sensor(region), build_retraining_sensor(region), build_failure_sensor(region)],
         resources=resources,
         executor=dg.in_process_executor,
     )

@@ -142,7 +142,7 @@ def run_headless(settings: Settings, *, select: str | None = None, report: Repor
     started = time.monotonic()
     set_listener(lambda asset, partition, done, total: report(Event("progress", asset, partition, done, total)))
     try:
-        with _instance(runner.layout) as instance:
+        with open_instance(runner.layout) as instance:
             for group, kind in _groups(runner, names):
                 for partition in _partitions(runner, kind, instance):
                     runner.run(group, partition, instance)
@@ -160,7 +160,7 @@ def run_backfill(settings: Settings, *, names: Sequence[str], keys: Sequence[str
     runner = _Runner(settings, report, keep_going=True)
     set_listener(lambda asset, partition, done, total: report(Event("progress", asset, partition, done, total)))
     try:
-        with _instance(runner.layout) as instance:
+        with open_instance(runner.layout) as instance:
             for key in keys:
                 runner.run(names, key, instance)
     finally:
@@ -175,7 +175,7 @@ def _root_cause(error: Any) -> str:
     return "failed" if error is None else " ".join(str(error.message).split())
 
 
-def _instance(layout: Layout) -> dg.DagsterInstance:
+def open_instance(layout: Layout) -> dg.DagsterInstance:
     """The instance below the data root, the one that `make dev` opens."""
     home = prepare_home(layout)
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
@@ -266,4 +266,4 @@ def _versions() -> dict[str, str]:
     return {"geoloc_dagster": __version__, **{package: version(package) for package in packages}}
 
 
-__all__ = ["Event", "GeolocError", "run_backfill", "run_headless"]
+__all__ = ["Event", "GeolocError", "open_instance", "run_backfill", "run_headless"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import os
 from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from geoloc_dagster.config import Settings
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from geoloc_dagster.alerts import Alert
     from geoloc_dagster.imagery.client import ServiceClient
     from geoloc_dagster.imagery.lookups import CoverageService
     from geoloc_dagster.imagery.provider import Provider
@@ -72,6 +74,24 @@ class Imagery:
         from geoloc_dagster.emulator.shared import shared_emulator
 
         return shared_emulator(self._settings, today=self._clock.now().date())
+
+
+class Webhook:
+    """Where failed runs are told; the address is a secret, read from the environment each time and kept nowhere."""
+
+    def __init__(self, variable: str, timeout_s: float) -> None:
+        self.variable = variable
+        self._timeout_s = timeout_s
+
+    def configured(self) -> bool:
+        """Whether there is an address."""
+        return bool(os.environ.get(self.variable))
+
+    def send(self, alert: Alert) -> str | None:
+        """Post an alert; None where it was taken, else why not, without the address."""
+        from geoloc_dagster.alerts import post_alert
+
+        return post_alert(os.environ.get(self.variable, ""), alert, timeout_s=self._timeout_s)
 
 
 class Mlflow(dg.ConfigurableResource):

@@ -12,7 +12,7 @@ ALIAS = "champion"
 
 
 def point_alias(tracking_uri: str, model_name: str, champion: Champion) -> str:
-    """Register the champion's folder as a version of `model_name`, unless it is one, and point the alias at it.
+    """Register the champion's folder as a version of `model_name`, unless it is one, and point the alias at it; may be repeated.
 
     Returns:
         The version's number in MLflow.

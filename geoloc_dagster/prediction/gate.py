@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -10,6 +11,7 @@ import pyarrow as pa
 
 from geoloc_dagster.errors import NotEnoughDataError
 from geoloc_dagster.evaluation.bootstrap import paired_bootstrap
+from geoloc_dagster.prediction.part_gate import Part, PartSettings, PartVerdict, worse_parts
 
 Measure = Literal["R@1", "GeoScore"]
 _KEYS: dict[Measure, str] = {"R@1": "recall_at_1", "GeoScore": "geo_score_share"}
@@ -39,12 +41,14 @@ class GateSettings:
         min_shared: Both must have been asked at least this share of the candidate's queries.
         bootstrap: Resamples of the places.
         seed: Of the resampling.
+        parts: What a district or a capture year may lose.
     """
 
     margin: float = 0.02
     min_shared: float = 0.5
     bootstrap: int = 2000
     seed: int = 0
+    parts: PartSettings = field(default_factory=PartSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +60,22 @@ class GateResult:
     numbers: dict[str, float]
 
 
-def gate(candidate: ModelEvaluation, champion: ModelEvaluation | None, settings: GateSettings | None = None) -> GateResult:
+def gate(
+    candidate: ModelEvaluation,
+    champion: ModelEvaluation | None,
+    settings: GateSettings | None = None,
+    parts: Mapping[str, Mapping[str, str]] | None = None,
+) -> GateResult:
     """Decide whether a candidate replaces the champion, by what it is measured by on the queries that both were asked.
 
-    The first model passes. A later one passes when it found more, and when the 95 % interval of the gain (paired bootstrap
-    over places) excludes a loss of more than the margin.
+    The first model passes. A later one passes when it found more, when the 95 % interval of the gain (paired bootstrap
+    over places) excludes a loss of more than the margin, and when no part of the region is shown to lose more than its margin.
+
+    Args:
+        candidate: the newly evaluated model.
+        champion: what it would replace.
+        settings: margins and the like.
+        parts: kind -> query -> part, e.g. its district; none are looked at without it.
 
     Raises:
         NotEnoughDataError: the candidate's evaluation has no queries.
@@ -91,7 +106,13 @@ def gate(candidate: ModelEvaluation, champion: ModelEvaluation | None, settings:
         f"on {len(shared)} shared queries of {change.n_places} places, {_points(change.difference)} points "
         f"(95 % interval {_points(change.low)} to {_points(change.high)}){_galleries(candidate, champion)}"
     )
+    labels = {kind: np.array([of.get(query, "") for query in shared], np.str_) for kind, of in (parts or {}).items()}
+    verdict_by_part = worse_parts(ours, theirs, places.astype(np.str_), labels, settings.parts)
+    if passed and verdict_by_part.worse:
+        passed, reason = False, f"{reason}, but it is worse in {_named(verdict_by_part, candidate.measure, settings.parts)}"
     numbers = {
+        "parts_compared": float(verdict_by_part.looked_at),
+        "parts_worse": float(len(verdict_by_part.worse)),
         _KEYS[candidate.measure]: float(ours.mean()),
         f"champion_{_KEYS[candidate.measure]}": float(theirs.mean()),
         "shared_queries": float(len(shared)),
@@ -107,6 +128,20 @@ def _verdict(difference: float, low: float, high: float, margin: float) -> tuple
     if low <= -margin:
         return False, f"may be worse by more than {margin * 100:g} points"
     return True, "is better"
+
+
+def _named(verdict: PartVerdict, measure: Measure, settings: PartSettings) -> str:
+    """The parts that lose too much, the worst three by name and figures."""
+
+    def one(part: Part) -> str:
+        return (
+            f"{part.kind} {part.name} ({measure} {part.ours:.1%} against {part.theirs:.1%} on {part.n_queries} queries of "
+            f"{part.n_places} places, at best {_points(part.at_best)} points)"
+        )
+
+    more = f" and {len(verdict.worse) - 3} more" if len(verdict.worse) > 3 else ""
+    allowed = f"{settings.margin * 100:g} points may be lost, intervals are for all {verdict.looked_at} parts together"
+    return f"{', '.join(map(one, verdict.worse[:3]))}{more}; {allowed}"
 
 
 def _points(share: float) -> str:

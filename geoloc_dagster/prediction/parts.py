@@ -12,6 +12,8 @@ KINDS = ("retrieval", *CLASSIFIERS)
 """All kinds of models that say where photos were taken; each has a champion of its own."""
 _TRAIN_AGAIN = "Restore that folder, materialise `checkpoints` and what follows again, or activate an earlier release."
 _REMEDIES = {
+    "data_card": "Materialise `data_card` and then `release` again, or activate an earlier release.",
+    "model_card": "Materialise `model_card` and then `release` again, or activate an earlier release.",
     "fusion": "Materialise `fusion` and then `release` again, or activate an earlier release.",
     "index": "Materialise `faiss_index` and then `release` again, or activate an earlier release.",
     "onnx": "Materialise `onnx_models` and then `release` again, or activate an earlier release.",

@@ -11,10 +11,12 @@ from typing import Any
 
 from geoloc_dagster import storage
 from geoloc_dagster.config.layout import Layout
+from geoloc_dagster.config.settings import PromotionSettings
 from geoloc_dagster.errors import IntegrityError, NotEnoughDataError
 from geoloc_dagster.learning.registry import newest_training
 from geoloc_dagster.prediction.champion import Champion, promote, read_champion
 from geoloc_dagster.prediction.gate import GateResult, GateSettings, ModelEvaluation, gate
+from geoloc_dagster.prediction.part_gate import PartSettings
 
 logger = logging.getLogger(__name__)
 _REMEDY = "Materialise `evaluations` for that recipe again; the last good release stays served."
@@ -29,16 +31,28 @@ class PromotionOutcome:
     reason: str
 
 
-def promote_kinds(layout: Layout, recipes: Mapping[str, Sequence[str]], *, now: datetime) -> dict[str, PromotionOutcome]:
+def promote_kinds(
+    layout: Layout, recipes: Mapping[str, Sequence[str]], *, now: datetime, settings: GateSettings | None = None
+) -> dict[str, PromotionOutcome]:
     """The champion of each kind that has recipes which place photos; raises as `promote_best` does.
 
     Args:
         layout: the region's paths.
         recipes: kind -> names.
         now: time of the promotion.
+        settings: of the gates.
     """
-    pointers = {kind: layout.champion_of(kind) for kind in recipes}
-    return {kind: promote_best(layout, names, now=now, pointer=pointers[kind]) for kind, names in recipes.items() if names}
+    return {
+        kind: promote_best(layout, names, now=now, settings=settings, pointer=layout.champion_of(kind))
+        for kind, names in recipes.items()
+        if names
+    }
+
+
+def gate_settings(settings: PromotionSettings) -> GateSettings:
+    """The gates as the configuration has them."""
+    parts = PartSettings(settings.part_margin, settings.part_min_queries, settings.part_min_places)
+    return GateSettings(margin=settings.margin, parts=parts)
 
 
 def promote_best(
@@ -146,4 +160,15 @@ def _decide(layout: Layout, candidate: ModelEvaluation, champion: Champion, sett
     if own is None:
         reason = f"{candidate.model_version} cannot be compared: the evaluation of {champion.model_version} is gone"
         return GateResult(False, reason, {})
-    return gate(candidate, own.evaluation, settings)
+    return gate(candidate, own.evaluation, settings, _parts(layout))
+
+
+def _parts(layout: Layout) -> dict[str, dict[str, str]]:
+    """District and capture year of every row of the catalog, as the gate takes them."""
+    if not layout.catalog.is_file():
+        return {}
+    rows = storage.read_parquet(layout.catalog, ["capture_id", "district", "year"])
+    names: list[str] = rows["capture_id"].to_pylist()
+    years = ["" if year is None else str(year) for year in rows["year"].to_pylist()]
+    districts = [district or "" for district in rows["district"].to_pylist()]
+    return {"district": dict(zip(names, districts, strict=True)), "capture year": dict(zip(names, years, strict=True))}

@@ -20,6 +20,7 @@ from geoloc_dagster import storage
 from geoloc_dagster.config.layout import Layout
 from geoloc_dagster.errors import IntegrityError, ModelMismatchError, NoReleaseError, SchemaVersionError
 from geoloc_dagster.learning.onnx_folder import export_name, read_export
+from geoloc_dagster.prediction.cards import newest_card
 from geoloc_dagster.prediction.champion import read_champion, verify_folder
 from geoloc_dagster.prediction.parts import BESIDE, CLASSIFIERS, is_model, named_members, onnx_part, remedy_of
 from geoloc_dagster.prediction.photo import as_picture, read_photo
@@ -98,6 +99,7 @@ def publish_release(layout: Layout, *, region: str, config_hash: str, now: datet
         said = {"model_version": champion.model_version, "recipe": champion.recipe, "rows": index["rows"]}
     parts |= _fusion_parts(layout, parts)
     parts |= _onnx_parts(layout, parts)
+    parts |= _card_parts(layout, parts)
     manifest = {
         "schema_version": storage.SCHEMA_VERSION,
         "kind": "release",
@@ -147,6 +149,18 @@ def _onnx_parts(layout: Layout, parts: Mapping[str, Any]) -> dict[str, Any]:
             found[onnx_part(version)] = _part(layout, folder)
         else:
             logger.info("%s has no export for ONNX Runtime; it is served through torch", version)
+    return found
+
+
+def _card_parts(layout: Layout, parts: Mapping[str, Any]) -> dict[str, Any]:
+    """The newest cards; a model card of other models than these is left out, as there will be one of these soon."""
+    found: dict[str, Any] = {}
+    data, model = newest_card(layout, "data_card"), newest_card(layout, "model_card")
+    if data is not None:
+        found["data_card"] = _part(layout, data.folder)
+    served = {Path(parts[name]["folder"]).name for name in ("model", *CLASSIFIERS) if name in parts}
+    if model is not None and {one["model_version"] for one in model.facts["models"].values()} == served:
+        found["model_card"] = _part(layout, model.folder)
     return found
 
 

@@ -39,9 +39,8 @@ def released(graph: Graph) -> None:
     graph.done("embeddings", FIRST, SECOND)
     graph.tick()
     graph.done("faiss_index")
-    graph.done("onnx_models")
-    graph.done("fusion")
-    graph.done("release")
+    for asset in ("onnx_models", "fusion", "data_card", "model_card", "release"):
+        graph.done(asset)
     graph.tick()
 
 
@@ -105,7 +104,7 @@ def test_lookups_are_asked_for_every_night_until_all_answers_are_valid(
 
 def test_a_region_that_reads_lookups_from_files_has_no_schedule_for_them(graph: Graph) -> None:
     names = {schedule.name for schedule in graph.defs.schedules or []}
-    assert names == {f"{graph.region.name}_nightly_collection"}
+    assert names == {f"{graph.region.name}_nightly_collection", f"{graph.region.name}_weekly_maintenance"}
 
 
 def test_the_night_stays_within_its_budget_and_revisits_come_last(
@@ -135,7 +134,7 @@ def test_collected_batches_are_cropped_and_pending_ones_are_not_waited_for(graph
     collected(graph, FIRST, SECOND)
     assert graph.tick() == {"crops": {FIRST, SECOND}}
     graph.done("crops", FIRST, SECOND)
-    assert graph.tick() == {"catalog": {None}}  # although the third batch has nothing yet
+    assert graph.tick() == {"catalog": {None}, "data_card": {None}}  # although the third batch has nothing yet
 
 
 def test_batches_that_were_there_before_the_first_evaluation_are_caught_up(graph: Graph) -> None:
@@ -146,13 +145,13 @@ def test_batches_that_were_there_before_the_first_evaluation_are_caught_up(graph
 
 def test_nothing_is_asked_for_twice(graph: Graph) -> None:
     trained(graph)
-    assert graph.tick() == {"embeddings": {FIRST, SECOND}, "onnx_models": {None}}
+    assert graph.tick() == {"embeddings": {FIRST, SECOND}, "onnx_models": {None}, "data_card": {None}}
     graph.done("embeddings", FIRST, SECOND)
     graph.done("onnx_models")
-    assert graph.tick() == {"faiss_index": {None}, "fusion": {None}, "release": {None}}
-    graph.done("faiss_index")
-    graph.done("fusion")
-    graph.done("release")
+    graph.done("data_card")
+    assert graph.tick() == {"faiss_index": {None}, "fusion": {None}, "model_card": {None}, "release": {None}}
+    for asset in ("faiss_index", "fusion", "model_card", "release"):
+        graph.done(asset)
     assert graph.tick() == {}
     assert graph.tick() == {}
 
@@ -168,12 +167,19 @@ def test_a_rescan_repeats_only_its_own_batch(graph: Graph) -> None:
 
 def test_a_new_champion_embeds_every_batch_again_and_then_moves_the_release(graph: Graph) -> None:
     released(graph)
+    graph.done("evaluations", "retrieval")
+    asked = graph.tick()
+    assert "champion" in asked
+    assert not {"fusion", "model_card", "release"} & set(asked)  # it may be another one by then
     graph.done("champion")
     asked = graph.tick()
     assert asked["embeddings"] == {FIRST, SECOND}
+    assert not {"fusion", "model_card", "release"} & set(asked)  # the index is still the old champion's
+    graph.done("onnx_models")
+    assert "release" not in graph.tick()
     graph.done("embeddings", FIRST, SECOND)
     asked = graph.tick()
-    assert "faiss_index" in asked
+    assert {"faiss_index", "fusion", "model_card", "release"} <= set(asked)  # in one run, in their order
 
 
 def test_training_is_never_asked_for_by_a_condition(graph: Graph) -> None:
@@ -220,7 +226,7 @@ def test_a_failed_gate_stops_neither_its_neighbours_nor_is_it_released_by_them(g
     assert graph.tick()["crops"] == {FIRST, SECOND}
     assert not graph.run("crops", FIRST)
     assert graph.run("crops", SECOND)
-    assert graph.tick() == {"catalog": {None}}  # the neighbour goes on
+    assert graph.tick() == {"catalog": {None}, "data_card": {None}}  # the neighbour goes on
     graph.done("catalog")
     graph.done("panoramas", THIRD)
     asked = graph.tick()
@@ -312,13 +318,17 @@ def test_the_nightly_schedule_asks_for_the_next_pending_batches_only(graph: Grap
     graph.instance.add_dynamic_partitions(graph.region.batches.name, pending)
 
     def night(day: int) -> list[str | None]:
+        """Keys of a night; each run says why."""
         context = dg.build_schedule_context(
             instance=graph.instance,
             scheduled_execution_time=dt.datetime(2026, 1, day, 1, tzinfo=dt.UTC),
             repository_def=graph.defs.get_repository_def(),
         )
         answer = schedule(context)
-        return [] if isinstance(answer, dg.SkipReason) else [request.partition_key for request in answer]
+        if isinstance(answer, dg.SkipReason):
+            return []
+        assert {request.tags["geoloc/why"] for request in answer} == {"next in rank order, 3 locations to visit"}
+        return [request.partition_key for request in answer]
 
     assert night(1) == pending[:4]
     del pending[:4]

@@ -26,7 +26,7 @@ from geoloc_dagster.defs.headless import run_headless
 from geoloc_dagster.doctor import check_sources
 from geoloc_dagster.emulator.process import EmulatorProcess
 from geoloc_dagster.errors import ConfigError, StepFailedError
-from geoloc_dagster.imagery.nightly import batches_of_the_night
+from geoloc_dagster.imagery.nightly import Night, batches_of_the_night
 from geoloc_dagster.storage import open_table, read_parquet, verify_table
 from geoloc_dagster_tests.emulator.stub_city import ORIGIN, TODAY
 from geoloc_dagster_tests.end_to_end.regions import rectangle, write_region
@@ -139,7 +139,8 @@ def test_a_list_is_registered_collected_cropped_and_asked_for_once(tmp_path: Pat
     settings = load_settings(config, environ={})
     assert check_sources(settings).status == "ok"
     later = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
-    assert batches_of_the_night(settings, layout, later) == ([], "every registered batch is complete")  # photos do not change
+    complete = Night(nothing="every registered batch is complete")
+    assert batches_of_the_night(settings, layout, later) == complete  # photos do not change
     collect(config, "buffer_csvs,photos")
     assert photo_hits(service) == asked
     assert len(rows_of(layout, "capture_id")) == len(rows)

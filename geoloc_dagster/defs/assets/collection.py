@@ -4,7 +4,7 @@ import asyncio
 
 import dagster as dg
 
-from geoloc_dagster.defs.automation import refresh_condition
+from geoloc_dagster.defs.automation import WHY, refresh_condition
 from geoloc_dagster.defs.metadata import facts
 from geoloc_dagster.defs.progress import reporter
 from geoloc_dagster.defs.region import Region
@@ -46,6 +46,7 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
                 region.layout.panoramas,
                 image=batch_sheet(region.layout.panoramas, context.partition_key),
                 partitioned=True,
+                why=context.run.tags.get(WHY),
                 **result.facts(),
                 **budget_facts(settings, clock.now().date()),
             )

@@ -7,6 +7,7 @@ import dagster as dg
 
 from geoloc_dagster.defs.automation import after_checks_condition
 from geoloc_dagster.defs.checks import cells_check, cells_check_spec, coverage_complete, spacing_check
+from geoloc_dagster.defs.freshness import lookups_policy
 from geoloc_dagster.defs.metadata import facts
 from geoloc_dagster.defs.progress import reporter
 from geoloc_dagster.defs.region import Region
@@ -35,6 +36,7 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
         deps=["grid_points"],
         checks=[coverage_check],
         pool=region.service_pool(settings.coverage.provider),
+        freshness_policy=lookups_policy(region),
         kinds={"lance"},
     )
     def street_view_metadata(

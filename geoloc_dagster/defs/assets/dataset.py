@@ -3,6 +3,7 @@
 import dagster as dg
 
 from geoloc_dagster.defs.automation import fan_in_condition
+from geoloc_dagster.defs.freshness import imagery_policy
 from geoloc_dagster.defs.metadata import facts, flatten
 from geoloc_dagster.defs.progress import reporter
 from geoloc_dagster.defs.region import Region
@@ -23,6 +24,7 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
         deps=[region.all_of("crops")],
         checks=[leakage],
         automation_condition=fan_in_condition(region, "crops"),
+        freshness_policy=imagery_policy(region),
         kinds={"parquet"},
     )
     def catalog(context: dg.AssetExecutionContext) -> dg.MaterializeResult:

@@ -2,7 +2,9 @@
 
 import dagster as dg
 
-from geoloc_dagster.defs.automation import fan_in_condition, refresh_condition
+from geoloc_dagster.defs.automation import fan_in_condition, index_first_condition, refresh_condition
+from geoloc_dagster.defs.checks import drift_check, drift_check_spec
+from geoloc_dagster.defs.freshness import imagery_policy
 from geoloc_dagster.defs.metadata import facts
 from geoloc_dagster.defs.progress import reporter
 from geoloc_dagster.defs.region import Region
@@ -23,23 +25,27 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
     @region.asset(
         "release",
         deps=[region.all_of("evaluations")],
+        checks=[drift_check_spec(region)],
         automation_condition=fan_in_condition(region, "evaluations"),
         kinds={"mlflow"},
     )
     def champion(context: dg.AssetExecutionContext, mlflow: Mlflow, clock: Clock) -> dg.MaterializeResult:
         """The promoted checkpoint of each kind: the first automatically, later ones only through the evaluation gates."""
-        from geoloc_dagster.prediction.promotion import promote_kinds
+        from geoloc_dagster.prediction.promotion import gate_settings, promote_kinds
 
         said: dict[str, str | None] = {}
-        outcomes = promote_kinds(region.layout, {kind: region.recipes_of(kind) for kind in KINDS}, now=clock.now())
+        recipes = {kind: region.recipes_of(kind) for kind in KINDS}
+        outcomes = promote_kinds(region.layout, recipes, now=clock.now(), settings=gate_settings(settings.promotion))
         for kind, outcome in outcomes.items():
             suffix = "" if kind == "retrieval" else f"_{kind}"
             name = f"{region.model_name}{suffix.replace('_', '-')}"
             said[f"model_version{suffix}"] = outcome.champion.model_version
             said[f"promoted{suffix}"] = str(outcome.promoted)
             said[f"reason{suffix}"] = outcome.reason
-            said[f"mlflow_model_version{suffix}"] = mlflow.set_champion(name, outcome.champion) if outcome.promoted else None
-        return dg.MaterializeResult(metadata=facts(len(outcomes), region.layout.checkpoints, **said))
+            said[f"mlflow_model_version{suffix}"] = mlflow.set_champion(name, outcome.champion)  # also where a kill came between
+        return dg.MaterializeResult(
+            metadata=facts(len(outcomes), region.layout.checkpoints, **said), check_results=[drift_check(region)]
+        )
 
     @region.asset(
         "release",
@@ -73,6 +79,7 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
         deps=[region.all_of("embeddings"), "catalog"],
         checks=[size_check],
         automation_condition=fan_in_condition(region, "embeddings"),
+        freshness_policy=imagery_policy(region),
         kinds={"faiss"},
     )
     def faiss_index(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
@@ -127,7 +134,10 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
     index = ["faiss_index"] if region.recipes_of("retrieval") else []
 
     @region.asset(
-        "release", deps=[*index, "champion", "catalog"], automation_condition=refresh_condition(), kinds={"parquet", "json"}
+        "release",
+        deps=[*index, "champion", "catalog"],
+        automation_condition=index_first_condition(region),
+        kinds={"parquet", "json"},
     )
     def fusion(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         """All experts on one grid: weights and calibration fitted on dev, each expert and all together measured on test."""
@@ -145,10 +155,14 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
         )
 
     @region.asset(
-        "release", deps=[*index, "champion", "onnx_models", "fusion"], automation_condition=refresh_condition(), kinds={"json"}
+        "release",
+        deps=[*index, "champion", "onnx_models", "fusion", "model_card", "data_card"],
+        automation_condition=index_first_condition(region),
+        freshness_policy=imagery_policy(region),
+        kinds={"json"},
     )
     def release(context: dg.AssetExecutionContext, clock: Clock) -> dg.MaterializeResult:
-        """An immutable manifest of checkpoints, index and catalog by sha256; one pointer moves; prediction reads only this."""
+        """An immutable manifest of models, index, catalog and cards by sha256; one pointer moves; prediction reads only this."""
         from geoloc_dagster.prediction.release import publish_release
 
         published = publish_release(region.layout, region=region.name, config_hash=settings.config_hash(), now=clock.now())
