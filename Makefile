@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 DATA ?= ../shared/data
 CONFIG ?= examples/stockholm/geoloc.yaml
 PYTEST_ARGS ?=
-LOCK_FLAGS := --universal --python-version 3.11 --extra dev --no-annotate --no-emit-index-url --no-emit-find-links
+LOCK_FLAGS := --universal --python-version 3.11 --extra dev --extra production --no-annotate --no-emit-index-url --no-emit-find-links
 
 # Where nothing may be kept of compiled modules every process compiles two thousand of them again, which is most of its start.
 unexport PYTHONDONTWRITEBYTECODE
