@@ -9,6 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DATA ?= ../shared/data
+REGION ?= demo
 CONFIG ?= examples/stockholm/geoloc.yaml
 PYTEST_ARGS ?=
 LOCK_FLAGS := --universal --python-version 3.11 --extra dev --extra production --no-annotate --no-emit-index-url --no-emit-find-links
@@ -16,7 +17,7 @@ LOCK_FLAGS := --universal --python-version 3.11 --extra dev --extra production -
 # Where nothing may be kept of compiled modules every process compiles two thousand of them again, which is most of its start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo setup test lint types pytest format lock docs dev stockholm clean
+.PHONY: help demo setup test lint types pytest format lock docs dev stack stockholm clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,6 +81,9 @@ demo: $(READY) ## The whole chain on an emulated city, offline, in minutes; ever
 
 dev: $(READY) ## Open the Dagster UI on the data of the last run, with its emulated city where it has one
 	$(BIN)/geoloc dev
+
+stack: $(READY) ## Everything that production runs, as processes behind one login; REGION=… names a region's folder
+	exec $(BIN)/geoloc stack $(REGION)
 
 stockholm: $(READY) ## The whole chain on the Stockholm collection below DATA (default ../shared/data)
 	GEOLOC_SHARED_DATA=$(abspath $(DATA)) $(BIN)/geoloc run --config $(CONFIG)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from geoloc_dagster import __version__, cells_cli, evaluation_cli, explorer_cli, list_cli, maps_cli, photo_cli, starter
+from geoloc_dagster import __version__, cells_cli, evaluation_cli, explorer_cli, list_cli, maps_cli, photo_cli, stack_cli, starter
 from geoloc_dagster.config import Layout, Settings
 from geoloc_dagster.config.loader import claim_data_root, find_config, load_settings, resolved_yaml
 from geoloc_dagster.cores import processes_by_default
@@ -307,6 +307,7 @@ def backfill(
 
 app.command()(photo_cli.predict)
 app.command()(explorer_cli.explorer)
+app.command()(stack_cli.stack)
 app.command("test")(photo_cli.measure)
 app.command()(evaluation_cli.compare)
 app.command("import-checkpoint")(photo_cli.import_checkpoint)

@@ -58,7 +58,9 @@ class HealthCheckedRunLauncher(DefaultRunLauncher):
             since = self._silent_since.setdefault(run.run_id, self._clock())
             if self._clock() - since < self.grace_seconds:
                 return CheckRunHealthResult(WorkerStatus.RUNNING, "the code server does not answer yet")
-            return CheckRunHealthResult(WorkerStatus.NOT_FOUND, f"the code server has not answered for {self.grace_seconds:.0f} s")
+            return CheckRunHealthResult(
+                WorkerStatus.NOT_FOUND, f"the code server has not answered for {self.grace_seconds:.0f} s"
+            )
         self._silent_since.pop(run.run_id, None)
         if has_worker:
             return CheckRunHealthResult(WorkerStatus.RUNNING)
