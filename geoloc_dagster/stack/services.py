@@ -166,7 +166,8 @@ def _code(site: Site) -> Service:
     command = _python("geoloc_dagster.defs.code_server", *_here(site.ports["code"]), "--location-name", site.region)
     command += ["--python-file", str(site.region_folder / "definitions.py"), "--working-directory", str(site.region_folder)]
     ready = probes.code_server_ready(site.ports["code"])
-    return Service("code", command, Account.current(), site.code, ready, ("postgres",), site.region_folder, stop_s=30.0)
+    # It would wait for its runs. They are cut short instead, and are repeated, each from where it stopped, at the next start.
+    return Service("code", command, Account.current(), site.code, ready, ("postgres",), site.region_folder, stop_s=3.0)
 
 
 def _webserver(site: Site) -> Service:

@@ -171,7 +171,7 @@ class Supervisor:
             try:
                 process.wait(kept.service.stop_s)
             except subprocess.TimeoutExpired:
-                self._report(f"{kept.service.name} did not end in {kept.service.stop_s:.0f} s and is killed")
+                self._report(f"{kept.service.name} has not ended in {kept.service.stop_s:.0f} s and is killed")
         _kill_group(process.pid)
         process.wait()
         kept.process, kept.ready = None, False
