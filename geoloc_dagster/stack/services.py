@@ -178,7 +178,7 @@ def _webserver(site: Site) -> Service:
 
 
 def _daemon(site: Site) -> Service:
-    command = _python("dagster._daemon", "run", "--workspace", str(site.folder.workspace))
+    command = _python("geoloc_dagster.defs.daemon", "run", "--workspace", str(site.folder.workspace))
     ready = probes.daemons_healthy(site.ports["webserver"])
     return Service("daemon", command, Account.current(), site.dagster, ready, ("code",), site.folder.dagster_home)
 

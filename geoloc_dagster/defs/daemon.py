@@ -1,0 +1,62 @@
+"""`python -m geoloc_dagster.defs.daemon run …`: Dagster's daemon, which does not give up a retry because nobody answers just now.
+
+A run that was lost is retried by the daemon, which asks the code server and the database for that. Where either is away at that
+moment, starting again after the same fault as a rule, Dagster notes that the run will not be retried, and its backfill
+ends as failed. Here the attempt is repeated for some minutes first.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import sys
+import time
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+PATIENCE_S, PAUSE_S = 300.0, 2.0
+_Given = ParamSpec("_Given")
+_Answer = TypeVar("_Answer")
+
+
+def patiently(
+    function: Callable[_Given, _Answer],
+    *,
+    patience_s: float = PATIENCE_S,
+    pause_s: float = PAUSE_S,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Callable[_Given, _Answer]:
+    """A function that is tried again when it raises, until `patience_s` seconds have gone by; then it raises.
+
+    Both functions that this is for may be repeated: what an attempt that was cut short has made is found by the next one.
+    """
+
+    @functools.wraps(function)
+    def wrapped(*args: _Given.args, **kwargs: _Given.kwargs) -> _Answer:
+        began = clock()
+        while True:
+            try:
+                return function(*args, **kwargs)
+            except Exception:
+                if clock() - began >= patience_s:
+                    raise
+                logging.getLogger("dagster.daemon.retries").warning("a retry could not be started yet", exc_info=True)
+                sleep(pause_s)
+
+    return wrapped
+
+
+def main() -> None:
+    """Run the daemon."""
+    from dagster._daemon.auto_run_reexecution import auto_run_reexecution as retries
+    from dagster._daemon.cli import main as daemon_command
+
+    retries.retry_run = patiently(retries.retry_run)
+    retries.should_retry = patiently(retries.should_retry)
+    sys.argv = ["dagster-daemon", *sys.argv[1:]]
+    daemon_command()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""What stands in for Dagster's own launcher, code server and daemon in production, asked one at a time."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import dagster as dg
+import pytest
+from dagster._core.launcher import WorkerStatus
+from dagster._core.storage.tags import GRPC_INFO_TAG
+from dagster._core.test_utils import create_run_for_test
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster._grpc.server import GrpcServerProcess
+
+from geoloc_dagster.defs import code_server
+from geoloc_dagster.defs.daemon import patiently
+from geoloc_dagster.defs.launcher import HealthCheckedRunLauncher
+
+LAUNCHER = {"module": "geoloc_dagster.defs.launcher", "class": "HealthCheckedRunLauncher", "config": {"grace_seconds": 12}}
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    with dg.instance_for_test(temp_dir=str(tmp_path), overrides={"run_launcher": LAUNCHER}) as made:
+        yield made
+
+
+def started_run(instance: dg.DagsterInstance, port: int | None) -> dg.DagsterRun:
+    """A run that says that the code server of a port has its worker."""
+    tags = {} if port is None else {GRPC_INFO_TAG: json.dumps({"host": "127.0.0.1", "port": port})}
+    return create_run_for_test(instance, status=dg.DagsterRunStatus.STARTED, tags=tags)
+
+
+def test_the_instance_takes_the_launcher_from_its_configuration(instance: dg.DagsterInstance) -> None:
+    launcher = instance.run_launcher
+    assert isinstance(launcher, HealthCheckedRunLauncher)
+    assert launcher.supports_check_run_worker_health
+    assert launcher.grace_seconds == 12
+
+
+def test_a_code_server_that_does_not_answer_is_given_time(instance: dg.DagsterInstance) -> None:
+    run = started_run(instance, port=9)
+    seconds = iter([0.0, 0.0, 11.0, 12.5])
+    launcher = HealthCheckedRunLauncher(grace_seconds=12, clock=lambda: next(seconds))
+    launcher.register_instance(instance)
+    assert [launcher.check_run_worker_health(run).status for _ in range(3)] == [
+        WorkerStatus.RUNNING,
+        WorkerStatus.RUNNING,
+        WorkerStatus.NOT_FOUND,
+    ]
+
+
+def test_a_code_server_says_whether_it_has_the_worker(instance: dg.DagsterInstance, tmp_path: Path) -> None:
+    definitions = tmp_path / "definitions.py"
+    definitions.write_text("import dagster as dg\ndefs = dg.Definitions()\n")
+    origin = LoadableTargetOrigin(executable_path=sys.executable, python_file=str(definitions))
+    with GrpcServerProcess(instance.get_ref(), loadable_target_origin=origin, force_port=True, wait_on_exit=True) as server:
+        run = started_run(instance, port=server.port)
+        told = instance.run_launcher.check_run_worker_health(run)
+    assert told.status == WorkerStatus.NOT_FOUND
+    assert "knows no worker" in str(told.msg)
+
+
+def test_a_run_that_no_server_has_taken_is_not_running(instance: dg.DagsterInstance) -> None:
+    assert instance.run_launcher.check_run_worker_health(started_run(instance, port=None)).status == WorkerStatus.NOT_FOUND
+
+
+def test_a_code_server_ends_when_its_watch_has_failed() -> None:
+    script = (
+        "import threading, time\n"
+        "from geoloc_dagster.defs import code_server\n"
+        "threading.excepthook = code_server.end_with_the_watch\n"
+        "def fail(): raise OSError('no database')\n"
+        "threading.Thread(target=fail, name='other').start()\n"
+        "time.sleep(0.5); print('still here', flush=True)\n"
+        "threading.Thread(target=fail, name=code_server.WATCH).start()\n"
+        "time.sleep(30)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (code_server.LOST_WATCH, "still here\n")
+    assert "no database" in done.stderr
+
+
+def test_the_watch_has_the_name_that_it_is_known_by(instance: dg.DagsterInstance) -> None:
+    """Dagster may rename its thread; then the code server would outlive it again."""
+    from dagster._grpc import server
+
+    assert f'name="{code_server.WATCH}"' in Path(server.__file__).read_text()
+    assert threading.excepthook is not code_server.end_with_the_watch
+
+
+def test_a_retry_is_tried_until_it_works_or_patience_is_over() -> None:
+    seconds, slept = itertools.count(0.0, 1.0), list[float]()
+    outcomes = iter([ConnectionError("away"), ConnectionError("away"), None])
+
+    def retry(run: str) -> str:
+        error = next(outcomes)
+        if error is not None:
+            raise error
+        return f"retried {run}"
+
+    patient = patiently(retry, patience_s=60, pause_s=2, clock=lambda: next(seconds), sleep=slept.append)
+    assert patient("a") == "retried a"
+    assert slept == [2, 2]
+    never = patiently(lambda: 1 / 0, patience_s=3, pause_s=2, clock=lambda: next(seconds), sleep=slept.append)
+    with pytest.raises(ZeroDivisionError):
+        never()
+
+
+def test_the_daemon_makes_both_questions_of_a_retry_patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dagster._daemon import cli
+    from dagster._daemon.auto_run_reexecution import auto_run_reexecution as retries
+
+    from geoloc_dagster.defs import daemon
+
+    for name in ("retry_run", "should_retry"):
+        monkeypatch.setattr(retries, name, getattr(retries, name))
+    before = SimpleNamespace(retry_run=retries.retry_run, should_retry=retries.should_retry)
+    seen = SimpleNamespace(argv=None)
+    monkeypatch.setattr(sys, "argv", ["daemon", "run", "--workspace", "w.yaml"])
+    monkeypatch.setattr(cli, "main", lambda: setattr(seen, "argv", list(sys.argv)))
+    daemon.main()
+    assert seen.argv == ["dagster-daemon", "run", "--workspace", "w.yaml"]
+    assert retries.retry_run.__wrapped__ is before.retry_run
+    assert retries.should_retry.__wrapped__ is before.should_retry
