@@ -1,20 +1,26 @@
-"""`python -m geoloc_dagster.defs.daemon run …`: Dagster's daemon, which does not give up a retry because nobody answers just now.
+"""`python -m geoloc_dagster.defs.daemon run …`: Dagster's daemon, which does not give up because nobody answers just now.
 
 A run that was lost is retried by the daemon, which asks the code server and the database for that. Where either is away at that
 moment, starting again after the same fault as a rule, Dagster notes that the run will not be retried, and its backfill
-ends as failed. Here the attempt is repeated for some minutes first.
+ends as failed. Here the attempt is repeated for some minutes first. Likewise a backfill that is looked at while the code
+server starts fails for good, because its assets cannot be found; Dagster has a switch against that, which is off.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 PATIENCE_S, PAUSE_S = 300.0, 2.0
+SWITCHES = {
+    "DAGSTER_BACKFILL_RETRY_DEFINITION_CHANGED_ERROR": "1",  # a backfill waits for a code location that does not load
+    "DAGSTER_MAX_BACKFILL_RETRIES": "60",  # of one that met another error, such as a database that is away; half a minute apart
+}
 _Given = ParamSpec("_Given")
 _Answer = TypeVar("_Answer")
 
@@ -54,6 +60,8 @@ def main() -> None:
 
     retries.retry_run = patiently(retries.retry_run)
     retries.should_retry = patiently(retries.should_retry)
+    for name, value in SWITCHES.items():
+        os.environ.setdefault(name, value)
     sys.argv = ["dagster-daemon", *sys.argv[1:]]
     daemon_command()
 

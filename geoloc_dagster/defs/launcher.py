@@ -55,8 +55,8 @@ class HealthCheckedRunLauncher(DefaultRunLauncher):
         """Whether the worker of a run lives; a code server that does not answer is given time to come back."""
         has_worker = self._has_worker(run.run_id)
         if has_worker is None:
-            since = self._silent_since.setdefault(run.run_id, self._clock())
-            if self._clock() - since < self.grace_seconds:
+            now = self._clock()
+            if now - self._silent_since.setdefault(run.run_id, now) < self.grace_seconds:
                 return CheckRunHealthResult(WorkerStatus.RUNNING, "the code server does not answer yet")
             return CheckRunHealthResult(
                 WorkerStatus.NOT_FOUND, f"the code server has not answered for {self.grace_seconds:.0f} s"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -47,7 +48,7 @@ def test_the_instance_takes_the_launcher_from_its_configuration(instance: dg.Dag
 
 def test_a_code_server_that_does_not_answer_is_given_time(instance: dg.DagsterInstance) -> None:
     run = started_run(instance, port=9)
-    seconds = iter([0.0, 0.0, 11.0, 12.5])
+    seconds = iter([0.0, 11.0, 12.5])
     launcher = HealthCheckedRunLauncher(grace_seconds=12, clock=lambda: next(seconds))
     launcher.register_instance(instance)
     assert [launcher.check_run_worker_health(run).status for _ in range(3)] == [
@@ -120,6 +121,8 @@ def test_the_daemon_makes_both_questions_of_a_retry_patient(monkeypatch: pytest.
 
     from geoloc_dagster.defs import daemon
 
+    for name in daemon.SWITCHES:
+        monkeypatch.delenv(name, raising=False)
     for name in ("retry_run", "should_retry"):
         monkeypatch.setattr(retries, name, getattr(retries, name))
     before = SimpleNamespace(retry_run=retries.retry_run, should_retry=retries.should_retry)
@@ -128,5 +131,16 @@ def test_the_daemon_makes_both_questions_of_a_retry_patient(monkeypatch: pytest.
     monkeypatch.setattr(cli, "main", lambda: setattr(seen, "argv", list(sys.argv)))
     daemon.main()
     assert seen.argv == ["dagster-daemon", "run", "--workspace", "w.yaml"]
+    assert {name: os.environ.pop(name) for name in daemon.SWITCHES} == daemon.SWITCHES
     assert retries.retry_run.__wrapped__ is before.retry_run
     assert retries.should_retry.__wrapped__ is before.should_retry
+
+
+def test_dagster_knows_the_switches_of_the_daemon() -> None:
+    from dagster._core.execution import asset_backfill
+    from dagster._daemon import backfill
+
+    from geoloc_dagster.defs import daemon
+
+    known = Path(asset_backfill.__file__).read_text() + Path(backfill.__file__).read_text()
+    assert [name for name in daemon.SWITCHES if f'"{name}"' not in known] == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import datetime as dt
 import http.client
 import json
 import os
@@ -16,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from geoloc_dagster import starter
 from geoloc_dagster.stack.folder import StackFolder
 
 HERE = Path(__file__).parent
+MARGIN = 8  # steps before its end, from which on a partition may be done before anything can be done to it
 LAUNCH = """mutation($names: [String!]!) { launchPartitionBackfill(backfillParams: {
     partitionNames: $names, assetSelection: [{path: ["slow", "steps"]}], fromFailure: false}) {
     ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } ... on UnauthorizedError { message } } }"""
@@ -31,6 +31,14 @@ BACKFILL = "query($id: String!) { partitionBackfillOrError(backfillId: $id) { ..
 RUNS = """{ runsOrError { ... on Runs { results { runId status startTime endTime tags { key value } } } } }"""
 SLOTS = """{ instance { concurrencyLimit(concurrencyKey: "trial") { slotCount claimedSlots { runId } } } }"""
 LIMIT = 'mutation($n: Int!) { setConcurrencyLimit(concurrencyKey: "trial", limit: $n) }'
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that is dead and not yet buried does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def free_base_port() -> int:
@@ -74,7 +82,6 @@ class RunningStack:
     process: subprocess.Popen[str]
     folder: StackFolder
     output: Path
-    held: list[str] = field(default_factory=list)
 
     @property
     def credentials(self) -> str:
@@ -119,9 +126,13 @@ class RunningStack:
             run["partition"] = {tag["key"]: tag["value"] for tag in run["tags"]}.get("dagster/partition")
         return found
 
+    def slots(self) -> list[dict[str, Any]]:
+        """Places of the pool that are held, with the run of each."""
+        return self.graphql(SLOTS)["instance"]["concurrencyLimit"]["claimedSlots"]
+
     def claimed_slots(self) -> int:
-        """Places of the pool that runs hold."""
-        return len(self.graphql(SLOTS)["instance"]["concurrencyLimit"]["claimedSlots"])
+        """How many places of the pool are held."""
+        return len(self.slots())
 
     def steps(self, partition: str) -> list[tuple[int, int, str]]:
         """What was done of a partition: step, process and run of each."""
@@ -135,8 +146,8 @@ class RunningStack:
 
     def working(self, partitions: Iterable[str], ticks: int) -> list[str]:
         """The partitions whose worker lives and has something to do still."""
-        begun = [name for name in partitions if 0 < len(self.steps(name)) < ticks - 2]
-        return [name for name in begun if Path(f"/proc/{self.worker(name)}").exists()]
+        begun = [name for name in partitions if 0 < len(self.steps(name)) < ticks - MARGIN]
+        return [name for name in begun if is_alive(self.worker(name))]
 
     def status(self) -> dict[str, Any]:
         """What the stack says of itself."""
@@ -160,8 +171,8 @@ class RunningStack:
         (self.folder.hold / service).unlink()
 
     def all_ready(self) -> bool:
-        """Whether every service is."""
-        return all(service["state"] == "ready" for service in self.status()["services"].values())
+        """Whether every service is, but those that are kept down."""
+        return all(service["state"] in ("ready", "held") for service in self.status()["services"].values())
 
     def wait_for(self, condition: Callable[[], object], what: str, seconds: float = 120.0) -> float:
         """Wait until something is so; the seconds that it took. Pages may be out of reach meanwhile."""
@@ -186,9 +197,14 @@ class RunningStack:
 
 
 @contextlib.contextmanager
-def running_stack(region: Path, *arguments: str, wait_s: float = 240.0, **environment: str) -> Generator[RunningStack]:
-    """Start a stack and wait until everything is ready; end it with the block."""
-    port = free_base_port()
+def running_stack(
+    region: Path, *arguments: str, held: tuple[str, ...] = (), wait_s: float = 240.0, **environment: str
+) -> Generator[RunningStack]:
+    """Start a stack and wait until everything is ready, but what is held; end it with the block."""
+    folder, port = StackFolder((region / "data" / "stack").resolve()), free_base_port()
+    for service in held:
+        folder.hold.mkdir(parents=True, exist_ok=True)
+        (folder.hold / service).touch()
     output = region.parent / "stack.out"
     command = [sys.executable, "-m", "geoloc_dagster", "stack", str(region), "--port", str(port), *arguments]
     with output.open("a") as stream:
@@ -200,7 +216,7 @@ def running_stack(region: Path, *arguments: str, wait_s: float = 240.0, **enviro
             env={**os.environ, **environment},
             text=True,
         )
-    stack = RunningStack(region, port, process, StackFolder((region / "data" / "stack").resolve()), output)
+    stack = RunningStack(region, port, process, folder, output)
     try:
         stack.wait_for(
             lambda: stack.folder.status.exists() and stack.all_ready() and "Ctrl+C" in output.read_text(), "ready", wait_s
@@ -213,8 +229,3 @@ def running_stack(region: Path, *arguments: str, wait_s: float = 240.0, **enviro
                 process.wait(90)
             except subprocess.TimeoutExpired:
                 process.kill()
-
-
-def seconds_since(moment: float) -> float:
-    """Since a time of Dagster's."""
-    return dt.datetime.now(dt.UTC).timestamp() - moment

@@ -44,9 +44,8 @@ def stack() -> Generator[RunningStack]:
     quick = ["--no-mlflow", "--poll-s", "2", "--free-slots-s", "5", "--grace-s", "10", "--max-runs", "2"]
     with open_folder() as folder:
         region = write_slow_region(folder)
-        with running_stack(
-            region, *quick, TRIAL_TICKS=str(TICKS), TRIAL_TICK_S="0.2", GEOLOC_SERVICE_KEY="sesame-of-the-user"
-        ) as up:
+        trial = {"TRIAL_TICKS": str(TICKS), "TRIAL_TICK_S": "0.2", "GEOLOC_SERVICE_KEY": "sesame-of-the-user"}
+        with running_stack(region, *quick, held=("daemon",), **trial) as up:
             up.graphql(LIMIT, n=2)
             yield up
 
@@ -125,6 +124,7 @@ def test_faults_lose_nothing_repeat_nothing_and_hold_nothing_up(stack: RunningSt
     """A worker killed; code server and workers killed; PostgreSQL away for a while, and a worker killed meanwhile."""
     first = stack.backfill(*PARTITIONS)
     again = stack.backfill("oslo")  # of the same partition: has to wait for its turn
+    stack.release("daemon")  # which looks at backfills when it starts, and then twice a minute
     stack.wait_for(lambda: len(stack.steps("oslo")) >= 3, "oslo under way")
     os.kill(stack.worker("oslo"), signal.SIGKILL)
 
@@ -133,9 +133,10 @@ def test_faults_lose_nothing_repeat_nothing_and_hold_nothing_up(stack: RunningSt
     stack.wait_for(lambda: stack.status()["services"]["code"]["starts"] >= 2, "code server started again")
 
     stack.wait_for(lambda: stack.working(PARTITIONS, TICKS), "work goes on")
+    victim = stack.worker(stack.working(PARTITIONS, TICKS)[0])
     stack.hold("postgres")
     away = time.monotonic()
-    os.kill(stack.worker(stack.working(PARTITIONS, TICKS)[0]), signal.SIGKILL)
+    os.kill(victim, signal.SIGKILL)
     while time.monotonic() - away < OUTAGE_S:
         assert stack.process.poll() is None
         time.sleep(0.5)
