@@ -73,8 +73,9 @@ lock: $(READY) ## Resolve requirements.lock again from pyproject.toml
 	@uv=$(BIN)/uv; [ -x $$uv ] || uv=uv; \
 	$$uv pip compile $(LOCK_FLAGS) --custom-compile-command "make lock" --upgrade --quiet pyproject.toml -o requirements.lock
 
-docs: $(READY) ## Write the README's error table again from errors.py
+docs: $(READY) ## Write again what comes from code: the README error table, the configuration of containers
 	$(BIN)/python -m geoloc_dagster_tests.test_readme
+	$(BIN)/python -m geoloc_dagster_tests.docker.test_compose
 
 demo: $(READY) ## The whole chain on an emulated city, offline, in minutes; everything goes to demo/
 	$(BIN)/geoloc demo demo
