@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -115,25 +116,66 @@ def test_a_retry_is_tried_until_it_works_or_patience_is_over() -> None:
         never()
 
 
-def test_the_daemon_makes_both_questions_of_a_retry_patient(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def consumer(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Dagster's two questions of a retry, as the daemon asks them here; what they were asked is noted."""
     from dagster._daemon import cli
     from dagster._daemon.auto_run_reexecution import auto_run_reexecution as retries
 
     from geoloc_dagster.defs import daemon
 
+    noted = SimpleNamespace(argv=None, asked=[], retried=[], failures=0)
+
+    def retry_run(run: dg.DagsterRun, workspace: object) -> None:
+        if noted.failures:
+            noted.failures -= 1
+            raise ConnectionError("the code server starts")
+        noted.retried.append(run)
+
+    monkeypatch.setattr(retries, "should_retry", lambda run, instance: noted.asked.append(run) or True)
+    monkeypatch.setattr(retries, "retry_run", retry_run)
     for name in daemon.SWITCHES:
-        monkeypatch.delenv(name, raising=False)
-    for name in ("retry_run", "should_retry"):
-        monkeypatch.setattr(retries, name, getattr(retries, name))
-    before = SimpleNamespace(retry_run=retries.retry_run, should_retry=retries.should_retry)
-    seen = SimpleNamespace(argv=None)
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
     monkeypatch.setattr(sys, "argv", ["daemon", "run", "--workspace", "w.yaml"])
-    monkeypatch.setattr(cli, "main", lambda: setattr(seen, "argv", list(sys.argv)))
+    monkeypatch.setattr(cli, "main", lambda: setattr(noted, "argv", list(sys.argv)))
     daemon.main()
-    assert seen.argv == ["dagster-daemon", "run", "--workspace", "w.yaml"]
-    assert {name: os.environ.pop(name) for name in daemon.SWITCHES} == daemon.SWITCHES
-    assert retries.retry_run.__wrapped__ is before.retry_run
-    assert retries.should_retry.__wrapped__ is before.should_retry
+    return SimpleNamespace(
+        noted=noted, consume=retries.consume_new_runs_for_automatic_reexecution, should_retry=retries.should_retry
+    )
+
+
+def test_the_daemon_starts_with_its_switches(consumer: SimpleNamespace) -> None:
+    from geoloc_dagster.defs import daemon
+
+    assert consumer.noted.argv == ["dagster-daemon", "run", "--workspace", "w.yaml"]
+    assert {name: os.environ[name] for name in daemon.SWITCHES} == daemon.SWITCHES
+
+
+def test_a_retry_waits_for_the_code_server(instance: dg.DagsterInstance, consumer: SimpleNamespace) -> None:
+    run = create_run_for_test(instance, status=dg.DagsterRunStatus.FAILURE)
+    consumer.noted.failures = 1
+    list(consumer.consume(SimpleNamespace(instance=instance), [SimpleNamespace(dagster_run=run)], logging.getLogger()))
+    assert [retried.run_id for retried in consumer.noted.retried] == [run.run_id]
+    assert "dagster/will_retry" not in instance.get_run_by_id(run.run_id).tags, "Dagster noted that it will not be retried"
+
+
+def test_a_run_is_judged_once_its_end_has_arrived(instance: dg.DagsterInstance, consumer: SimpleNamespace) -> None:
+    """The event that it has failed is read before the run says so itself."""
+    run = create_run_for_test(instance, status=dg.DagsterRunStatus.STARTED)
+    later = threading.Timer(0.5, lambda: instance.report_run_failed(run))
+    later.start()
+    assert consumer.should_retry(run, instance)
+    later.join()
+    assert [asked.status for asked in consumer.noted.asked] == [dg.DagsterRunStatus.FAILURE]
+
+
+def test_a_run_that_does_not_end_is_not_waited_for_for_ever(instance: dg.DagsterInstance) -> None:
+    from geoloc_dagster.defs.daemon import settled
+
+    run, slept = create_run_for_test(instance, status=dg.DagsterRunStatus.STARTED), list[float]()
+    assert settled(run, instance, wait_s=1, sleep=slept.append).status == dg.DagsterRunStatus.STARTED
+    assert sum(slept) == pytest.approx(1)
 
 
 def test_dagster_knows_the_switches_of_the_daemon() -> None:
