@@ -59,7 +59,7 @@ class Outcome:
 
     noticed_s: float | None
     resumed_s: float | None
-    slots_s: float
+    slots_s: float | None
     complete_s: float
     runs: int
 
@@ -138,11 +138,11 @@ def _watch(stack: RunningStack, backfill: str, began: float) -> Outcome:
             seen.pop("slots", None)
         else:
             note("slots", bool(lost))
-        return stack.backfill_status(backfill) == "COMPLETED_SUCCESS"
+        note("complete", stack.backfill_status(backfill) == "COMPLETED_SUCCESS")
+        return "complete" in seen and ("slots" in seen or not lost)
 
-    stack.wait_for(look, "backfill complete", MOST_S)
-    complete = time.monotonic() - began
-    return Outcome(seen.get("noticed"), seen.get("resumed"), seen.get("slots", 0.0), complete, len(stack.runs()))
+    stack.wait_for(look, "backfill complete, and no place held by a lost run", MOST_S)
+    return Outcome(seen.get("noticed"), seen.get("resumed"), seen.get("slots"), seen["complete"], len(stack.runs()))
 
 
 def _require_sound(stack: RunningStack) -> None:
@@ -166,7 +166,7 @@ def _line(fault: Fault, outcome: Outcome) -> str:
         fault.what,
         told(outcome.noticed_s, fault.noticed_s),
         told(outcome.resumed_s),
-        told(outcome.slots_s if outcome.noticed_s is not None else None),
+        told(outcome.slots_s),
         told(outcome.complete_s, fault.complete_s),
         str(outcome.runs),
     ]

@@ -10,7 +10,7 @@ from importlib import resources
 from geoloc_dagster.stack.folder import StackFolder, StackOptions
 from geoloc_dagster.stack.ports import LOOPBACK
 from geoloc_dagster.stack.programs import Account
-from geoloc_dagster.stack.secrets import htpasswd_line, login, write_private
+from geoloc_dagster.stack.secrets import ROLES, htpasswd_line, login, write_private
 from geoloc_dagster.storage import write_bytes
 
 DATABASE_ROLE = "dagster"
@@ -61,6 +61,15 @@ def write_dagster_home(folder: StackFolder, options: StackOptions, region: str, 
     write_bytes(folder.dagster_home / "dagster.yaml", text.encode())
     where = {"CODE_HOST": LOOPBACK, "CODE_PORT": ports["code"], "REGION": region}
     write_bytes(folder.workspace, fill_in("workspace.yaml", where).encode())
+
+
+def write_database_services(folder: StackFolder, port: int) -> None:
+    """Write where the databases are, for people with PostgreSQL's own programs; the passwords stay in their files."""
+    sections = [
+        f"[{role}]\nhost={LOOPBACK}\nport={port}\nuser={role}\ndbname={role}\npassfile={folder.passfile(role)}\n"
+        for role in ROLES
+    ]
+    write_bytes(folder.database_services, "\n".join(sections).encode())
 
 
 def write_proxy(

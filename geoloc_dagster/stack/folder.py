@@ -46,6 +46,11 @@ class StackFolder:
         return self.root / "ports.json"
 
     @property
+    def database_services(self) -> Path:
+        """PGSERVICEFILE of the databases, for `psql`, `pg_dump` and `pg_restore`: `service=dagster`, `service=mlflow`."""
+        return self.root / "pg_service.conf"
+
+    @property
     def lock(self) -> Path:
         """Held by the one stack that runs here."""
         return self.root / "lock"

@@ -68,6 +68,7 @@ def _prepare(
         postgres.prepare_cluster(folder, database)
         ports = private_ports(folder)
         configuration.write_dagster_home(folder, options, settings.region.name, ports)
+        configuration.write_database_services(folder, ports["postgres"])
         configuration.write_proxy(folder, options, pages, ports, web)
     emulated = "emulator" in (settings.coverage.provider, settings.capture.provider)
     name, home = settings.region.name, settings.folder.resolve()

@@ -167,7 +167,7 @@ def _code(site: Site) -> Service:
     command += ["--python-file", str(site.region_folder / "definitions.py"), "--working-directory", str(site.region_folder)]
     ready = probes.code_server_ready(site.ports["code"])
     # It would wait for its runs. They are cut short instead, and are repeated, each from where it stopped, at the next start.
-    return Service("code", command, Account.current(), site.code, ready, ("postgres",), site.region_folder, stop_s=3.0)
+    return Service("code", command, Account.current(), site.code, ready, ("postgres",), site.region_folder, stop_s=5.0)
 
 
 def _webserver(site: Site) -> Service:

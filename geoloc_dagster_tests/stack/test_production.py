@@ -11,6 +11,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -110,9 +112,6 @@ def test_subscriptions_pass_with_the_login_only(stack: RunningStack) -> None:
 
 
 def test_a_second_stack_on_the_folder_is_refused(stack: RunningStack) -> None:
-    import subprocess
-    import sys
-
     command = [sys.executable, "-m", "geoloc_dagster", "stack", str(stack.region)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 2
@@ -157,6 +156,22 @@ def assert_one_at_a_time(runs: list[dict[str, object]]) -> None:
         spans = sorted((run["startTime"], run["endTime"]) for run in runs if run["partition"] == name and run["startTime"])
         assert spans, name
         assert all(before[1] <= after[0] for before, after in itertools.pairwise(spans)), spans
+
+
+def test_the_databases_can_be_dumped_with_postgresqls_own_programs(stack: RunningStack) -> None:
+    environment = {**os.environ, "PGSERVICEFILE": str(stack.folder.database_services)}
+    dump = stack.region / "dagster.dump"
+    subprocess.run(["pg_dump", "--format=custom", f"--file={dump}", "service=dagster"], check=True, env=environment)
+    listed = subprocess.run(["pg_restore", "--list", dump], check=True, capture_output=True, text=True).stdout
+    assert "TABLE DATA public event_logs dagster" in listed
+    asked = subprocess.run(
+        ["psql", "service=dagster", "-Atc", "select count(*) from runs"],
+        check=True,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert int(asked.stdout) == len(stack.runs()) >= len(PARTITIONS)
 
 
 def test_no_secret_is_in_arguments_environments_logs_or_the_event_log(stack: RunningStack) -> None:
