@@ -186,3 +186,14 @@ def test_dagster_knows_the_switches_of_the_daemon() -> None:
 
     known = Path(asset_backfill.__file__).read_text() + Path(backfill.__file__).read_text()
     assert [name for name in daemon.SWITCHES if f'"{name}"' not in known] == []
+
+
+def test_trainings_are_logged_where_the_environment_says(tmp_path: Path) -> None:
+    from geoloc_dagster.config import Layout
+    from geoloc_dagster.defs.build import _mlflow
+
+    region = SimpleNamespace(layout=Layout(tmp_path), model_name="geoloc-oslo")
+    alone = _mlflow(region, {})
+    assert (alone.tracking_uri, alone.artifact_location) == (Layout(tmp_path).mlflow_uri, str(Layout(tmp_path).mlflow_artifacts))
+    server = _mlflow(region, {"MLFLOW_TRACKING_URI": "http://mlflow:5000", "GEOLOC_MLFLOW_PAGE": "http://localhost:8081"})
+    assert (server.tracking_uri, server.artifact_location, server.page) == ("http://mlflow:5000", None, "http://localhost:8081")
