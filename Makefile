@@ -9,14 +9,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DATA ?= ../shared/data
+REGION ?= demo
 CONFIG ?= examples/stockholm/geoloc.yaml
 PYTEST_ARGS ?=
-LOCK_FLAGS := --universal --python-version 3.11 --extra dev --no-annotate --no-emit-index-url --no-emit-find-links
+LOCK_FLAGS := --universal --python-version 3.11 --extra dev --extra production --no-annotate --no-emit-index-url --no-emit-find-links
 
 # Where nothing may be kept of compiled modules every process compiles two thousand of them again, which is most of its start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo setup test lint types pytest format lock docs dev stockholm clean
+.PHONY: help demo setup test lint types pytest format lock docs dev stack stockholm clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,14 +73,18 @@ lock: $(READY) ## Resolve requirements.lock again from pyproject.toml
 	@uv=$(BIN)/uv; [ -x $$uv ] || uv=uv; \
 	$$uv pip compile $(LOCK_FLAGS) --custom-compile-command "make lock" --upgrade --quiet pyproject.toml -o requirements.lock
 
-docs: $(READY) ## Write the README's error table again from errors.py
+docs: $(READY) ## Write again what comes from code: the README error table, the configuration of containers
 	$(BIN)/python -m geoloc_dagster_tests.test_readme
+	$(BIN)/python -m geoloc_dagster_tests.docker.test_compose
 
 demo: $(READY) ## The whole chain on an emulated city, offline, in minutes; everything goes to demo/
 	$(BIN)/geoloc demo demo
 
 dev: $(READY) ## Open the Dagster UI on the data of the last run, with its emulated city where it has one
 	$(BIN)/geoloc dev
+
+stack: $(READY) ## Everything that production runs, as processes behind one login; REGION=… names a region's folder
+	exec $(BIN)/geoloc stack $(REGION)
 
 stockholm: $(READY) ## The whole chain on the Stockholm collection below DATA (default ../shared/data)
 	GEOLOC_SHARED_DATA=$(abspath $(DATA)) $(BIN)/geoloc run --config $(CONFIG)

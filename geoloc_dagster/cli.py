@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from geoloc_dagster import __version__, cells_cli, evaluation_cli, explorer_cli, list_cli, maps_cli, photo_cli, starter
+from geoloc_dagster import __version__, cells_cli, evaluation_cli, explorer_cli, list_cli, maps_cli, photo_cli, stack_cli, starter
 from geoloc_dagster.config import Layout, Settings
 from geoloc_dagster.config.loader import claim_data_root, find_config, load_settings, resolved_yaml
 from geoloc_dagster.cores import processes_by_default
@@ -129,17 +129,19 @@ def demo(
 def emulator(
     config: Config = None,
     data_root: DataRoot = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")] = 8300,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8300,
+    host: Annotated[str, typer.Option(help="Address to listen on; others are open to a network.")] = "127.0.0.1",
 ) -> None:
     """Serve the emulated city of a region over HTTP until it is interrupted."""
     from geoloc_dagster.emulator.__main__ import main as serve
 
     settings = load_settings(config, data_root=data_root)
     lat_deg, lng_deg = settings.region.start_point
-    where = "the address below" if port == 0 else f"http://127.0.0.1:{port}"
+    where = "the address below" if port == 0 else f"http://{host}:{port}"
     typer.echo(f"other commands ask this city when GEOLOC_EMULATOR_URL is {where}; Ctrl+C ends it", err=True)
     city = [f"--origin={lat_deg!r},{lng_deg!r}", f"--seed={settings.emulator.seed}"]
-    serve([*city, f"--port={port}", f"--latency-ms={settings.emulator.latency_ms}", f"--hands={processes_by_default()}"])
+    how = [f"--port={port}", f"--host={host}", f"--latency-ms={settings.emulator.latency_ms}"]
+    serve([*city, *how, f"--hands={processes_by_default()}"])
 
 
 @app.command()
@@ -332,6 +334,7 @@ def backfill(
 
 app.command()(photo_cli.predict)
 app.command()(explorer_cli.explorer)
+app.command()(stack_cli.stack)
 app.command("test")(photo_cli.measure)
 app.command()(evaluation_cli.compare)
 app.command("import-checkpoint")(photo_cli.import_checkpoint)

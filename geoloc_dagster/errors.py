@@ -322,3 +322,43 @@ class StepFailedError(GeolocError):
             if self.cause.startswith("GEO-")
             else f"{self.code} {where}: {self.cause}. {self.remedy}"
         )
+
+
+# --- production (6xx) -----------------------------------------------------------------------------------------------
+class MissingProgramError(GeolocError):
+    """A program of the operating system that the stack runs, or its account, is missing."""
+
+    code = "GEO-601"
+    failure_class = "configuration"
+    default_remedy = "Debian: apt-get install postgresql nginx-light."
+
+
+class PortTakenError(GeolocError):
+    """A port that the stack was asked to listen on is in use."""
+
+    code = "GEO-602"
+    failure_class = "configuration"
+    default_remedy = "End that program, or choose another one with --port."
+
+
+class StackError(GeolocError):
+    """A service of the stack does not start."""
+
+    code = "GEO-603"
+    default_remedy = "Read its log, correct what it says, and start the stack again; nothing is left running."
+
+
+class StackRunningError(GeolocError):
+    """Another stack runs on this folder."""
+
+    code = "GEO-604"
+    failure_class = "configuration"
+    default_remedy = "Use that one, or end it first (Ctrl+C where it was started)."
+
+
+class StackFolderError(GeolocError):
+    """An account that a service of the stack runs as cannot reach the stack's folder."""
+
+    code = "GEO-605"
+    failure_class = "disk"
+    default_remedy = "Name a folder that everybody may enter with --folder, or start the stack as another user than root."

@@ -34,6 +34,7 @@ LAYERS = {
     "evaluation": BASE | {"geo", "dataset", "learning", "retrieval", "prediction", "viz"},
     "prediction": BASE | {"geo", "imagery", "dataset", "learning", "retrieval", "evaluation", "viz"},
     "viz": BASE | {"geo", "evaluation"},
+    "stack": BASE,
     "explorer": BASE | {"geo", "imagery", "dataset", "learning", "retrieval", "prediction", "evaluation"},
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -50,11 +51,7 @@ def build_definitions(
     clock: Clock = overrides.setdefault("clock", Clock())
     resources: dict[str, Any] = {
         "imagery": Imagery(region.settings, clock),
-        "mlflow": Mlflow(
-            tracking_uri=region.layout.mlflow_uri,
-            artifact_location=str(region.layout.mlflow_artifacts),
-            experiment=region.model_name,
-        ),
+        "mlflow": _mlflow(region, os.environ),
         "webhook": Webhook(region.settings.alerts.webhook_variable, region.settings.alerts.timeout_s),
         "pipes": dg.PipesSubprocessClient(),
         **overrides,
@@ -66,4 +63,15 @@ def build_definitions(
         sensors=[build_automation_sensor(region), build_retraining_sensor(region), build_failure_sensor(region)],
         resources=resources,
         executor=dg.in_process_executor,
+    )
+
+
+def _mlflow(region: Region, environ: Mapping[str, str]) -> Mlflow:
+    """The server that MLFLOW_TRACKING_URI names, which says itself where files go; else the file below the data root."""
+    server = environ.get("MLFLOW_TRACKING_URI")
+    return Mlflow(
+        tracking_uri=server or region.layout.mlflow_uri,
+        artifact_location=None if server else str(region.layout.mlflow_artifacts),
+        experiment=region.model_name,
+        page=environ.get("GEOLOC_MLFLOW_PAGE"),
     )

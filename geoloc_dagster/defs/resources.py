@@ -98,15 +98,16 @@ class Mlflow(dg.ConfigurableResource):
     """Experiment tracking; one run per training, linked to its Dagster run in both directions."""
 
     tracking_uri: str
-    artifact_location: str
+    artifact_location: str | None
     experiment: str
+    page: str | None = None  # where people see it, if elsewhere than processes log to it
 
     @contextlib.contextmanager
     def run(self, name: str, tags: Mapping[str, str]) -> Generator[MlflowTarget]:
         """Open a run and end it as FINISHED or FAILED, whatever happens inside."""
         from geoloc_dagster.learning.tracking import tracked_run
 
-        with tracked_run(self.tracking_uri, self.experiment, self.artifact_location, name, tags) as target:
+        with tracked_run(self.tracking_uri, self.experiment, self.artifact_location, name, tags, page=self.page) as target:
             yield target
 
     def attach(self, run_id: str | None, folder: Path, figures: Mapping[str, float | int | str]) -> None:

@@ -48,6 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
         quotas=tuple(parsed.quota),
         faults=parsed.faults,
         hands=parsed.hands,
+        host=parsed.host,
     )
     try:
         server = _AnnouncingServer(options)
@@ -81,7 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m geoloc_dagster.emulator", description="Serve an emulated city.")
     parser.add_argument("--origin", type=_origin, required=True, metavar="LAT,LNG", help="where the city lies, degrees")
     parser.add_argument("--seed", type=int, default=0, help="which city")
-    parser.add_argument("--port", type=int, default=0, help="on 127.0.0.1; 0 takes a free one")
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    parser.add_argument("--host", default=HOST, help="address to listen on; others than the default are open to a network")
     parser.add_argument(
         "--today", type=dt.date.fromisoformat, metavar="YYYY-MM-DD", help="date in the city; the real one if absent"
     )

@@ -128,7 +128,7 @@ class EmulatorServer(uvicorn.Server):
             city = self._own = ManyHandedCity(options.origin, options.seed, options.hands)
         self._open = Connections()
         self._app = EmulatorApp(options, city, self._open)
-        self._socket = socket.create_server((HOST, options.port), backlog=1024)
+        self._socket = socket.create_server((options.host, options.port), backlog=1024)
         self.port: int = self._socket.getsockname()[1]
         super().__init__(
             uvicorn.Config(

@@ -47,16 +47,23 @@ class MlflowTarget:
 
 @contextlib.contextmanager
 def tracked_run(
-    tracking_uri: str, experiment: str, artifact_location: str, name: str, tags: Mapping[str, str]
+    tracking_uri: str,
+    experiment: str,
+    artifact_location: str | None,
+    name: str,
+    tags: Mapping[str, str],
+    *,
+    page: str | None = None,
 ) -> Generator[MlflowTarget]:
     """Open a run and end it as FINISHED, or as FAILED where the block raises or is interrupted.
 
     Args:
         tracking_uri: of the server, or `sqlite:///…` of a database whose folder is made if needed.
         experiment: made, with this artifact location, if it does not exist.
-        artifact_location: URI or folder of the experiment's files.
+        artifact_location: URI or folder of the experiment's files; None where the server knows.
         name: of the run.
         tags: of the run, e.g. the orchestrator's run id.
+        page: address of the user interface, where it is not the server's own.
     """
     from mlflow import MlflowClient
     from mlflow.entities import RunStatus
@@ -65,7 +72,7 @@ def tracked_run(
     client = MlflowClient(tracking_uri=tracking_uri)
     experiment_id = _experiment_id(client, experiment, artifact_location)
     run_id = client.create_run(experiment_id, run_name=name, tags=dict(tags)).info.run_id
-    base = tracking_uri.rstrip("/") if tracking_uri.startswith("http") else _LOCAL_UI
+    base = (page or (tracking_uri if tracking_uri.startswith("http") else _LOCAL_UI)).rstrip("/")
     url = f"{base}/#/experiments/{experiment_id}/runs/{run_id}"
     status = RunStatus.FAILED
     try:
@@ -95,7 +102,7 @@ def attach_results(tracking_uri: str, run_id: str, metrics: Mapping[str, float],
         client.log_artifact(run_id, str(files), artifact_path="evaluation")
 
 
-def _experiment_id(client: MlflowClient, name: str, artifact_location: str) -> str:
+def _experiment_id(client: MlflowClient, name: str, artifact_location: str | None) -> str:
     known = client.get_experiment_by_name(name)
     if known is not None:
         return str(known.experiment_id)
