@@ -35,7 +35,7 @@ class Fault:
     Attributes:
         what: in words.
         strike: breaks it, and mends what does not mend itself.
-        noticed_s: a lost run has to be known as lost by then, where a run is lost; from the end of an outage on.
+        noticed_s: a lost run has to be known as lost by then, where a run is lost; in an outage nobody can know.
         complete_s: the backfill has to be complete by then.
     """
 
@@ -96,8 +96,8 @@ FAULTS = {
     "worker": Fault("a run's worker is killed", kill_worker, 15.0, 150.0),
     "daemon": Fault("the daemon is killed and away for 15 s", stop_daemon, None, 150.0),
     "code": Fault("code server and workers are killed", kill_code_server, 45.0, 240.0),
-    "postgres15": Fault("PostgreSQL is away for 15 s", lambda stack: _away(stack, "postgres", 15.0), 60.0, 210.0),
-    "postgres75": Fault("PostgreSQL is away for 75 s", lambda stack: _away(stack, "postgres", 75.0), 60.0, 300.0),
+    "postgres15": Fault("PostgreSQL is away for 15 s", lambda stack: _away(stack, "postgres", 15.0), 75.0, 210.0),
+    "postgres75": Fault("PostgreSQL is away for 75 s", lambda stack: _away(stack, "postgres", 75.0), 135.0, 300.0),
 }
 
 
