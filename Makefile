@@ -62,8 +62,8 @@ lint: $(READY) ## Style and formatting, without changing anything
 types: $(READY) ## Strict type check of the domain packages
 	$(BIN)/pyright
 
-pytest: $(READY) ## Every test, a file per core at a time; PYTEST_ARGS="-k config -x" narrows it
-	$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
+pytest: $(READY) ## Every test, a file per core and one more, since many wait; PYTEST_ARGS="-k config -x" narrows it
+	$(BIN)/pytest --numprocesses $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
 
 format: $(READY) ## Format and fix what can be fixed by itself
 	$(BIN)/ruff check --fix .

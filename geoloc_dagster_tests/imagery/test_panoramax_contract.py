@@ -146,7 +146,7 @@ def test_a_collection_is_read_page_by_page_until_there_is_no_next_link(service: 
     url: str | None = f"{service.url}/api/collections/{collection}/items?limit=900"
     pages: list[list[str]] = []
     while url is not None:
-        page = httpx2.get(url, trust_env=False).json()
+        page = httpx2.get(url, trust_env=False, timeout=60).json()
         pages.append([item["id"] for item in page["features"]])
         assert {item["collection"] for item in page["features"]} == {collection}
         url = next((link["href"] for link in page["links"] if link["rel"] == "next"), None)
