@@ -80,11 +80,11 @@ def _figures(report: Mapping[str, Any]) -> dict[str, Any]:
         figures = {
             f"{answer}, within {radius_name(int(radius))}": share
             for answer, said in report["figures"].items()
-            for radius, share in said["within_m"].items()
+            for radius, share in _by_number(said["within_m"])
         }
         return {"asked": f"{report['n_photos']:,} photos", "figures": figures, "parts": {}}
-    figures = {f"same place, {cut}": share for cut, share in report["same_place"].items()}
-    for radius, cuts in report.get("unseen_place", {}).get("within_m", {}).items():
+    figures = {f"same place, {cut}": share for cut, share in _by_number(report["same_place"])}
+    for radius, cuts in _by_number(report.get("unseen_place", {}).get("within_m", {})):
         figures[f"unseen place, recall@1 within {radius_name(int(radius))}"] = cuts["recall@1"]
     for name, baseline in report.get("baselines", {}).items():
         if not name.startswith("untrained"):  # its weights are drawn anew each time, which would be another card each time
@@ -103,14 +103,20 @@ def _fusion(layout: Layout) -> dict[str, Any] | None:
     if folder is None or not (folder / "report.json").is_file():
         return None
     report: dict[str, Any] = storage.read_json(folder / "report.json")
+    within = _by_number({radius: share for radius, share in report["figures"][TOGETHER].items() if radius != "score"})
     return {
         "fusion": folder.name,
         "photos": report["n_questions"],
         "places": report["n_places"],
-        "figures": {f"within {radius} m": share for radius, share in report["figures"][TOGETHER].items() if radius != "score"},
-        "expected_calibration_error": report["ece"],
+        "figures": {f"within {radius_name(int(radius))}": share for radius, share in within},
+        "expected_calibration_error": dict(_by_number(report["ece"])),
         "coverage": report["coverage"]["overall"]["covered"],
     }
+
+
+def _by_number(figures: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Figures by the number in their names, as radii and cuts are read; files hold them by the alphabet."""
+    return sorted(figures.items(), key=lambda one: int("".join(filter(str.isdigit, one[0])) or 0))
 
 
 def _licences(layout: Layout) -> dict[str, int]:
@@ -142,6 +148,8 @@ def _markdown(facts: Mapping[str, Any]) -> str:
     licences = ", ".join(f"{name} ({count:,} rows)" for name, count in facts["licences"].items()) or NONE
     permitted = f" Training on them is permitted by: {facts['permission']}." if facts["permission"] else ""
     parts += ["## Licence and attribution", f"The pictures are under {licences}; the data card says whom to name.{permitted}"]
+    for model in facts["models"].values():
+        parts += [f"## Recipe of `{model['model_version']}`", f"```yaml\n{model['recipe_yaml'].strip()}\n```"]
     return "\n\n".join(parts) + "\n"
 
 
@@ -153,7 +161,7 @@ def _model_part(kind: str, model: Mapping[str, Any]) -> list[str]:
         f"- promoted {model['promoted_at'][:19]}: {model['reason']}",
         f"- MLflow run `{model['mlflow_run_id']}`" if model["mlflow_run_id"] else "- not tracked in MLflow",
     ]
-    parts = [f"## {kind}: `{model['model_version']}`", "\n".join(lines), f"```yaml\n{model['recipe_yaml'].strip()}\n```"]
+    parts = [f"## {kind}: `{model['model_version']}`", "\n".join(lines)]
     for split, said in model["evaluations"].items():
         rows = [[name, percent(_interval(share))] for name, share in said["figures"].items()]
         parts += [f"### On `{split}`: {said['asked']}", markdown_table(["what", "%, with 95 % interval"], rows)]

@@ -82,11 +82,12 @@ def test_the_model_card_shows_intervals_and_the_weakest_district(layout: Layout)
     groups = {name: {"n_places": n, "recall@1": one}
               for name, n, one in (("old town", 40, share), ("harbour", 30, weak), ("islet", 2, small))}  # fmt: skip
     report = storage.read_json(path / "report.json") | {"split": "dev", "n_places": 100, "by_district": groups}
-    report["same_place"]["recall@1"] = share
+    report["same_place"] |= {"recall@1": share, "recall@10": share, "recall@5": share}
     with storage.atomic_folder(path) as folder:
         storage.write_json(folder / "report.json", report)
         storage.write_manifest(folder)
     text = make_model_card(settings_of(layout), layout).text
+    assert text.index("recall@1 |") < text.index("recall@5 |") < text.index("recall@10 |") < text.index("```yaml")
     assert "### On `dev`: 400 queries at 100 places" in text
     assert "| same place, recall@1 | 70.0 (65.0–75.0) |" in text
     assert "| harbour | 30 | 40.0 (30.0–50.0) |" in text
