@@ -18,6 +18,7 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import ProxyHandler, Request, build_opener
 
+import dagster as dg
 from selenium.common.exceptions import (
     ElementClickInterceptedException,
     ElementNotInteractableException,
@@ -217,6 +218,9 @@ def serve_ui(config: Path, data_root: Path | None, logs: Path, *, daemon: bool =
     """
     layout = claim_data_root(load_settings(config, data_root=data_root))
     names = {"GEOLOC_CONFIG": config, "GEOLOC_DATA_ROOT": layout.root, "DAGSTER_HOME": starter.prepare_home(layout)}
+    with dg.DagsterInstance.from_config(str(names["DAGSTER_HOME"])) as instance:
+        # Two processes that make its tables at the same time end one of them (1.13): these make them before either starts.
+        assert None not in (instance.schedule_storage, instance.run_storage, instance.event_log_storage)
     # Dagster gives the start of a run 60 seconds, too little for a machine that does much else at the time.
     environment = {**os.environ, "DAGSTER_GRPC_TIMEOUT_SECONDS": f"{WAIT_S:.0f}"}
     environment |= {name: str(path.resolve()) for name, path in names.items()}
