@@ -112,9 +112,8 @@ def _compact(path: Path) -> None:
     after = open_table(path)
     assert after is not None
     steps: list[dict[str, Any]] = [one for one in after.versions() if one["version"] > seen]  # pyright: ignore[reportAssignmentType]
-    if (
-        len(steps) <= 2 and after.count_rows() == dataset.count_rows()
-    ):  # a reservation and the rewriting, and nobody else's commit
+    alone = len(steps) <= 2  # a reservation and the rewriting, and nobody else's commit
+    if alone and after.count_rows() == dataset.count_rows():
         write_json(_record(path), {"version": int(after.version), "same_as": before})
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import faiss
@@ -89,7 +89,7 @@ class Plan:
     def to_json(self) -> dict[str, Any]:
         """For a manifest: what decided, without times, which differ from run to run."""
         fields = ("kind", "probes", "recall", "bytes_per_vector")
-        tried = [{name: asdict(trial)[name] for name in fields} for trial in self.trials]
+        tried = [{name: getattr(trial, name) for name in fields} for trial in self.trials]
         return {"kind": self.kind, "probes": self.probes, "reason": self.reason, "trials": tried}
 
 
@@ -107,8 +107,8 @@ def plan_index(vectors: Vectors, settings: PlanSettings | None = None) -> Plan:
     count, dimension = vectors.shape
     if count == 0:
         raise ValueError("an index needs vectors")
-    if count * dimension * 4 < chosen.exact_below_bytes:
-        return Plan(EXACT, 0, f"{count * dimension * 4 / 1e6:,.1f} MB of exact vectors are small enough to keep them")
+    if vectors.nbytes < chosen.exact_below_bytes:
+        return Plan(EXACT, 0, f"{vectors.nbytes:,} bytes of exact vectors are few enough to keep them")
     trials = try_kinds(vectors, kinds_for(count, dimension), chosen)
     best = smallest(trials, chosen.recall)
     reason = f"the smallest of {len(trials)} kinds that finds {chosen.recall:.0%} of the {NEAREST} nearest: {best.recall:.1%}"
@@ -130,7 +130,7 @@ def kinds_for(count: int, dimension: int) -> list[str]:
     if count < _FEWEST_TO_TRAIN_ON:
         return plain
     lists = 2 ** max(4, round(math.log2(4 * math.sqrt(count))))
-    half = max(8, dimension // 2)
+    half = dimension // 2
     plain += [f"PCA{half},SQfp16", f"PCA{half},SQ8"]
     listed = [f"IVF{lists},{code}" for code in ("Flat", "SQfp16", "SQ8")]
     pieces = [part for part in (dimension // 4, dimension // 8) if part and dimension % part == 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from geoloc_dagster.errors import StackError
 from geoloc_dagster.stack.folder import StackFolder
 from geoloc_dagster.stack.programs import Account, as_account, postgres_program, require_entry, service_account
-from geoloc_dagster.stack.secrets import ROLES, role_password, scram_verifier
+from geoloc_dagster.stack.secrets import ROLES, role_password, scram_verifier, write_private
 
 _ACCESS = """# written when the cluster was made: no way in without a password, not even from this machine
 host all all 127.0.0.1/32 scram-sha-256
@@ -71,10 +72,6 @@ def server_command(folder: StackFolder, port: int) -> list[str]:
 
 def _superuser_file(folder: StackFolder, account: Account) -> Path:
     """A password that nobody will ever know: the superuser is not used once the cluster is made."""
-    import secrets
-
-    from geoloc_dagster.stack.secrets import write_private
-
     path = folder.root / ".superuser"
     write_private(path, secrets.token_urlsafe(32), owner=(account.uid, account.gid))
     return path
