@@ -1,6 +1,7 @@
 """Telling somebody that a run failed: one POST of a small JSON document to an address that only the environment knows.
 
-The document names what failed and where to look, and carries no message: messages hold paths and what services said.
+The document names what failed and where to look, and carries no message: messages hold paths and what services said. It is
+sent by urllib, because httpx2 logs every address that it asks, and this one may hold a secret.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from geoloc_dagster import storage
 from geoloc_dagster.config.layout import Layout
-from geoloc_dagster.config.settings import DriftSettings
+from geoloc_dagster.config.operation import DriftSettings
 from geoloc_dagster.evaluation.cluster_mean import ClusterMean, cluster_mean, t_quantile
 from geoloc_dagster.prediction.champion import Champion, read_champion
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from geoloc_dagster import storage
 from geoloc_dagster.config.layout import Layout
-from geoloc_dagster.config.settings import PromotionSettings
+from geoloc_dagster.config.operation import PromotionSettings
 from geoloc_dagster.errors import IntegrityError, NotEnoughDataError
 from geoloc_dagster.learning.registry import newest_training
 from geoloc_dagster.prediction.champion import Champion, promote, read_champion

@@ -12,7 +12,7 @@ import pytest
 
 from geoloc_dagster import storage
 from geoloc_dagster.config import Layout, Settings
-from geoloc_dagster.config.settings import DriftSettings
+from geoloc_dagster.config.operation import DriftSettings
 from geoloc_dagster.dataset.schema import CAPTURES, CATALOG
 from geoloc_dagster.defs.checks import drift_check
 from geoloc_dagster.defs.region import Region

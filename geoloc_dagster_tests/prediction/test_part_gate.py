@@ -10,7 +10,7 @@ import pytest
 
 from geoloc_dagster import storage
 from geoloc_dagster.config.layout import Layout
-from geoloc_dagster.config.settings import PromotionSettings
+from geoloc_dagster.config.operation import PromotionSettings
 from geoloc_dagster.dataset.schema import CATALOG
 from geoloc_dagster.prediction.champion import read_champion
 from geoloc_dagster.prediction.gate import GateSettings, ModelEvaluation, gate
