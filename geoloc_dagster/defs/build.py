@@ -12,7 +12,18 @@ import dagster as dg
 from geoloc_dagster.config import Settings
 from geoloc_dagster.config.loader import load_settings
 from geoloc_dagster.defs.alerts import build_failure_sensor
-from geoloc_dagster.defs.assets import cards, cells, collection, coverage, dataset, photos, release, segmentation, training
+from geoloc_dagster.defs.assets import (
+    cards,
+    cells,
+    champions,
+    collection,
+    coverage,
+    dataset,
+    photos,
+    release,
+    segmentation,
+    training,
+)
 from geoloc_dagster.defs.assets import region as region_assets
 from geoloc_dagster.defs.automation import build_automation_sensor, build_retraining_sensor, build_schedules
 from geoloc_dagster.defs.checks import build_checks
@@ -46,7 +57,7 @@ def build_definitions(
         class_maps=region.settings.segmentation is not None,
         ensemble=region.settings.fusion.ensemble,
     )
-    modules = (region_assets, coverage, collection, photos, segmentation, dataset, cells, training, release, cards)
+    modules = (region_assets, coverage, collection, photos, segmentation, dataset, cells, training, champions, release, cards)
     overrides = dict(resource_overrides or {})
     clock: Clock = overrides.setdefault("clock", Clock())
     resources: dict[str, Any] = {

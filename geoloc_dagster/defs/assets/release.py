@@ -1,136 +1,18 @@
-"""Group `release`: what is promoted, embedded, indexed, and served."""
+"""Group `release`: all experts on one grid, what is released, and where it is served."""
 
 import dagster as dg
 
-from geoloc_dagster.defs.automation import fan_in_condition, index_first_condition, refresh_condition
-from geoloc_dagster.defs.checks import drift_check, drift_check_spec
+from geoloc_dagster.defs.automation import index_first_condition, refresh_condition
 from geoloc_dagster.defs.freshness import imagery_policy
 from geoloc_dagster.defs.metadata import facts
 from geoloc_dagster.defs.progress import reporter
 from geoloc_dagster.defs.region import Region
-from geoloc_dagster.defs.resources import Clock, Mlflow
-from geoloc_dagster.prediction.parts import KINDS
+from geoloc_dagster.defs.resources import Clock
 
 
 def build(region: Region) -> list[dg.AssetsDefinition]:
-    """The assets of this group for one region."""
+    """The assets of this module for one region."""
     settings = region.settings
-    size_check = dg.AssetCheckSpec(
-        "size", asset=region.key("faiss_index"), blocking=True, description="The index holds one vector per usable row."
-    )
-    exported_check = dg.AssetCheckSpec(
-        "exported", asset=region.key("onnx_models"), description="Every model has an export; one without is served through torch."
-    )
-
-    @region.asset(
-        "release",
-        deps=[region.all_of("evaluations")],
-        checks=[drift_check_spec(region)],
-        automation_condition=fan_in_condition(region, "evaluations"),
-        kinds={"mlflow"},
-    )
-    def champion(context: dg.AssetExecutionContext, mlflow: Mlflow, clock: Clock) -> dg.MaterializeResult:
-        """The promoted checkpoint of each kind: the first automatically, later ones only through the evaluation gates."""
-        from geoloc_dagster.prediction.promotion import gate_settings, promote_kinds
-
-        said: dict[str, str | None] = {}
-        recipes = {kind: region.recipes_of(kind) for kind in KINDS}
-        outcomes = promote_kinds(region.layout, recipes, now=clock.now(), settings=gate_settings(settings.promotion))
-        for kind, outcome in outcomes.items():
-            suffix = "" if kind == "retrieval" else f"_{kind}"
-            name = f"{region.model_name}{suffix.replace('_', '-')}"
-            said[f"model_version{suffix}"] = outcome.champion.model_version
-            said[f"promoted{suffix}"] = str(outcome.promoted)
-            said[f"reason{suffix}"] = outcome.reason
-            said[f"mlflow_model_version{suffix}"] = mlflow.set_champion(name, outcome.champion)  # also where a kill came between
-        return dg.MaterializeResult(
-            metadata=facts(len(outcomes), region.layout.checkpoints, **said), check_results=[drift_check(region)]
-        )
-
-    @region.asset(
-        "release",
-        deps=["crops", region.unpartitioned("champion")],
-        partitions_def=region.batches,
-        automation_condition=refresh_condition(),
-        kinds={"lance", "pytorch"},
-    )
-    def embeddings(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        """One vector per crop of the champion and of its ensemble, one batch replaced per commit of a Lance table."""
-        from geoloc_dagster.prediction.champion import champion_encoder
-        from geoloc_dagster.prediction.ensemble import embed_members
-        from geoloc_dagster.retrieval.embedding import embed_batch
-
-        layout, batch, progress = region.layout, context.partition_key, reporter(context)
-        result = embed_batch(champion_encoder(layout), layout.crops, layout.embeddings, batch, progress=progress)
-        beside = embed_members(layout, settings.fusion.ensemble, batch, progress)
-        return dg.MaterializeResult(
-            metadata=facts(
-                result.rows,
-                layout.embeddings,
-                partitioned=True,
-                model_version=result.model_version,
-                table_version=result.table_version,
-                ensemble=beside,
-            )
-        )
-
-    @region.asset(
-        "release",
-        deps=[region.all_of("embeddings"), "catalog"],
-        checks=[size_check],
-        automation_condition=fan_in_condition(region, "embeddings"),
-        freshness_policy=imagery_policy(region),
-        kinds={"faiss"},
-    )
-    def faiss_index(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        """The champion's vectors of all usable rows as a FAISS index with its row table and manifest; refuses mixed models."""
-        from geoloc_dagster.geo.boundary import read_boundary
-        from geoloc_dagster.prediction.champion import read_champion
-        from geoloc_dagster.prediction.ensemble import index_members
-        from geoloc_dagster.retrieval.index import build_index
-        from geoloc_dagster.retrieval.index_planner import PlanSettings
-        from geoloc_dagster.storage import read_parquet, table_version
-        from geoloc_dagster.viz.overview import gallery_map
-
-        layout = region.layout
-        catalog = read_parquet(layout.catalog)
-        version = table_version(layout.embeddings)
-        plan = PlanSettings(settings.index.recall, settings.index.exact_below_mb * 10**6)
-        result = build_index(layout.embeddings, catalog, read_champion(layout).model_version, layout.indexes, plan=plan)
-        index_members(layout, settings.fusion.ensemble, catalog, plan)
-        check = dg.AssetCheckResult(
-            check_name="size", passed=result.vectors == result.rows, metadata={"vectors": result.vectors, "rows": result.rows}
-        )
-        return dg.MaterializeResult(
-            metadata=facts(
-                result.rows,
-                result.folder,
-                image=gallery_map(read_boundary(layout.boundary), read_parquet(result.folder / "rows.parquet")),
-                model_version=result.model_version,
-                bytes=result.bytes,
-                dimension=result.dimension,
-                embeddings_version=version,
-                kind=result.plan.kind,
-                chosen_because=result.plan.reason,
-            ),
-            check_results=[check],
-        )
-
-    @region.asset("release", deps=["champion"], checks=[exported_check], automation_condition=refresh_condition(), kinds={"onnx"})
-    def onnx_models(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        """The champions and their ensemble as ONNX files that answer as they do, so that whatever serves them needs no torch."""
-        from geoloc_dagster.prediction.onnx_exports import export_served
-
-        exports = export_served(region.layout, settings.fusion.ensemble, progress=reporter(context))
-        difference = max(exports.made.values(), default=None)
-        folder = region.layout.onnx_models
-        check = dg.AssetCheckResult(
-            check_name="exported", passed=not exports.refused, severity=dg.AssetCheckSeverity.WARN, metadata={**exports.refused}
-        )
-        return dg.MaterializeResult(
-            metadata=facts(len(exports.made), folder, bytes=exports.bytes, largest_difference=difference), check_results=[check]
-        )
-
     index = ["faiss_index"] if region.recipes_of("retrieval") else []
 
     @region.asset(
@@ -182,5 +64,4 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
         seconds = {f"seconds_{number}": one.seconds for number, one in enumerate(served)}
         return dg.MaterializeResult(metadata=facts(len(served), folder, release=release_id, urls=said.urls, **seconds))
 
-    deployments = [explorer_deployment] if settings.explorer.urls else []
-    return [champion, *([embeddings, faiss_index] if index else []), onnx_models, fusion, release, *deployments]
+    return [fusion, release, *([explorer_deployment] if settings.explorer.urls else [])]
