@@ -2,11 +2,11 @@
 
     python benchmarks/explorer.py --region demo [--photos 200] [--askers 16] [--rounds 5] [--soak 2000]
 
-`--region` is a folder whose `geoloc run` went as far as `release`. Photos are held-out pictures of that region, enlarged to 640
-pixels, as a user's are; each is sent by itself. The bare model is the release's own encoder on the same photos, decoded and
-stacked in sixteens: decoding and forward pass and nothing else. The two alternate, and the median of the ratios counts. Beside
-the ratio of the clock, in which the askers take their part of the cores, stands that of processor time: of the bare model, and
-of the explorer without the askers. It holds beside other work too.
+`--region` is a folder whose `geoloc run` went as far as `release`, such as a copy of `benchmarks/usual`. Photos are held-out
+pictures of that region, enlarged to 640 pixels, as a user's are; each is sent by itself. The bare model is the release's own
+encoder on the same photos, decoded and stacked in sixteens: decoding and forward pass and nothing else. The two alternate, and
+the median of the ratios counts. Beside the ratio of the clock, in which the askers take their part of the cores, stands that of
+processor time: of the bare model, and of the explorer without the askers. It holds beside other work too.
 """
 
 from __future__ import annotations
