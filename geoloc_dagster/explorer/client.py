@@ -41,7 +41,7 @@ def ask_explorer(
         transport: in place of the network.
 
     Raises:
-        ExplorerUnreachableError: nothing answers there, or it refuses all of them.
+        ExplorerUnreachableError: nothing answers there, it refuses all of them, or it ends before the last.
         ImageError: a photo cannot be read.
     """
     query: dict[str, Any] = {"coverage": coverage, "top": top} | ({} if expert is None else {"expert": expert})
@@ -61,7 +61,9 @@ def _ask(client: httpx2.Client, photos: Sequence[Path], query: dict[str, Any], u
                 response.read()
                 raise ExplorerUnreachableError(f"{url} answered {response.status_code}: {_detail(response)}")
             lines = (line for line in response.iter_lines() if line)
-            for photo, line in zip(photos, lines, strict=True):
+            for photo in photos:
+                if (line := next(lines, None)) is None:
+                    raise ExplorerUnreachableError(f"{url} ended its answer before {photo.name}; its log says why")
                 yield {**json.loads(line), "photo": str(photo)}
 
 

@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
@@ -64,6 +65,14 @@ def test_a_refusal_of_all_says_why(client: TestClient, photos: list[Path]):
         asked(client, photos, coverage=0.7)
     with pytest.raises(ImageError, match="nothing"):
         asked(client, [photos[0].with_name("nothing.jpg")])
+
+
+def test_an_answer_that_ends_early_names_the_photo_it_lacks(photos: list[Path]):
+    half = httpx2.MockTransport(lambda request: httpx2.Response(200, text='{"answered": false}\n'))
+    answers = ask_explorer("http://127.0.0.1:8050", photos, coverage=0.9, expert=None, top=3, transport=half)
+    assert next(answers)["photo"] == str(photos[0])
+    with pytest.raises(ExplorerUnreachableError, match="ended its answer before broken.jpg"):
+        next(answers)
 
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path):

@@ -7,21 +7,23 @@ from typing import Any
 
 import httpx2
 import pytest
-from fastapi import FastAPI
 
-from geoloc_dagster.config import Layout
+from geoloc_dagster.config import Layout, Settings
 from geoloc_dagster.config.explorer import ExplorerSettings
 from geoloc_dagster.defs import build_definitions
 from geoloc_dagster.errors import ExplorerUnreachableError
+from geoloc_dagster.explorer.app import create_app
 from geoloc_dagster.explorer.deployment import await_served
 from geoloc_dagster.prediction.release import served_id
 from geoloc_dagster_tests.defs.conftest import make_region as make_region
+from geoloc_dagster_tests.explorer.city import loaded
 from geoloc_dagster_tests.explorer.server import running
 
 
 @pytest.fixture(scope="module")
-def port(app: FastAPI) -> Iterator[int]:
-    with running(app) as port:
+def port(settings: Settings, layout: Layout) -> Iterator[int]:
+    # One of its own: an app ends for good with the server that ran it.
+    with running(create_app(settings, layout, load=lambda: loaded(settings, layout))) as port:
         yield port
 
 
