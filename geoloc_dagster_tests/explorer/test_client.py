@@ -71,7 +71,7 @@ def test_an_answer_that_ends_early_names_the_photo_it_lacks(photos: list[Path]):
     half = httpx2.MockTransport(lambda request: httpx2.Response(200, text='{"answered": false}\n'))
     answers = ask_explorer("http://127.0.0.1:8050", photos, coverage=0.9, expert=None, top=3, transport=half)
     assert next(answers)["photo"] == str(photos[0])
-    with pytest.raises(ExplorerUnreachableError, match="ended its answer before broken.jpg"):
+    with pytest.raises(ExplorerUnreachableError, match=r"ended its answer before broken\.jpg"):
         next(answers)
 
 
