@@ -3,7 +3,7 @@
     python benchmarks/catalog_growth.py [--rows 10000 100000 1000000] [--picture-bytes 1000]
 
 Crops are made, 18 of each place (three dates, six views) on a grid of 30 m, 7,200 of a batch and of a commit, with a picture of
-random bytes each (only the last two columns depend on how many). Each size is a process of its own: seconds
+noise each (only the last two columns depend on how many). Each size is a process of its own: seconds
 of one more commit, of assembling the catalog (duplicates, splits, districts, leaks) with the most memory that it held, of reading
 the catalog, of counting its usable rows (as the sensor does every five minutes), of verifying the table, of replacing one batch,
 and of forgetting one panorama everywhere. Writes the growth curves to `benchmarks/figures/catalog_growth.png`.
@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import functools
+import io
 import json
 import resource
 import subprocess
@@ -27,6 +29,7 @@ import geopandas as gpd
 import numpy as np
 import pyarrow as pa
 import shapely
+from PIL import Image
 
 from geoloc_dagster import storage
 from geoloc_dagster.config import Layout, Settings
@@ -45,16 +48,28 @@ STEPS = ("commit", "catalog", "read", "count", "verify", "replace", "forget")
 FIGURE = Path(__file__).resolve().parent / "figures" / "catalog_growth.png"
 
 
+@functools.cache
+def drawn() -> list[bytes]:
+    """Some JPEGs of noise, which what compares pictures can read."""
+    files = list[bytes]()
+    for noise in np.random.default_rng(0).integers(0, 256, (256, 24, 24), np.uint8):
+        file = io.BytesIO()
+        Image.fromarray(noise).save(file, "JPEG")
+        files.append(file.getvalue())
+    return files
+
+
 def made(first: int, count: int, side: int, picture_bytes: int) -> dict[str, Any]:
     """Columns that crops and captures share, of rows `first` and on, in a city of `side` x `side` places."""
     rng = np.random.default_rng(first)
+    pictures = drawn()
     rows = np.arange(first, first + count)
     place, view, date = rows // (len(DATES) * VIEWS), rows // len(DATES) % VIEWS, rows % len(DATES)
     captures = [f"c{row:08d}" for row in rows]
     return {
         "capture_id": captures,
         "batch": [f"30m-{row // BATCH_ROWS:04d}" for row in rows],
-        "image": [rng.bytes(picture_bytes) for _ in rows],
+        "image": [pictures[row % len(pictures)] + rng.bytes(max(0, picture_bytes - len(pictures[0]))) for row in rows],
         "sha256": [f"{row:064x}" for row in rows],
         "source": ["made"] * count,
         "pano_id": [f"p{p:07d}-{d}" for p, d in zip(place, date, strict=True)],

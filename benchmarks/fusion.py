@@ -25,8 +25,9 @@ from geoloc_dagster.learning.encoder import load_encoder
 from geoloc_dagster.prediction.experts import Hits
 from geoloc_dagster.prediction.fusing import Measured, champions_of, fit_and_measure
 from geoloc_dagster.prediction.fusion_fit import Truth
-from geoloc_dagster.prediction.panel import HitsExpert, Photos, PlacesExpert, signs_of
+from geoloc_dagster.prediction.panel import HitsExpert, Photos, PlacesExpert
 from geoloc_dagster.prediction.questions import Division, divide_catalog
+from geoloc_dagster.prediction.signs import signs_of
 from geoloc_dagster.storage import open_table, read_parquet
 
 NEAR_M = 25
@@ -59,12 +60,13 @@ def tell_strangers(made: Measured, truth: Truth, others: Path, pictures: int) ->
     photos = Photos(vectors, lambda size: np.empty((0, 3, size, size), np.uint8))
     known = made.fusion.familiarity
     assert known is not None
-    own = known.score(signs_of(made.found))
     found = {one.name: one.look(photos) for one in made.experts if isinstance(one, (HitsExpert, PlacesExpert))}
-    strange = known.score(signs_of(found))
+    of_own, of_strange = signs_of(made.experts, made.found), signs_of(made.experts, found)
+    own, strange = known.score(of_own), known.score(of_strange)
     auroc = told_apart(own, strange)
-    for name, values in signs_of(made.found).items():
-        print(f"  {name} alone: AUROC {told_apart(values, signs_of(found)[name]):.3f}")
+    for name, weight in known.weights.items():
+        alone = told_apart(np.sign(weight) * of_own[name], np.sign(weight) * of_strange[name])
+        print(f"  {name}: weight {weight:+.2f}, alone AUROC {alone:.3f}")
     found_by = np.sum([first_is_right(hits, made, truth) for hits in made.found.values() if isinstance(hits, Hits)], axis=0)
     for count in np.unique(found_by).tolist():
         few = found_by == count

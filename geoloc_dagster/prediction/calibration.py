@@ -12,6 +12,7 @@ F64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
 _EDGE = 1e-6
 _RIDGE = 1e-3
+_FOLDS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,40 +55,67 @@ def fit_beta_map(probability: F64, came_true: Bool) -> BetaMap:
 
 @dataclass(frozen=True, slots=True)
 class Familiarity:
-    """Whether a photo looks like one of the region, by signs of which each is larger for its own photos than for others.
+    """Whether a photo looks like one of the region, by signs in which its own photos differ from others.
 
     Attributes:
-        means: of each sign over photos of the region.
+        means: of each sign, over what the weights were learned from.
         spreads: their standard deviations.
-        threshold: of the mean of the signs, each in its own standard deviations; photos below are said to be from elsewhere.
+        weights: of the signs in their standard deviations.
+        threshold: of their weighed sum; photos below are said to be from elsewhere.
         refused: share of the region's own photos that lies below.
     """
 
     means: dict[str, float]
     spreads: dict[str, float]
+    weights: dict[str, float]
     threshold: float
     refused: float
 
     def score(self, signs: Mapping[str, F64]) -> F64:
-        """The mean of the signs, (N,), each in standard deviations above the region's own mean."""
-        return np.mean([(signs[name] - self.means[name]) / self.spreads[name] for name in self.means], axis=0)
+        """The weighed sum of the signs, (N,): the log-odds of a photo of the region, but for a constant."""
+        parts = [(signs[name] - self.means[name]) / self.spreads[name] * weight for name, weight in self.weights.items()]
+        return np.sum(parts, axis=0)
 
     def is_outside(self, signs: Mapping[str, F64]) -> Bool:
         """Which photos look like none of the region."""
         return self.score(signs) < self.threshold
 
 
-def fit_familiarity(signs: Mapping[str, F64], refused: float) -> Familiarity:
-    """The threshold below which the given share of the region's own photos lies.
+def fit_familiarity(
+    own: Mapping[str, F64], strange: Mapping[str, F64], places: npt.NDArray[np.str_], refused: float
+) -> Familiarity:
+    """Weights of the signs, by logistic regression, and the threshold below which the given share of the region's own lies.
+
+    The threshold is that of scores which each tenth of the places gets from weights that the others gave: of those that it was
+    fitted on itself a regression thinks too well.
 
     Args:
-        signs: of photos of the region, (N,) each.
-        refused: share of them.
+        own: signs of photos of the region, (N,) each.
+        strange: the same of photos that stand for those of elsewhere, in the same order.
+        places: of the photos, (N,); at least two.
+        refused: share of the region's own.
     """
-    means = {name: round(float(values.mean()), 6) for name, values in signs.items()}
-    spreads = {name: round(max(float(values.std()), _EDGE), 6) for name, values in signs.items()}
-    known = Familiarity(means, spreads, 0.0, refused)
-    return replace(known, threshold=round(float(np.quantile(known.score(signs), refused)), 6))
+    from sklearn.model_selection import GroupKFold  # only who fits waits for it
+
+    scores = np.empty(len(places))
+    folds = GroupKFold(min(_FOLDS, len(np.unique(places))))
+    for learned, tried in folds.split(places, groups=places):
+        known = _weigh({name: values[learned] for name, values in own.items()}, {n: v[learned] for n, v in strange.items()})
+        scores[tried] = known.score({name: values[tried] for name, values in own.items()})
+    return replace(_weigh(own, strange), threshold=round(float(np.quantile(scores, refused)), 6), refused=refused)
+
+
+def _weigh(own: Mapping[str, F64], strange: Mapping[str, F64]) -> Familiarity:
+    from sklearn.linear_model import LogisticRegression  # only who fits waits for it
+
+    both = {name: np.concatenate([values, strange[name]]) for name, values in own.items()}
+    means = {name: round(float(values.mean()), 6) for name, values in both.items()}
+    spreads = {name: round(max(float(values.std()), _EDGE), 6) for name, values in both.items()}
+    columns = np.column_stack([(values - means[name]) / spreads[name] for name, values in both.items()])
+    is_own = np.repeat([True, False], len(columns) // 2)
+    found = LogisticRegression(C=1.0, max_iter=1_000).fit(columns, is_own)
+    weights = {name: round(float(weight), 6) for name, weight in zip(both, found.coef_[0], strict=True)}
+    return Familiarity(means, spreads, weights, 0.0, 0.0)
 
 
 def halves_by_place(places: Sequence[str] | npt.NDArray[np.str_], seed: int) -> Bool:

@@ -29,7 +29,6 @@ from geoloc_dagster.prediction.panel import (
     Photos,
     PlacesExpert,
     classifier_expert,
-    signs_of,
     view_table,
 )
 from geoloc_dagster.prediction.parts import CLASSIFIERS, kind_of
@@ -38,6 +37,7 @@ from geoloc_dagster.prediction.protocol import Candidate
 from geoloc_dagster.prediction.release import Release, release_of, served_manifest
 from geoloc_dagster.prediction.retrieval import RetrievalPredictor
 from geoloc_dagster.prediction.runtimes import EncoderLoader, Runtime, classifier_opener, encoder_opener
+from geoloc_dagster.prediction.signs import signs_of
 from geoloc_dagster.retrieval.encoder import Encoder, Pictures
 from geoloc_dagster.retrieval.index import GalleryIndex
 from geoloc_dagster.retrieval.place_head import load_place_head
@@ -211,7 +211,7 @@ class FusedPredictor:
 
     def _refusals(self, found: dict[str, Any], answers: FusedAnswers) -> list[str]:
         """Why each photo gets no answer: it looks like none of the region, or it could be anywhere in it."""
-        signs, known, limit = signs_of(found), self.fusion.familiarity, self.fusion.largest_region_km2
+        signs, known, limit = signs_of(self.experts, found), self.fusion.familiarity, self.fusion.largest_region_km2
         reasons = [""] * len(answers.cells)
         if signs and known is not None:
             for row in np.flatnonzero(known.is_outside(signs)):

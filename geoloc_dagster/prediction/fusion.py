@@ -168,6 +168,8 @@ def read_fusion(folder: Path) -> Fusion:
     if grid.fingerprint() != values["grid_sha256"]:
         raise IntegrityError(f"{folder / GRID_FILE} is not the grid of {folder / FUSION_FILE}", _REMEDY)
     familiarity = values["familiarity"]
+    if familiarity is not None and "weights" not in familiarity:
+        raise IntegrityError(f"{folder / FUSION_FILE} was fitted by an earlier version of this package", _REMEDY)
     return Fusion(
         grid,
         {name: ExpertFit(**fit) for name, fit in values["experts"].items()},

@@ -27,7 +27,8 @@ from geoloc_dagster.prediction.calibration import Familiarity, fit_beta_map, fit
 from geoloc_dagster.prediction.experts import F32, F64, I64, Hits, joint
 from geoloc_dagster.prediction.fitting import fit_weights
 from geoloc_dagster.prediction.fusion import ExpertFit, Fusion
-from geoloc_dagster.prediction.panel import Expert, signs_of
+from geoloc_dagster.prediction.panel import Expert
+from geoloc_dagster.prediction.signs import signs_of
 
 _LEAST_PLACES = 20
 
@@ -93,7 +94,7 @@ def fit_fusion(
         tuple(radii_m),
         {radius: fit_beta_map(answers.near[:, number], error_m <= radius) for number, radius in enumerate(radii_m)},
         {coverage: conformal_quantile(scores, coverage) for coverage in COVERAGES},
-        _familiarity(found, refused),
+        _familiarity(experts, found, truth, refused),
         largest_region_km2,
     )
 
@@ -142,6 +143,8 @@ def _part(found: Any, rows: I64) -> Any:
     return found.take(rows) if isinstance(found, Hits) else found[rows]
 
 
-def _familiarity(found: Mapping[str, Any], refused: float) -> Familiarity | None:
-    signs = signs_of(found)
-    return fit_familiarity(signs, refused) if signs else None
+def _familiarity(experts: Sequence[Expert], found: Mapping[str, Any], truth: Truth, refused: float) -> Familiarity | None:
+    own = signs_of(experts, found)
+    if not own:
+        return None
+    return fit_familiarity(own, signs_of(experts, found, (truth.lat_deg, truth.lng_deg)), truth.places, refused)

@@ -18,7 +18,6 @@ from geoloc_dagster.geo.answer_grid import AnswerGrid
 from geoloc_dagster.geo.partitioning import HIERARCHY, CellLevel
 from geoloc_dagster.prediction.experts import (
     F32,
-    F64,
     I64,
     GridParameters,
     Hits,
@@ -33,8 +32,6 @@ from geoloc_dagster.retrieval.place_head import PlaceHead
 
 RETRIEVAL, PLACES = "retrieval", "places"
 HITS = 100
-_FIRST_BEHIND = 20
-_NO_AGREEMENT = 1e-3
 Search = Callable[[Vectors, int], tuple[Vectors, I64]]
 
 
@@ -122,6 +119,13 @@ class PlacesExpert:
         """Log-probabilities of the views."""
         return self.head.log_probabilities(_vectors(photos, self.model_version))
 
+    def cells(self) -> I64:
+        """The cell of the grid in which each view lies, (classes,); -1 where in none."""
+        cells = np.full(self.table.shape[0], -1, np.int64)
+        views, at = self.table.nonzero()
+        cells[views] = at
+        return cells
+
     def fit(self, found: F32, truth: I64) -> GridParameters:
         """Temperature and floor."""
         return best_classes(found, self.table, self.grid, truth)
@@ -186,38 +190,10 @@ def classifier_expert(name: str, model: CellClassifier, grid: AnswerGrid) -> Cla
     return ClassifierExpert(name, model, spread_table(model.finest, grid), grid)
 
 
-def signs_of(found: Mapping[str, Any]) -> dict[str, F64]:
-    """By what one can tell photos of the region from others, (N,) each; none without an index.
-
-    Of each network how far the nearest picture stands out from the hits behind it, and how sure the best view of `places` is.
-    Both were chosen on an emulated city against another one, where the largest similarity told less (benchmarks/RESULTS.md).
-    Of two networks whether they find the same places: of a photo from elsewhere each finds others.
-    """
-    signs: dict[str, F64] = {}
-    networks = [(name.removeprefix(RETRIEVAL), hits) for name, hits in found.items() if isinstance(hits, Hits)]
-    for beside, hits in networks:
-        if hits.similarity.shape[1] > _FIRST_BEHIND and PLACES + beside in found:
-            behind = hits.similarity[:, _FIRST_BEHIND:].mean(axis=1)
-            signs[f"stands_out{beside}"] = hits.similarity[:, 0] - behind
-            signs[f"best_view{beside}"] = np.asarray(found[PLACES + beside], np.float64).max(axis=1)
-    for beside, hits in networks[1:]:
-        signs[f"agrees{beside}"] = _agreement(networks[0][1], hits)
-    return signs
-
-
 def view_table(cells: I64, grid: AnswerGrid) -> sparse.csr_matrix:
     """Which cell of the grid each class of views lies in, (classes, cells)."""
     known = np.flatnonzero(cells >= 0)
     return sparse.csr_matrix((np.ones(known.size), (known, cells[known])), shape=(cells.size, len(grid)))
-
-
-def _agreement(first: Hits, second: Hits) -> F64:
-    """How much of what two networks find lies in the same cells, log, (N,): hits count by 1 / rank."""
-    ranks = [1.0 / np.arange(1, min(_FIRST_BEHIND, hits.cells.shape[1]) + 1) for hits in (first, second)]
-    shares = [rank / rank.sum() for rank in ranks]
-    found = [hits.cells[:, : len(share)] for hits, share in zip((first, second), shares, strict=True)]
-    same = (found[0][:, :, None] == found[1][:, None, :]) & (found[0] >= 0)[:, :, None]
-    return np.log(_NO_AGREEMENT + np.einsum("nij,i,j->n", same, *shares))
 
 
 def _vectors(photos: Photos, model_version: str) -> Vectors:

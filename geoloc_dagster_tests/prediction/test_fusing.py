@@ -21,11 +21,9 @@ from geoloc_dagster.geo.distance import great_circle_m
 from geoloc_dagster.geo.partitioning import CellLevel
 from geoloc_dagster.prediction.champion import promote, read_champion
 from geoloc_dagster.prediction.ensemble import embed_members, index_members
-from geoloc_dagster.prediction.experts import Hits
 from geoloc_dagster.prediction.fused import FusedPredictor, heat_features, load_fused
 from geoloc_dagster.prediction.fusing import make_fusion
 from geoloc_dagster.prediction.fusion import read_fusion
-from geoloc_dagster.prediction.panel import signs_of
 from geoloc_dagster.prediction.photo import as_picture
 from geoloc_dagster.prediction.picture import fused_heat_map
 from geoloc_dagster.prediction.promotion import promote_best
@@ -267,7 +265,7 @@ def test_a_second_network_looks_beside_the_champion(settings: Settings, tmp_path
             assert answer.candidates[0].location_id == str(place)
     known = predictor.fusion.familiarity
     assert known is not None
-    assert "agrees:wide" in known.means
+    assert {"agrees:wide", "best_view", "best_view:wide"} <= set(known.weights)
     answers = predictor.predict([jpeg(place) for place in range(5_000, 5_040)])
     assert np.mean([bool(answer.refusal) for answer in answers]) > 0.8
 
@@ -370,25 +368,6 @@ def test_a_member_that_learned_from_dev_leaves_no_fusion(two_classifiers: tuple[
     made = make_fusion(own, layout)
     assert made.folder is None
     assert made.reason == "the newest model of more learned from dev itself"
-
-
-def test_networks_agree_where_their_hits_lie_in_the_same_cells():
-    similarity = np.linspace(0.9, 0.1, 30)[None]
-    here, there = np.arange(30)[None], np.arange(100, 130)[None]
-    views = np.zeros((1, 3))
-
-    def agreement(first: np.ndarray, second: np.ndarray) -> float:
-        found = {
-            "retrieval": Hits(similarity, first),
-            "places": views,
-            "retrieval:b": Hits(similarity, second),
-            "places:b": views,
-        }
-        return float(signs_of(found)["agrees:b"][0])
-
-    nothing = agreement(here, there)
-    assert agreement(here, here) > agreement(here, here[:, ::-1]) > nothing  # the first hits weigh most
-    assert agreement(np.full((1, 30), -1), np.full((1, 30), -1)) == nothing  # off the grid is nowhere
 
 
 @pytest.mark.parametrize(("change", "why"), [("learned", "learned from dev"), ("none", "places of the split dev")])

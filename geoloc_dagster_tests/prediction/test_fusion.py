@@ -32,7 +32,8 @@ from geoloc_dagster.prediction.fitting import fit_weights
 from geoloc_dagster.prediction.fusing import flat_search
 from geoloc_dagster.prediction.fusion import Fusion
 from geoloc_dagster.prediction.fusion_fit import Truth, fit_fusion, say_all
-from geoloc_dagster.prediction.panel import HitsExpert, Photos, PlacesExpert, signs_of, view_table
+from geoloc_dagster.prediction.panel import HitsExpert, Photos, PlacesExpert, view_table
+from geoloc_dagster.prediction.signs import signs_of
 from geoloc_dagster.retrieval.place_head import learn_place_head
 
 PLACES, PICTURES = 200, 4
@@ -288,12 +289,32 @@ def test_halves_keep_places_together():
 
 def test_the_threshold_refuses_the_share_that_was_chosen():
     rng = np.random.default_rng(0)
-    signs = {"a": rng.normal(0.6, 0.1, 2_000), "b": rng.normal(-3, 2, 2_000)}
-    known = fit_familiarity(signs, 0.05)
-    assert known.is_outside(signs).mean() == pytest.approx(0.05, abs=0.002)
-    strangers = {"a": rng.normal(0.3, 0.1, 500), "b": rng.normal(-9, 2, 500)}
+    places = np.arange(2_000).astype(str)
+
+    def signs(a: float, b: float, count: int) -> dict[str, np.ndarray]:
+        return {"a": rng.normal(a, 0.1, count), "b": rng.normal(b, 2, count), "c": rng.normal(size=count)}
+
+    own = signs(0.6, -3, 2_000)
+    known = fit_familiarity(own, signs(0.3, 3, 2_000), places, 0.05)
+    assert known.is_outside(own).mean() == pytest.approx(0.05, abs=0.01)
+    assert known.weights["a"] > 1 > -1 > known.weights["b"]  # photos of elsewhere have more of it
+    assert abs(known.weights["c"]) < 0.3  # says nothing
+    strangers = signs(0.3, 3, 500)
     assert known.is_outside(strangers).mean() > 0.95
-    assert known.is_outside({"a": strangers["a"], "b": signs["b"][:500]}).mean() < known.is_outside(strangers).mean()
+    assert known.is_outside({**strangers, "b": own["b"][:500]}).mean() < known.is_outside(strangers).mean()
+
+
+def test_of_what_it_was_fitted_on_a_regression_thinks_too_well():
+    """A hundred signs that say nothing tell 60 photos apart that they were fitted on: the threshold is that of others."""
+    rng = np.random.default_rng(0)
+
+    def noise(count: int) -> dict[str, np.ndarray]:
+        return {str(number): rng.normal(size=count) for number in range(100)}
+
+    own = noise(60)
+    known = fit_familiarity(own, noise(60), np.arange(60).astype(str), 0.1)
+    assert known.is_outside(own).mean() < 0.02
+    assert known.is_outside(noise(2_000)).mean() < 0.45
 
 
 # --- all together -----------------------------------------------------------------------------------------------------
@@ -359,8 +380,14 @@ def test_an_index_of_known_pictures_says_who_is_a_stranger(grid: AnswerGrid):
     truth = Truth(lat[which], lng[which], which.astype(str))
     fusion = fit_fusion(experts, found, truth, grid, RADII, refused=0.05, largest_region_km2=None)
     assert fusion.familiarity is not None
-    assert fusion.familiarity.is_outside(signs_of(look(rng.normal(size=(200, 32))))).mean() > 0.95
-    assert fusion.familiarity.is_outside(signs_of(found)).mean() == pytest.approx(0.05, abs=0.03)
+    assert fusion.familiarity.is_outside(signs_of(experts, look(rng.normal(size=(200, 32))))).mean() > 0.95
+    others = look(codes[rng.integers(0, PLACES, 2_000)] + 0.3 * rng.normal(size=(2_000, 32)))
+    assert fusion.familiarity.is_outside(signs_of(experts, others)).mean() == pytest.approx(0.05, abs=0.03)
+    without = signs_of(experts, found, (truth.lat_deg, truth.lng_deg))
+    strange = signs_of(experts, look(rng.normal(size=(2_000, 32))))
+    for name, values in signs_of(experts, found).items():  # a photo whose place is hidden is seen as one of elsewhere is
+        off = abs(without[name].mean() - strange[name].mean())
+        assert off < 0.35 * abs(values.mean() - strange[name].mean()) + 0.05, name
     said = say_all(fusion, experts, found)
     right = fusion.answers(fusion.log_probabilities(said), 0.9).cells == grid.cells_of(truth.lat_deg, truth.lng_deg)
     assert right.mean() > 0.9
