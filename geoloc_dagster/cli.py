@@ -6,13 +6,15 @@ A problem with a known cause is one line on stderr and exit code 2.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import sys
 import traceback
+from collections.abc import Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -24,11 +26,9 @@ from geoloc_dagster.cores import processes_by_default
 from geoloc_dagster.errors import GeolocError, RecipeError
 from geoloc_dagster.storage import read_json, write_bytes
 
-if TYPE_CHECKING:
-    pass
-
 USER_ERROR = 2
 CHECK_FAILED = 1
+INTERRUPTED = 130  # as shells have it: 128 + SIGINT
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(list_cli.photos, name="photos")
@@ -323,7 +323,7 @@ def backfill(
     from geoloc_dagster.defs.headless import run_backfill
 
     names = [name.strip() for name in (select or f"{settings.capture.asset},crops").split(",") if name.strip()]
-    with ProgressView(Console(stderr=True)) as view:
+    with _resumable(), ProgressView(Console(stderr=True)) as view:
         failures = run_backfill(settings, names=names, keys=keys, report=view.report)
     typer.echo(f"{len(keys)} batches, {len(failures)} failed steps")
     for failure in failures:
@@ -381,8 +381,18 @@ def _materialise(settings: Settings, select: str | None, *, resume: bool = True)
     from geoloc_dagster.console import ProgressView
     from geoloc_dagster.defs.headless import run_headless
 
-    with ProgressView(Console(stderr=True)) as view:
+    with _resumable(), ProgressView(Console(stderr=True)) as view:
         return run_headless(settings, select=select, report=view.report, resume=resume)
+
+
+@contextlib.contextmanager
+def _resumable() -> Generator[None]:
+    """Ctrl+C ends a run without a loss; say so."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("interrupted; the same command goes on from here", err=True)
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def _show_summary(settings: Settings, summary: dict[str, Any]) -> None:

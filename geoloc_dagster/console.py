@@ -104,7 +104,7 @@ class ProgressView:
         took = f" in {event.seconds:,.1f} s" if event.seconds is not None else ""
         unit = "row" if event.done == 1 else "rows"
         rows = f", {event.done:,} {unit}" if event.kind == "done" and event.done else ""
-        outcome = "done" if event.kind == "done" else "FAILED"
+        outcome = {"done": "done", "interrupted": "interrupted"}.get(event.kind, "FAILED")
         but = f", but not through: {event.message}" if event.kind == "done" and event.message else ""
         self._say(f"{_name(event)}: {outcome}{took}{rows}{but}")
 

@@ -19,10 +19,12 @@ from geoloc_dagster.config.loader import claim_data_root
 from geoloc_dagster.defs.build import build_definitions
 from geoloc_dagster.defs.progress import set_listener
 from geoloc_dagster.defs.region import Region
-from geoloc_dagster.errors import GeolocError, StepFailedError
+from geoloc_dagster.errors import ConfigError, GeolocError, StepFailedError
 from geoloc_dagster.starter import prepare_home
 from geoloc_dagster.storage import read_json, write_bytes, write_json
 
+_INTERRUPTED = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
+_HOW_TO_SELECT = "Write names with commas; `name+` adds what follows an asset, `+name` what it is made from."
 _COUNTS = ("dagster/partition_row_count", "dagster/row_count")
 
 
@@ -30,7 +32,7 @@ _COUNTS = ("dagster/partition_row_count", "dagster/row_count")
 class Event:
     """One thing that the person at the terminal may want to know."""
 
-    kind: Literal["start", "progress", "done", "failed"]
+    kind: Literal["start", "progress", "done", "failed", "interrupted"]
     asset: str
     partition: str | None = None
     done: int = 0
@@ -114,6 +116,9 @@ class _Runner:
     def _failed(self, event: dg.DagsterEvent, partition: str | None) -> None:
         name = (event.step_key or "").removeprefix(f"{self.region.name}__")
         data = event.step_failure_data
+        if data.error is not None and data.error.cls_name in _INTERRUPTED:  # Dagster makes a failure of Ctrl+C
+            self.report(Event("interrupted", name, partition))
+            raise KeyboardInterrupt
         failure = data.user_failure_data
         message = failure.description if failure else _root_cause(data.error)
         self.failures.append(f"{name}{f' [{partition}]' if partition else ''}: {message}")
@@ -135,7 +140,9 @@ def run_headless(settings: Settings, *, select: str | None = None, report: Repor
         The summary that was written.
 
     Raises:
+        ConfigError: `select` selects nothing.
         GeolocError: the first step that failed, with its cause and remedy.
+        KeyboardInterrupt: it was interrupted; what was under way goes on with the next run.
     """
     runner = _Runner(settings, report, resume=resume)
     names = _selected(runner, select)
@@ -189,8 +196,13 @@ def _selected(runner: _Runner, select: str | None) -> list[str]:
     if select is None:
         chosen = set(graph.executable_asset_keys)
     else:
-        selection = dg.AssetSelection.from_string(_with_prefix(select, prefix))
-        chosen = set(selection.resolve(graph))
+        try:
+            chosen = set(dg.AssetSelection.from_string(_with_prefix(select, prefix)).resolve(graph))
+        except dg.DagsterError as error:
+            raise ConfigError(f"--select {select} is no selection of assets", _HOW_TO_SELECT) from error
+    if not chosen:
+        names = ", ".join(sorted(key.path[-1] for key in graph.executable_asset_keys))
+        raise ConfigError(f"--select {select} names no asset of this region", f"It has {names}.")
     return [key.path[-1] for key in graph.toposorted_asset_keys if key in chosen]
 
 
