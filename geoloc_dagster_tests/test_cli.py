@@ -58,6 +58,12 @@ class TestErrors:
         assert f"line {number}: grid.spacing: unknown key; did you mean `spacing_m`?" in line
         assert not (region / "data").exists(), "a refused configuration must not leave a data root behind"
 
+    @pytest.mark.parametrize("select", ["*catalog", "nosuch", "crops and and catalog"])
+    def test_a_selection_that_names_nothing_says_what_there_is(self, region: Path, select: str) -> None:
+        line = one_error_line(geoloc("run", "--select", select, cwd=region), "GEO-101")
+        assert f"--select {select}" in line
+        assert ("buffer_csvs" if select == "nosuch" else "`+name`") in line
+
     def test_debug_shows_the_traceback_and_keeps_the_line_and_the_code(self, tmp_path: Path) -> None:
         result = geoloc("check-config", "--debug", cwd=tmp_path)
         assert result.returncode == 2

@@ -196,28 +196,32 @@ def _selected(runner: _Runner, select: str | None) -> list[str]:
     if select is None:
         chosen = set(graph.executable_asset_keys)
     else:
+        names = sorted(key.path[-1] for key in graph.executable_asset_keys)
         try:
-            chosen = set(dg.AssetSelection.from_string(_with_prefix(select, prefix)).resolve(graph))
+            chosen = set(dg.AssetSelection.from_string(_with_prefix(select, prefix, names)).resolve(graph))
         except dg.DagsterError as error:
             raise ConfigError(f"--select {select} is no selection of assets", _HOW_TO_SELECT) from error
-    if not chosen:
-        names = ", ".join(sorted(key.path[-1] for key in graph.executable_asset_keys))
-        raise ConfigError(f"--select {select} names no asset of this region", f"It has {names}.")
     return [key.path[-1] for key in graph.toposorted_asset_keys if key in chosen]
 
 
-def _with_prefix(select: str, prefix: str) -> str:
-    """`crops+` for people, `key:"stockholm/crops"+` for Dagster."""
+def _with_prefix(select: str, prefix: str, names: Sequence[str]) -> str:
+    """`crops+` for people, `key:"stockholm/crops"+` for Dagster.
+
+    Raises:
+        ConfigError: a name is that of no asset.
+    """
     import re
 
     if ":" in select:
         return select
-    terms = [term.strip() for term in re.split(r"[,\s]+", select) if term.strip()]
+    terms = [term.strip() for term in select.split(",") if term.strip()]
     full: list[str] = []
     for term in terms:
         match = re.fullmatch(r"(\+*)([a-z_0-9]+)(\+*)", term)
         if match is None:
             return select
+        if match[2] not in names:
+            raise ConfigError(f"--select {select}: there is no asset {match[2]!r}", f"This region has {', '.join(names)}.")
         full.append(f'{match[1]}key:"{prefix}/{match[2]}"{match[3]}')
     return " or ".join(full)
 

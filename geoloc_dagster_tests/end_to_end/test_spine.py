@@ -127,18 +127,25 @@ def test_a_changed_byte_of_the_served_model_is_refused_by_name_and_exit_code(fin
     assert "Traceback" not in done.stderr
 
 
-def test_a_run_killed_in_the_middle_goes_on_and_ends_with_every_row_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
+def test_a_run_that_ends_in_the_middle_goes_on_and_has_every_row_once(tmp_path: Path, how: signal.Signals) -> None:
     write_city(tmp_path, places=PLACES)
     layout = layout_of(tmp_path)
     command = [sys.executable, "-m", "geoloc_dagster", "run", "--select", "+catalog"]
     environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")}
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
     deadline = time.monotonic() + 300
     while open_table(layout.panoramas) is None and process.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(subprocess.TimeoutExpired):  # until the first pictures are committed
             process.wait(timeout=0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.send_signal(how)
+    _, said = process.communicate()
+    assert process.returncode == (130 if how is signal.SIGINT else -how)
+    assert ("interrupted; the same command goes on from here" in said) == (how is signal.SIGINT), said
+    assert "FAILED" not in said
+    assert "Traceback" not in said
     assert not layout.catalog.exists()
     left = set(layout.root.rglob("*.part"))  # a killed process cannot take its temporary file away
     geoloc("run", "--select", "+catalog", cwd=tmp_path)
