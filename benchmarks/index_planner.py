@@ -25,7 +25,7 @@ from sklearn.neighbors import KDTree
 from geoloc_dagster.config import Layout
 from geoloc_dagster.config.loader import load_settings
 from geoloc_dagster.retrieval.index import latest_index, load_index
-from geoloc_dagster.retrieval.index_planner import NEAREST, PlanSettings, build, kinds_for, smallest, try_kinds
+from geoloc_dagster.retrieval.index_planner import NEAREST, PlanSettings, build, kinds_for, smallest, try_kinds, without_self
 
 PICTURES = 10
 NOISE = 0.67  # of a picture, relative to its place: two pictures of a view have a cosine of 0.69 on average, as in the demo
@@ -62,17 +62,10 @@ def tree(vectors: np.ndarray, queries: int) -> tuple[float, float, float]:
     return sum(part.nbytes for part in built.get_arrays()) / len(vectors), milliseconds, seconds
 
 
-def others(rows: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    """What each query finds but itself, or but the last where it does not find itself."""
-    is_self = rows == asked[:, None]
-    is_self[~is_self.any(axis=1), -1] = True
-    return rows[~is_self].reshape(len(rows), -1)
-
-
 def shards(vectors: np.ndarray, count: int, queries: int) -> None:
     """Print what a gallery in `count` files finds, takes and costs; codes of an eighth of the dimension, in bytes."""
     asked = np.sort(np.random.default_rng(0).permutation(len(vectors))[:queries])
-    truth = others(build(vectors, "Flat").search(vectors[asked], NEAREST + 1)[1], asked)
+    truth = without_self(build(vectors, "Flat").search(vectors[asked], NEAREST + 1)[1], asked)
     part, lists = len(vectors) // count, 2 ** round(np.log2(4 * np.sqrt(len(vectors) / count)))
     pieces = vectors.shape[1] // 8
     kind = f"IVF{lists},PQ{pieces}"
@@ -93,7 +86,7 @@ def shards(vectors: np.ndarray, count: int, queries: int) -> None:
             began = time.perf_counter()
             found = np.concatenate([together.search(vectors[asked[i : i + 16]], NEAREST + 1)[1] for i in range(0, queries, 16)])
             milliseconds = (time.perf_counter() - began) * 1000 / queries
-            recall = (others(found, asked)[:, :, None] == truth[:, None, :]).any(axis=1).mean()
+            recall = (without_self(found, asked)[:, :, None] == truth[:, None, :]).any(axis=1).mean()
             print(f"| {probes} | {recall:.3f} | {milliseconds:.2f} |", flush=True)
 
 

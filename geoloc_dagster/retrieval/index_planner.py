@@ -144,7 +144,7 @@ def try_kinds(vectors: Vectors, kinds: Sequence[str], settings: PlanSettings) ->
         vectors = vectors[np.sort(rng.permutation(len(vectors))[: settings.sample])]
     asked = np.sort(rng.permutation(len(vectors))[: settings.queries])
     exact = build(vectors, EXACT)
-    truth = _others(exact.search(vectors[asked], NEAREST + 1)[1], asked)
+    truth = without_self(exact.search(vectors[asked], NEAREST + 1)[1], asked)
     return [_tried(vectors, kind, asked, truth, settings.recall) for kind in kinds]
 
 
@@ -202,14 +202,14 @@ def _tried(vectors: Vectors, kind: str, asked: I64, truth: I64, recall: float) -
         began = time.perf_counter()
         parts = [index.search(vectors[asked[i : i + 16]], NEAREST + 1, params=parameters)[1] for i in range(0, len(asked), 16)]
         milliseconds = (time.perf_counter() - began) * 1000 / len(asked)
-        found = _share(_others(np.concatenate(parts), asked), truth)
+        found = _share(without_self(np.concatenate(parts), asked), truth)
         if found >= recall:
             break
     return Trial(kind, probes, round(found, 4), round(size, 1), round(milliseconds, 3), round(seconds, 2))
 
 
-def _others(rows: I64, asked: I64) -> I64:
-    """The ten nearest of each query without itself, (N, 10)."""
+def without_self(rows: I64, asked: I64) -> I64:
+    """What each query finds but itself, and but the last where it does not find itself: (N, k + 1) -> (N, k) rows."""
     is_self = rows == asked[:, None]
     is_self[~is_self.any(axis=1), -1] = True  # a query that did not find itself gives up its last
     return rows[~is_self].reshape(len(rows), -1)
