@@ -13,6 +13,7 @@ Bool = npt.NDArray[np.bool_]
 _EDGE = 1e-6
 _RIDGE = 1e-3
 _FOLDS = 10
+_RIDGE_OF_SIGNS = 0.03  # few photos, many signs that say nearly the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ def _weigh(own: Mapping[str, F64], strange: Mapping[str, F64]) -> Familiarity:
     spreads = {name: round(max(float(values.std()), _EDGE), 6) for name, values in both.items()}
     columns = np.column_stack([(values - means[name]) / spreads[name] for name, values in both.items()])
     is_own = np.repeat([True, False], len(columns) // 2)
-    found = LogisticRegression(C=1.0, max_iter=1_000).fit(columns, is_own)
+    found = LogisticRegression(C=_RIDGE_OF_SIGNS, max_iter=1_000).fit(columns, is_own)
     weights = {name: round(float(weight), 6) for name, weight in zip(both, found.coef_[0], strict=True)}
     return Familiarity(means, spreads, weights, 0.0, 0.0)
 

@@ -20,6 +20,8 @@ from geoloc_dagster.prediction.panel import PLACES, RETRIEVAL, Expert, HitsExper
 Bool = npt.NDArray[np.bool_]
 NEAR_M = 50.0
 """What lies so near to a place shows the same buildings."""
+HIDDEN_M = 100.0
+"""What lies so near to a photo may show what it shows, from further away."""
 _DEPTH = 60
 _RANKS = (1, 2, 3, 5, 10, 20, 40)
 _TOGETHER = (5, 10, 20)
@@ -27,7 +29,7 @@ _BEHIND = 20
 _NO_AGREEMENT = 1e-3
 _LEAST = -50.0  # of log-probabilities
 _BLOCK = 256
-_NEAR_COSINE = np.cos(NEAR_M / EARTH_RADIUS_M)
+_NEAR, _HIDDEN = np.cos(NEAR_M / EARTH_RADIUS_M), np.cos(HIDDEN_M / EARTH_RADIUS_M)
 
 
 def signs_of(experts: Sequence[Expert], found: Mapping[str, Any], own: tuple[F64, F64] | None = None) -> dict[str, F64]:
@@ -40,7 +42,7 @@ def signs_of(experts: Sequence[Expert], found: Mapping[str, Any], own: tuple[F64
     Args:
         experts: that looked.
         found: what each saw, by name.
-        own: latitudes and longitudes of the photos, degrees, to see them as if nothing within `NEAR_M` were in the gallery.
+        own: latitudes and longitudes of the photos, degrees, to see them as if nothing within `HIDDEN_M` were in the gallery.
     """
     by_name = {one.name: one for one in experts}
     at = None if own is None else unit_vectors(*own)
@@ -70,7 +72,7 @@ def _without(hits: Hits, vectors: F64, at: F64 | None) -> Hits:
     depth = min(_DEPTH, hits.similarity.shape[1])
     if at is None:
         return Hits(hits.similarity[:, :depth], hits.cells[:, :depth])
-    near = np.einsum("nkd,nd->nk", vectors[hits.cells], at) > _NEAR_COSINE
+    near = np.einsum("nkd,nd->nk", vectors[hits.cells], at) > _HIDDEN
     order = np.argsort(near, axis=1, kind="stable")[:, :depth]
     similarity, gone = np.take_along_axis(hits.similarity, order, 1), np.take_along_axis(near, order, 1)
     least = np.where(gone, np.inf, similarity).min(axis=1, keepdims=True)
@@ -82,7 +84,7 @@ def _of_hits(hits: Hits, vectors: F64) -> dict[str, F64]:
     similarity, depth = hits.similarity, hits.similarity.shape[1]
     said = {f"similarity_{rank}": similarity[:, rank - 1] for rank in _RANKS if rank <= depth}
     said["stands_out"] = similarity[:, 0] - similarity[:, _BEHIND:].mean(axis=1)
-    with_first = np.einsum("nkd,nd->nk", vectors[hits.cells], vectors[hits.cells[:, 0]]) > _NEAR_COSINE
+    with_first = np.einsum("nkd,nd->nk", vectors[hits.cells], vectors[hits.cells[:, 0]]) > _NEAR
     return said | {f"together_{count}": with_first[:, :count].mean(axis=1) for count in _TOGETHER}
 
 
@@ -92,10 +94,10 @@ def _of_views(log_probabilities: Any, vectors: F64, at: F64 | None) -> dict[str,
     for start in range(0, len(said), _BLOCK):
         block = np.asarray(log_probabilities[start : start + _BLOCK], np.float64)
         if at is not None:
-            block = np.where(at[start : start + _BLOCK] @ vectors.T > _NEAR_COSINE, -np.inf, block)
+            block = np.where(at[start : start + _BLOCK] @ vectors.T > _HIDDEN, -np.inf, block)
             block = block - np.logaddexp.reduce(block, axis=1, keepdims=True)
         best = block.argmax(axis=1)
-        there = (vectors[best] @ vectors.T > _NEAR_COSINE) | (np.arange(block.shape[1]) == best[:, None])
+        there = (vectors[best] @ vectors.T > _NEAR) | (np.arange(block.shape[1]) == best[:, None])
         share = np.exp(block)
         elsewhere = np.where(there, -np.inf, block).max(axis=1)
         said[start : start + _BLOCK] = np.column_stack(

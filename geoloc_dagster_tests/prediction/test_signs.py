@@ -1,4 +1,4 @@
-"""The signs by which a photo of elsewhere is known, on a row of places 100 m apart."""
+"""The signs by which a photo of elsewhere is known, on a row of places 150 m apart."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from geoloc_dagster.prediction.signs import signs_of
 from geoloc_dagster.retrieval.place_head import PlaceHead
 
 PLACES, PICTURES = 40, 3
-LAT, LNG = np.full(PLACES, 45.0), -30 + np.arange(PLACES) * 100 / (111_195 * np.cos(np.radians(45)))
+LAT, LNG = np.full(PLACES, 45.0), -30 + np.arange(PLACES) * 150 / (111_195 * np.cos(np.radians(45)))
 
 
 @pytest.fixture(scope="module")
