@@ -35,7 +35,7 @@ LAYERS = {
     "evaluation": BASE | {"geo", "dataset", "learning", "retrieval", "prediction", "viz"},
     "prediction": BASE | {"geo", "imagery", "dataset", "learning", "retrieval", "evaluation", "viz", "scale"},
     "viz": BASE | {"geo", "evaluation"},
-    "stack": BASE,
+    "stack": BASE | {"scale"},
     "explorer": BASE | {"geo", "imagery", "dataset", "learning", "retrieval", "prediction", "evaluation"},
 }
 

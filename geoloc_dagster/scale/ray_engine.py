@@ -5,6 +5,7 @@ Nothing here starts a cluster. The nodes have this package, in the same version,
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import math
 import socket
@@ -52,6 +53,27 @@ def connect(environ: Mapping[str, str]) -> None:
         ray.init(address=address, logging_level=logging.WARNING)
     except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
         raise EngineError(f"the Ray cluster {_named(address)} cannot be joined: {_first_line(error)}") from error
+
+
+def require_jobs(address: str) -> None:
+    """Refuse a Jobs API, `http://HOST:PORT`, that runs could not be handed to.
+
+    Raises:
+        EngineMissingError: Ray or dagster-ray is not installed.
+        EngineError: nothing answers there, or it refuses the token.
+    """
+    require_ray()
+    if importlib.util.find_spec("dagster_ray") is None:
+        raise EngineMissingError("runs are to go to Ray and dagster-ray is not installed")
+    from ray.job_submission import JobSubmissionClient
+
+    try:
+        JobSubmissionClient(address).list_jobs()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise EngineError(
+            f"the Jobs API of Ray at {address} cannot be used: {_first_line(error)}",
+            "Give the address of the head's dashboard, http://HOST:8265, and the cluster's RAY_AUTH_MODE and RAY_AUTH_TOKEN_PATH.",
+        ) from error
 
 
 def _require_answer(address: str) -> None:

@@ -27,6 +27,7 @@ COMPOSE = DOCKER / "compose.yaml"
 BIN = Path(sys.executable).parent
 DOCKER_ONLY = {"s3"}  # where MLflow keeps files; one machine has a folder for that
 ADDED = {"tor", "ray"}  # by their profiles
+RAY_JOBS = "http://ray:8265"
 CODE = {"code": "cpu", "code-browser": "browser", "code-gpu": "gpu"}
 SECRET = re.compile(r"(?i)(password|passwd|secret|token|api_?key|access_key)")
 
@@ -47,10 +48,12 @@ def rendered() -> dict[Path, str]:
         "PASSFILE": "/tmp/dagster.pgpass",
         "STORAGE": "/var/lib/dagster",
     }
-    values = configuration.dagster_values(StackOptions()) | database
+    places = {name: str(value) for name, value in compose()["x-code"]["environment"].items()}
+    on_ray = configuration.dagster_yaml(StackOptions(ray=RAY_JOBS), database, {**places, "GEOLOC_ENGINE": "ray"})
     code = {"CODE_HOST": "code", "CODE_PORT": 4000, "REGION": "region"}
     return {
-        DOCKER / "dagster.yaml": configuration.fill_in("dagster.yaml", values),
+        DOCKER / "dagster.yaml": configuration.dagster_yaml(StackOptions(), database, {}),
+        DOCKER / "dagster-ray.yaml": on_ray,
         DOCKER / "workspace.yaml": configuration.fill_in("workspace.yaml", code),
     }
 
