@@ -72,7 +72,7 @@ def require_jobs(address: str) -> None:
     except (OSError, RuntimeError, ValueError) as error:
         raise EngineError(
             f"the Jobs API of Ray at {address} cannot be used: {_first_line(error)}",
-            "Give the address of the head's dashboard, http://HOST:8265, and the cluster's RAY_AUTH_MODE and RAY_AUTH_TOKEN_PATH.",
+            "Give the address of the head's dashboard, http://HOST:8265, and RAY_AUTH_MODE and RAY_AUTH_TOKEN_PATH as there.",
         ) from error
 
 
@@ -99,6 +99,12 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def cut(rows: int, cpus: int) -> list[range]:
+    """Pieces of so many rows for so many CPUs; see `RayEngine.cut`."""
+    units = max(_LEAST_ROWS // UNIT, math.ceil(rows / (_PER_CPU * max(1, cpus)) / UNIT))
+    return [range(first, min(first + units * UNIT, rows)) for first in range(0, rows, units * UNIT)]
+
+
 class RayEngine:
     """Does each piece as a task, on whichever node has a CPU free."""
 
@@ -109,9 +115,7 @@ class RayEngine:
 
     def cut(self, rows: int) -> list[range]:
         """Two pieces for every CPU of the cluster, none smaller than it is worth a file."""
-        cpus = max(1, int(self._ray.cluster_resources().get("CPU", 1)))
-        units = max(_LEAST_ROWS // UNIT, math.ceil(rows / (_PER_CPU * cpus) / UNIT))
-        return [range(first, min(first + units * UNIT, rows)) for first in range(0, rows, units * UNIT)]
+        return cut(rows, int(self._ray.cluster_resources().get("CPU", 1)))
 
     def map(self, work: Callable[[P, Tick], R], pieces: Sequence[P], tick: Tick, *, gpu: bool = False) -> list[R]:
         """See `Engine`; rows tick a piece at a time."""
