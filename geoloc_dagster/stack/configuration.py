@@ -61,7 +61,7 @@ def dagster_yaml(options: StackOptions, database: Mapping[str, object], places: 
             **database,
         },
     )
-    return without_page(text, "ray") if options.ray is None else text
+    return without_page(text, "ray") if options.ray is None else re.sub(r"(?m)^ *# (begin|end) ray$\n", "", text)
 
 
 def write_dagster_home(

@@ -44,3 +44,15 @@ def nap(piece: Nap, tick: Tick) -> str:
         time.sleep(0.02)
     tick(piece.rows)
     return node
+
+
+@dataclass(frozen=True, slots=True)
+class Empty:
+    """A piece in which there is nothing to do."""
+
+    rows: int = 1
+
+
+def nothing(piece: Empty, tick: Tick) -> None:
+    """Be done."""
+    tick(piece.rows)
