@@ -25,6 +25,7 @@ _NODE = "GEOLOC_TESTS_NODE"
 GCS_PORT, JOBS_PORT = 6379, 8265
 ADDRESS, JOBS = f"127.0.0.1:{GCS_PORT}", f"http://127.0.0.1:{JOBS_PORT}"
 _STORE_BYTES = 100_000_000
+_PATIENT = {"RAY_raylet_start_wait_time_s": "180"}  # half a minute is too short where cores are shared
 
 
 def isolation() -> list[str]:
@@ -123,13 +124,20 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = 240.0)
     return time.monotonic() - began
 
 
+def require_started(cluster: Cluster) -> None:
+    """Refuse a node that has ended by itself; says why."""
+    for node in cluster.nodes:
+        if node.process.poll() is not None:
+            raise AssertionError((cluster.folder.parent / f"node{node.number}.log").read_text()[-3000:])
+
+
 @contextlib.contextmanager
 def running_cluster(*, dashboard: bool = False, **environment: str) -> Generator[Cluster]:
     """The head of a cluster, which ends with the block, as do the nodes that were added to it."""
     assert os.environ.get(INSIDE), "only in a network of its own"
     folder = Path(tempfile.mkdtemp(prefix="ray", dir="/tmp"))  # short: sockets lie there
     folder.chmod(0o755)
-    cluster = Cluster(folder / "r", dashboard, {"RAY_USAGE_STATS_ENABLED": "0", **environment})
+    cluster = Cluster(folder / "r", dashboard, {**_PATIENT, "RAY_USAGE_STATS_ENABLED": "0", **environment})
     cluster.folder.mkdir()
     try:
         cluster.add_node()

@@ -26,7 +26,7 @@ from geoloc_dagster.storage import append_rows, open_table, verify_table, write_
 from geoloc_dagster_tests.dataset.test_crops import capture
 from geoloc_dagster_tests.imagery.pictures import jpeg
 from geoloc_dagster_tests.retrieval.city import FakeEncoder
-from geoloc_dagster_tests.scale.cluster import ADDRESS, Cluster, Node, running_cluster, wait_for
+from geoloc_dagster_tests.scale.cluster import ADDRESS, Cluster, Node, require_started, running_cluster, wait_for
 from geoloc_dagster_tests.scale.work import FakeLoading, Nap, nap
 
 BATCH, OTHER, ROWS = "100m-0000", "100m-0001", 1_100
@@ -42,7 +42,11 @@ def main(folder: Path) -> None:
         connect({**os.environ, "RAY_ADDRESS": ADDRESS})
         import ray
 
-        wait_for(lambda: len([one for one in ray.nodes() if one["Alive"]]) == 2, "two nodes")
+        def both() -> bool:
+            require_started(cluster)
+            return len([one for one in ray.nodes() if one["Alive"]]) == 2
+
+        wait_for(both, "two nodes")
         seen: dict[str, Any] = {"start_s": round(time.monotonic() - began, 1)}
         engine = RayEngine()
         seen["cut"] = [[part.start, part.stop] for part in engine.cut(ROWS)]
