@@ -2,12 +2,11 @@
 
     python -m benchmarks.scale_out [--parts same,killed,local,multiprocess,tasks] [--folder DIR]
 
-Everything runs in a network and among processes of its own, in which there is only a loopback interface. A small
-emulated region is collected once. `same` makes everything else of it twice, in one process and with GEOLOC_ENGINE=ray, and compares every
-table and figure. `killed` then makes crops
-and vectors of the second once more, through the stack and as backfills on Ray, and kills a node while it is at a piece. `local`
-makes the crops through a stack without Ray, `multiprocess` with Dagster's multiprocess executor and its in-process one, and
-`tasks` counts what a piece costs. Fails where a table differs, or a row is there twice.
+Everything runs in a network and among processes of its own, in which there is only a loopback interface. A small emulated region
+is collected once. `same` makes everything else of it twice, in one process and with GEOLOC_ENGINE=ray, and compares every table
+and figure. `killed` then makes crops and vectors of the second once more, through the stack and as backfills on Ray, and kills a
+node while it is at a piece. `local` makes the crops through a stack without Ray, `multiprocess` with Dagster's multiprocess
+executor and its in-process one, and `tasks` counts what a piece costs. Fails where a table differs, or a row is there twice.
 """
 
 from __future__ import annotations
