@@ -347,12 +347,18 @@ def replace_batch_files(path: Path, fragments: list[str], batch: str, schema: pa
     The table is made where it is missing; `schema` is that of the rows.
     Of two processes that replace one batch at the same time the later one wins whole: where it committed without having
     seen the other's rows it takes them away in another commit.
+
+    Raises:
+        IntegrityError: a file has been purged meanwhile, as when pictures are forgotten; the rows of before stay.
     """
     from lance.fragment import FragmentMetadata
 
     with translated_errors(path):
         ensure_table(path, schema)
         parts = [FragmentMetadata.from_json(fragment) for fragment in fragments]
+        gone = sorted(name for name in _files_of(parts) if not (path / "data" / name).is_file())
+        if gone:
+            raise IntegrityError(f"{path / 'data' / gone[0]} was purged before it was committed", "Materialise the batch again.")
         failpoint("table.before_merge")
         dataset = _replace(path, parts, set(), batch)
         failpoint("table.merged")

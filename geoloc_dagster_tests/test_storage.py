@@ -189,6 +189,17 @@ def test_what_goes_wrong_while_rows_are_made_is_raised_as_it_was(tmp_path: Path)
         storage.write_uncommitted(tmp_path / "crops.lance", broken(), rows("a", 1).schema)
 
 
+def test_files_that_were_purged_before_their_commit_are_not_committed(tmp_path: Path) -> None:
+    path, schema = tmp_path / "crops.lance", rows("a", 1).schema
+    storage.append_rows(path, rows("a", 2))
+    files = written(path, "a", 3)
+    storage.append_rows(path, rows("b", 1))
+    storage.delete_rows(path, "batch = 'b'")
+    with pytest.raises(IntegrityError, match="was purged before it was committed"):
+        storage.replace_batch_files(path, files, "a", schema)
+    assert ids_of(path) == ["a0", "a1"]
+
+
 def test_what_is_discarded_leaves_no_file(tmp_path: Path) -> None:
     path = tmp_path / "crops.lance"
     storage.discard_files(path, written(path, "a", 3))
