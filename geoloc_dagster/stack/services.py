@@ -172,6 +172,7 @@ def _emulator(site: Site) -> Service:
 def _code(site: Site) -> Service:
     command = _python("geoloc_dagster.defs.code_server", *_here(site.ports["code"]), "--location-name", site.region)
     command += ["--python-file", str(site.region_folder / "definitions.py"), "--working-directory", str(site.region_folder)]
+    command += ["--use-python-environment-entry-point"]  # a node of a cluster need not have `dagster` on its path
     ready = probes.code_server_ready(site.ports["code"])
     # It would wait for its runs. They are cut short instead, and are repeated, each from where it stopped, at the next start.
     return Service("code", command, Account.current(), site.code, ready, ("postgres",), site.region_folder, stop_s=5.0)
