@@ -12,7 +12,7 @@ DATA ?= ../shared/data
 REGION ?= demo
 CONFIG ?= examples/stockholm/geoloc.yaml
 PYTEST_ARGS ?=
-LOCK_FLAGS := --universal --python-version 3.11 --extra dev --extra production --no-annotate --no-emit-index-url --no-emit-find-links
+LOCK_FLAGS := --universal --python-version 3.11 --extra dev --extra production --extra ray --no-annotate --no-emit-index-url --no-emit-find-links
 
 # Where nothing may be kept of compiled modules every process compiles two thousand of them again, which is most of its start.
 unexport PYTHONDONTWRITEBYTECODE

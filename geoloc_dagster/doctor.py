@@ -24,6 +24,7 @@ from geoloc_dagster.config import Layout, Settings
 from geoloc_dagster.config.loader import claim_data_root
 from geoloc_dagster.errors import BrowserMissingError, GeolocError
 from geoloc_dagster.imagery.factory import provider_terms
+from geoloc_dagster.scale.engine import chosen_engine
 
 MIN_FREE_BYTES = 5 * 1024**3
 _KEYED = ("google", "mapillary")
@@ -49,6 +50,7 @@ def examine(load: Callable[[], Settings], *, min_free_bytes: int = MIN_FREE_BYTE
     yield check_python()
     yield check_requirements()
     yield check_native_packages()
+    yield check_engine()
     try:
         settings = load()
     except GeolocError as error:
@@ -137,6 +139,17 @@ def check_sources(settings: Settings) -> Check:
         remedy = "List a buffer CSV in one of them; see the README."
         return Check("FAIL", "sources", "neither coverage.files nor buffers.files names locations", remedy)
     return Check("ok", "sources", f"{len(named)} files and folders")
+
+
+def check_engine(environ: Mapping[str, str] = os.environ) -> Check:
+    """What does the pieces of batches is installed and answers; a Ray cluster is joined for that."""
+    try:
+        engine = chosen_engine(environ)
+    except GeolocError as error:
+        return _failed("engine", error)
+    if not engine.elsewhere:
+        return Check("ok", "engine", "crops and vectors are made in the process that wants them")
+    return Check("ok", "engine", f"crops and vectors are made by the Ray cluster {environ.get('RAY_ADDRESS', 'of this machine')}")
 
 
 def check_service(settings: Settings, environ: Mapping[str, str] = os.environ) -> Check:

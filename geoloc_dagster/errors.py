@@ -362,3 +362,21 @@ class StackFolderError(GeolocError):
     code = "GEO-605"
     failure_class = "disk"
     default_remedy = "Name a folder that everybody may enter with --folder, or start the stack as another user than root."
+
+
+class EngineMissingError(GeolocError):
+    """The engine that is to do the work of steps is not installed."""
+
+    code = "GEO-606"
+    failure_class = "configuration"
+    default_remedy = "Install the extra on every node: pip install 'geoloc-dagster[ray]'; or unset GEOLOC_ENGINE."
+
+
+class EngineError(GeolocError):
+    """The cluster that is to do the work of steps cannot be reached, refuses the token, or loses the work again and again."""
+
+    code = "GEO-607"
+    failure_class = "network"
+    default_remedy = (
+        "Look at `ray status`, RAY_ADDRESS and RAY_AUTH_TOKEN_PATH; a run that is started again goes on where this one stopped."
+    )

@@ -35,6 +35,9 @@ def stack(
     max_hours: Annotated[float, typer.Option(min=0.01, help="A run that takes longer is ended.")] = 24.0,
     poll_s: Annotated[int, typer.Option(min=1, help="Seconds between two looks at the runs.")] = 10,
     grace_s: Annotated[int, typer.Option(min=1, help="Seconds that the code server may be out of reach.")] = 30,
+    ray: Annotated[
+        str | None, typer.Option(help="Jobs API of a Ray cluster, http://HOST:8265: backfills that collect nothing run there.")
+    ] = None,
     free_slots_s: Annotated[int, typer.Option(min=1, help="Seconds until a lost run's places in pools are free.")] = 60,
 ) -> None:
     """Run everything that production needs for a region, behind one login, until it is interrupted."""
@@ -44,7 +47,7 @@ def stack(
     layout: Layout = claim_data_root(settings)
     place = StackFolder((folder or layout.root / "stack").resolve())
     monitoring = Monitoring(poll_s=poll_s, grace_s=grace_s, free_slots_s=free_slots_s, max_runtime_s=round(max_hours * 3600))
-    options = StackOptions(port, host, tuple(name or ()), explorer, mlflow, max_runs, monitoring)
+    options = StackOptions(port, host, tuple(name or ()), explorer, mlflow, max_runs, monitoring, ray)
     stop = _until_interrupted()
     with started_stack(settings, place, options, os.environ, _say, stop.is_set) as running:
         if running is not None:

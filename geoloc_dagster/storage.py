@@ -15,7 +15,7 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,10 +28,12 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import pyarrow as pa
+    from lance.fragment import FragmentMetadata
 
 _log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
+_COMMITS = 20  # attempts, where others commit to the same rows meanwhile
 _PICKLE_SUFFIXES = {".pkl", ".pickle", ".joblib", ".npy", ".npz"}
 
 
@@ -264,18 +266,62 @@ def _add_missing_columns(path: Path, existing: lance.LanceDataset, schema: pa.Sc
             raise
 
 
-def write_uncommitted(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> list[str]:
-    """Write rows as a data file of a table that exists, and commit nothing; what `commit_files` takes, as text.
+def ensure_table(path: Path, schema: pa.Schema) -> None:
+    """Let there be a table, without rows where it is new; another process may have been first."""
+    if open_table(path) is not None:
+        return
+    try:
+        append_rows(path, schema.empty_table())
+    except OSError:
+        if open_table(path) is None:
+            raise
+
+
+def write_uncommitted(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Schema, *, seal: bool = False) -> list[str]:
+    """Write rows as data files of a table, and commit nothing; what `commit_files` and `replace_batch_files` take, as text.
 
     Files that are never committed hold up nothing, and go with the next purge of old versions.
+
+    Args:
+        path: of the table.
+        batches: the rows.
+        schema: of the rows.
+        seal: record the checksums now, where the files have just been written, rather than where they are committed.
     """
     import pyarrow as pa
     from lance.fragment import write_fragments
 
+    raised: list[Exception] = []  # Lance would make one OSError of whatever goes wrong while rows are made
+
+    def watched() -> Iterator[pa.RecordBatch]:
+        try:
+            yield from batches
+        except Exception as error:
+            raised.append(error)
+            raise
+
     with translated_errors(path):
-        reader = pa.RecordBatchReader.from_batches(schema, batches)
-        fragments: Any = write_fragments(reader, str(path), schema=schema)
+        reader = pa.RecordBatchReader.from_batches(schema, watched())
+        mode = "create" if open_table(path) is None else "append"
+        try:
+            fragments: Any = write_fragments(reader, str(path), schema=schema, mode=mode)
+        except OSError:
+            if raised:
+                raise raised[0] from None
+            raise
+        if seal:
+            for file in _files_of(fragments):
+                write_bytes(_seal_path(path, path / "data" / file), sha256_file(path / "data" / file).encode())
         return [json.dumps(fragment.to_json()) for fragment in fragments]
+
+
+def discard_files(path: Path, fragments: list[str]) -> None:
+    """Delete what `write_uncommitted` wrote and nobody will commit."""
+    from lance.fragment import FragmentMetadata
+
+    for name in _files_of(FragmentMetadata.from_json(fragment) for fragment in fragments):
+        for file in (path / "data" / name, _seal_path(path, path / "data" / name)):
+            file.unlink(missing_ok=True)
 
 
 def commit_files(path: Path, fragments: list[str]) -> int:
@@ -293,6 +339,83 @@ def commit_files(path: Path, fragments: list[str]) -> int:
         _seal(path, dataset)
         failpoint("table.sealed")
         return int(dataset.version)
+
+
+def replace_batch_files(path: Path, fragments: list[str], batch: str, schema: pa.Schema) -> int:
+    """Make what `write_uncommitted` wrote the only rows of `batch`, in one commit; return the new version of the table.
+
+    The table is made where it is missing; `schema` is that of the rows.
+    Of two processes that replace one batch at the same time the later one wins whole: where it committed without having
+    seen the other's rows it takes them away in another commit.
+
+    Raises:
+        IntegrityError: a file has been purged meanwhile, as when pictures are forgotten; the rows of before stay.
+    """
+    from lance.fragment import FragmentMetadata
+
+    with translated_errors(path):
+        ensure_table(path, schema)
+        parts = [FragmentMetadata.from_json(fragment) for fragment in fragments]
+        gone = sorted(name for name in _files_of(parts) if not (path / "data" / name).is_file())
+        if gone:
+            raise IntegrityError(f"{path / 'data' / gone[0]} was purged before it was committed", "Materialise the batch again.")
+        failpoint("table.before_merge")
+        dataset = _replace(path, parts, set(), batch)
+        failpoint("table.merged")
+        while parts and (late := _older_rows(dataset, parts, batch)):
+            dataset = _replace(path, [], late, batch)
+        _seal(path, dataset)
+        return int(dataset.version)
+
+
+def _replace(path: Path, parts: list[FragmentMetadata], only: set[int], batch: str) -> lance.LanceDataset:
+    """Delete the rows of a batch, all or those of some fragments, and add others; again where others were faster."""
+    import lance
+    from lance.commit import CommitConflictError
+
+    for attempt in range(_COMMITS):
+        existing = open_table(path)
+        assert existing is not None, "the table exists before its files are written"
+        removed: list[int] = []
+        updated: list[FragmentMetadata] = []
+        held = _fragments_with(existing, batch)
+        for number in sorted(held & only if only else held):
+            fragment = existing.get_fragment(number)
+            assert fragment is not None, "it has just been scanned"
+            left = fragment.delete(f"batch = '{batch}'")
+            if left is None:
+                removed.append(number)
+            else:
+                updated.append(left)
+        change = lance.LanceOperation.Update(removed_fragment_ids=removed, updated_fragments=updated, new_fragments=parts)
+        try:
+            return lance.LanceDataset.commit(str(path), change, read_version=existing.version)
+        except CommitConflictError:
+            if attempt == _COMMITS - 1:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _fragments_with(dataset: lance.LanceDataset, batch: str) -> set[int]:
+    """Numbers of the fragments that hold rows of a batch."""
+    rows = dataset.scanner(columns=[], filter=f"batch = '{batch}'", with_row_address=True).to_table()
+    return {address >> 32 for address in rows["_rowaddr"].to_pylist()}
+
+
+def _older_rows(dataset: lance.LanceDataset, parts: list[FragmentMetadata], batch: str) -> set[int]:
+    """Fragments with rows of a batch that were committed before these parts of it."""
+    ours = _files_of(parts)
+    mine = [one.fragment_id for one in dataset.get_fragments() if _files_of([one]) & ours]
+    return {number for number in _fragments_with(dataset, batch) if mine and number < min(mine)}
+
+
+def _files_of(fragments: Iterable[Any]) -> set[str]:
+    """Names of data files of fragments, committed or not."""
+    found = set[str]()
+    for fragment in fragments:
+        files = fragment.data_files() if callable(getattr(fragment, "data_files", None)) else fragment.files
+        found |= {file.path for file in files}
+    return found
 
 
 def replace_batch(path: Path, rows: pa.Table, batch: str, key: str = "capture_id") -> int:

@@ -26,15 +26,16 @@ MAY_IMPORT_DAGSTER = ("defs/", "definitions.py", "cli.py", "templates/", "traini
 BASE = {"failpoints", "errors", "storage", "config", "cores", "__init__"}
 LAYERS = {
     "geo": {"errors", "storage", "failpoints"},
+    "scale": {"errors"},
     "imagery": BASE | {"geo", "dataset"},
     "emulator": BASE | {"geo", "imagery"},
-    "dataset": BASE | {"geo", "imagery"},
+    "dataset": BASE | {"geo", "imagery", "scale"},
     "learning": BASE | {"geo", "dataset"},
-    "retrieval": BASE | {"geo", "dataset", "learning"},
+    "retrieval": BASE | {"geo", "dataset", "learning", "scale"},
     "evaluation": BASE | {"geo", "dataset", "learning", "retrieval", "prediction", "viz"},
-    "prediction": BASE | {"geo", "imagery", "dataset", "learning", "retrieval", "evaluation", "viz"},
+    "prediction": BASE | {"geo", "imagery", "dataset", "learning", "retrieval", "evaluation", "viz", "scale"},
     "viz": BASE | {"geo", "evaluation"},
-    "stack": BASE,
+    "stack": BASE | {"scale"},
     "explorer": BASE | {"geo", "imagery", "dataset", "learning", "retrieval", "prediction", "evaluation"},
 }
 

@@ -31,7 +31,8 @@ def test_a_complete_region_on_a_complete_machine_passes_every_check(settings: Se
     checks = list(doctor.examine(lambda: with_sources(settings), min_free_bytes=1))
     assert [str(check) for check in checks if check.status != "ok"] == []
     assert [check.name for check in checks] == [
-        "python", "packages", "libraries", "config", "sources", "service", "recipes", "data root", "disk space", "sqlite",
+        "python", "packages", "libraries", "engine", "config", "sources", "service", "recipes", "data root", "disk space",
+        "sqlite",
     ]  # fmt: skip
     assert [path.name for path in settings.data_root.iterdir()] == ["geoloc.json"], "checking leaves nothing else behind"
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
+import lance
 import pyarrow as pa
 import pytest
 
 from geoloc_dagster import storage
-from geoloc_dagster.errors import DataRootError, DiskFullError, IntegrityError, SchemaVersionError, UnsafeFileError
+from geoloc_dagster.errors import DataRootError, DiskFullError, GateError, IntegrityError, SchemaVersionError, UnsafeFileError
 
 
 def rows(batch: str, count: int, version: str = "1") -> pa.Table:
@@ -121,6 +123,87 @@ def test_a_batch_is_replaced_in_one_commit_and_the_others_stay(tmp_path: Path) -
     dataset = storage.open_table(path)
     assert sorted(dataset.to_table()["capture_id"].to_pylist()) == ["a0", "b0", "b1"]
     assert storage.open_table(path, version=before).count_rows() == 5  # older versions stay readable
+
+
+def written(path: Path, batch: str, count: int) -> list[str]:
+    table = rows(batch, count)
+    return storage.write_uncommitted(path, table.to_batches(), table.schema, seal=True)
+
+
+def ids_of(path: Path) -> list[str]:
+    dataset = storage.open_table(path)
+    return [] if dataset is None else sorted(dataset.to_table()["capture_id"].to_pylist())
+
+
+def test_files_written_elsewhere_become_a_batch_in_one_commit(tmp_path: Path) -> None:
+    path = tmp_path / "crops.lance"
+    before = storage.append_rows(path, pa.concat_tables([rows("a", 3), rows("b", 2)]))  # two batches in one file
+    storage.append_rows(path, rows("c", 1))
+    files = [*written(path, "a", 1), *written(path, "c", 0)]
+    assert ids_of(path) == ["a0", "a1", "a2", "b0", "b1", "c0"], "nothing is seen before the commit"
+    assert storage.replace_batch_files(path, files, "a", rows("a", 1).schema) == before + 2
+    assert ids_of(path) == ["a0", "b0", "b1", "c0"]
+    storage.replace_batch_files(path, [], "c", rows("a", 1).schema)
+    assert ids_of(path) == ["a0", "b0", "b1"]
+    storage.verify_table(path)
+
+
+def test_the_later_of_two_that_replace_one_batch_wins_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, schema = tmp_path / "crops.lance", rows("a", 1).schema
+    storage.append_rows(path, rows("b", 1))
+    late, early = written(path, "a", 3), written(path, "a", 3)
+    commit = lance.LanceDataset.commit
+
+    def overtaken(*args, **kwargs):  # the other one commits after this one has looked and before it commits
+        monkeypatch.setattr(lance.LanceDataset, "commit", commit)
+        storage.replace_batch_files(path, early, "a", schema)
+        return commit(*args, **kwargs)
+
+    monkeypatch.setattr(lance.LanceDataset, "commit", overtaken)
+    storage.replace_batch_files(path, late, "a", schema)
+    assert ids_of(path) == ["a0", "a1", "a2", "b0"], "nothing is there twice"
+
+
+def test_replacing_begins_again_where_others_changed_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, schema = tmp_path / "crops.lance", rows("a", 1).schema
+    storage.append_rows(path, pa.concat_tables([rows("a", 2), rows("b", 2)]))
+    ours, theirs = written(path, "a", 3), written(path, "b", 1)
+    commit = lance.LanceDataset.commit
+
+    def overtaken(*args, **kwargs):
+        monkeypatch.setattr(lance.LanceDataset, "commit", commit)
+        storage.replace_batch_files(path, theirs, "b", schema)
+        return commit(*args, **kwargs)
+
+    monkeypatch.setattr(lance.LanceDataset, "commit", overtaken)
+    storage.replace_batch_files(path, ours, "a", schema)
+    assert ids_of(path) == ["a0", "a1", "a2", "b0"]
+
+
+def test_what_goes_wrong_while_rows_are_made_is_raised_as_it_was(tmp_path: Path) -> None:
+    def broken() -> Iterator[pa.RecordBatch]:
+        yield from rows("a", 1).to_batches()
+        raise GateError("too dark")
+
+    with pytest.raises(GateError, match="too dark"):
+        storage.write_uncommitted(tmp_path / "crops.lance", broken(), rows("a", 1).schema)
+
+
+def test_files_that_were_purged_before_their_commit_are_not_committed(tmp_path: Path) -> None:
+    path, schema = tmp_path / "crops.lance", rows("a", 1).schema
+    storage.append_rows(path, rows("a", 2))
+    files = written(path, "a", 3)
+    storage.append_rows(path, rows("b", 1))
+    storage.delete_rows(path, "batch = 'b'")
+    with pytest.raises(IntegrityError, match="was purged before it was committed"):
+        storage.replace_batch_files(path, files, "a", schema)
+    assert ids_of(path) == ["a0", "a1"]
+
+
+def test_what_is_discarded_leaves_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "crops.lance"
+    storage.discard_files(path, written(path, "a", 3))
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
 
 
 def test_every_changed_byte_of_a_lance_table_is_refused_by_name(tmp_path: Path) -> None:

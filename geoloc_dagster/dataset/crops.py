@@ -2,7 +2,7 @@
 
 A capture that cannot be decoded gives a row without a picture, flagged `undecodable`. A capture that already is a square
 JPEG of the wanted size is not encoded again. No crop carries EXIF or other remarks; all are upright and in sRGB. One batch is
-replaced in one commit, or not at all.
+replaced in one commit, or not at all; its pieces are written, but not committed, wherever the engine does them.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import hashlib
 import io
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -38,10 +38,8 @@ from geoloc_dagster.imagery.quality import (
     thumbnail,
     to_grey,
 )
-from geoloc_dagster.storage import open_table, replace_batch, table_version, write_json
-
-if TYPE_CHECKING:
-    import lance
+from geoloc_dagster.scale.engine import LOCAL, Engine, Tick, counted
+from geoloc_dagster.storage import discard_files, open_table, replace_batch_files, table_version, write_json, write_uncommitted
 
 _log = logging.getLogger(__name__)
 _CHUNK_ROWS = 128  # captures in memory at a time; crops are 60 times smaller than screenshots
@@ -60,6 +58,8 @@ _COPIED = [
     "licence",
     "attribution",
 ]
+
+_FACTS = pa.schema([CROPS.field(name) for name in ("capture_id", "capture_sha256", "sha256", "flags")])
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,23 +178,26 @@ def write_crops(
     batch: str,
     settings: CropSettings,
     progress: Callable[[int, int], None] | None = None,
+    engine: Engine = LOCAL,
 ) -> CropResult:
     """Make the crops of one batch the only ones of that batch, in one commit; nothing is done where nothing changed.
 
-    Captures are read and decoded a chunk at a time; only the encoded crops of the batch are held together.
+    Captures are read, decoded and written a chunk at a time.
 
     Args:
         captures_path: the captures table.
         crops_path: the crops table; written where it is missing.
         batch: key of the batch, e.g. `100m-0003`.
         settings: size, box and quality of the crops.
-        progress: called with (captures done, captures) after each chunk.
+        progress: called with (captures done, captures) after each chunk, or after each piece that is done elsewhere.
+        engine: that does the pieces of the batch.
 
     Raises:
         IntegrityError: the captures table is missing, or bytes in it have changed since they were collected.
         ImageError: the crop box does not fit a picture.
         GateError: fewer captures than `settings.min_decodable_share` can be decoded; the crops of before stay.
         DiskFullError: the crops of before stay.
+        EngineError: the pieces were lost; the crops of before stay.
     """
     failpoint("crops.begun")
     BatchKey.parse(batch)
@@ -202,21 +205,87 @@ def write_crops(
     if captures is None:
         raise IntegrityError(f"{captures_path} is missing", "Materialise the captures of a batch first.")
     of_batch = f"batch = '{batch}'"
-    inputs = _input_digest(
-        captures.to_table(columns=["capture_id", "sha256"], filter=f"{of_batch} AND sha256 IS NOT NULL"), settings
-    )
+    listed = captures.to_table(columns=["capture_id", "sha256", "_rowoffset"], filter=f"{of_batch} AND sha256 IS NOT NULL")
+    inputs = _input_digest(listed, settings)
     receipt = receipt_path(crops_path, batch)
     held = _held(crops_path, of_batch)
     if held is not None and read_receipt(receipt) == {"inputs": inputs, "crops": _digest(held)}:
         _refuse_undecodable(held, batch, settings)
         return _result(held, table_version(crops_path), changed=False)
-    crops = _crop_all(captures, of_batch, settings, progress)
-    _refuse_undecodable(crops, batch, settings)
+    offsets: list[int] = listed["_rowoffset"].to_pylist()
+    pieces = [
+        CropPiece(captures_path, int(captures.version), tuple(offsets[part.start : part.stop]), crops_path, settings)
+        for part in engine.cut(len(offsets))
+    ]
+    written = engine.map(crop_piece, pieces, counted(progress, len(offsets)))
+    crops = pa.concat_tables([_FACTS.empty_table(), *(piece.facts for piece in written)])
+    fragments = [fragment for piece in written for fragment in piece.fragments]
+    try:
+        _refuse_undecodable(crops, batch, settings)
+    except GateError:
+        discard_files(crops_path, fragments)
+        raise
     failpoint("crops.made")
-    version = replace_batch(crops_path, crops, batch)
+    version = replace_batch_files(crops_path, fragments, batch, CROPS)
     failpoint("crops.written")
     write_json(receipt, {"inputs": inputs, "crops": _digest(crops)})
     return _result(crops, version, changed=True)
+
+
+@dataclass(frozen=True, slots=True)
+class CropPiece:
+    """Some captures of a batch that are to be cropped.
+
+    Attributes:
+        captures_path: the captures table.
+        version: of it.
+        offsets: of the captures in that version.
+        crops_path: the crops table.
+        settings: of the crops.
+    """
+
+    captures_path: Path
+    version: int
+    offsets: tuple[int, ...]
+    crops_path: Path
+    settings: CropSettings
+
+    @property
+    def rows(self) -> int:
+        """How many captures."""
+        return len(self.offsets)
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenCrops:
+    """Crops that lie beside their table and are not committed yet.
+
+    Attributes:
+        fragments: what commits them.
+        facts: of each crop, what the batch is judged and remembered by; no pictures.
+    """
+
+    fragments: list[str]
+    facts: pa.Table
+
+
+def crop_piece(piece: CropPiece, tick: Tick) -> WrittenCrops:
+    """Crop some captures and write the crops, uncommitted; raises as `write_crops` does."""
+    captures = open_table(piece.captures_path, piece.version)
+    if captures is None:
+        raise IntegrityError(f"{piece.captures_path} is missing", "Materialise the captures of a batch first.")
+    facts = [_FACTS.empty_table()]
+
+    def crops() -> Iterator[pa.RecordBatch]:
+        for first in range(0, piece.rows, _CHUNK_ROWS):
+            offsets = piece.offsets[first : first + _CHUNK_ROWS]
+            made = make_crops(captures.take(list(offsets), columns=[*_COPIED, "image", "sha256"]), piece.settings)
+            facts.append(made.select(_FACTS.names))
+            yield from made.to_batches()
+            tick(len(offsets))
+
+    fragments = write_uncommitted(piece.crops_path, crops(), CROPS, seal=True)
+    return WrittenCrops(fragments, pa.concat_tables(facts))
 
 
 def are_crops_of(captures_path: Path, crops_path: Path, batch: str, settings: CropSettings) -> bool:
@@ -229,7 +298,7 @@ def are_crops_of(captures_path: Path, crops_path: Path, batch: str, settings: Cr
 
 
 def _refuse_undecodable(crops: pa.Table, batch: str, settings: CropSettings) -> None:
-    """The gate of a batch; called before anything is written."""
+    """The gate of a batch; called before anything is committed."""
     result = _result(crops, 0, changed=False)
     if result.decodable_share < settings.min_decodable_share:
         raise GateError(
@@ -238,24 +307,9 @@ def _refuse_undecodable(crops: pa.Table, batch: str, settings: CropSettings) -> 
         )
 
 
-def _crop_all(
-    captures: lance.LanceDataset, of_batch: str, settings: CropSettings, progress: Callable[[int, int], None] | None
-) -> pa.Table:
-    columns = [*_COPIED, "image", "sha256"]
-    total = int(captures.count_rows(filter=of_batch))
-    done = 0
-    parts = [CROPS.empty_table()]
-    for chunk in captures.scanner(columns=columns, filter=of_batch, batch_size=_CHUNK_ROWS).to_batches():
-        parts.append(make_crops(pa.Table.from_batches([chunk]), settings))
-        done += chunk.num_rows
-        if progress is not None:
-            progress(done, total)
-    return pa.concat_tables(parts)
-
-
 def _held(crops_path: Path, of_batch: str) -> pa.Table | None:
     table = open_table(crops_path)
-    return None if table is None else table.to_table(columns=["capture_id", "capture_sha256", "sha256", "flags"], filter=of_batch)
+    return None if table is None else table.to_table(columns=_FACTS.names, filter=of_batch)
 
 
 def _input_digest(captures: pa.Table, settings: CropSettings) -> str:

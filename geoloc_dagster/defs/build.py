@@ -29,7 +29,7 @@ from geoloc_dagster.defs.automation import build_automation_sensor, build_retrai
 from geoloc_dagster.defs.checks import build_checks
 from geoloc_dagster.defs.maintenance import build_maintenance_schedule
 from geoloc_dagster.defs.region import Region
-from geoloc_dagster.defs.resources import Clock, Imagery, Mlflow, Webhook
+from geoloc_dagster.defs.resources import Clock, Imagery, Mlflow, Scale, Webhook
 from geoloc_dagster.learning.recipe import check_recipes
 
 
@@ -41,7 +41,7 @@ def build_definitions(
     Args:
         config: path of the region's `geoloc.yaml`; found through GEOLOC_CONFIG or `./geoloc.yaml` when omitted.
         settings: settings that are loaded already; takes precedence over `config`.
-        resource_overrides: resources to use in place of the default `clock`, `imagery`, `mlflow`, `webhook` and `pipes`.
+        resource_overrides: resources to use in place of the default `clock`, `imagery`, `mlflow`, `scale`, `webhook` and `pipes`.
 
     Raises:
         ConfigError: the configuration is broken; the message names the line.
@@ -64,6 +64,7 @@ def build_definitions(
         "imagery": Imagery(region.settings, clock),
         "mlflow": _mlflow(region, os.environ),
         "webhook": Webhook(region.settings.alerts.webhook_variable, region.settings.alerts.timeout_s),
+        "scale": Scale(),
         "pipes": dg.PipesSubprocessClient(),
         **overrides,
     }

@@ -1,4 +1,4 @@
-"""The outside world, replaceable in tests and by other deployments: time, imagery, and experiment tracking.
+"""The outside world, replaceable in tests and by other deployments: time, imagery, engines, and experiment tracking.
 
 A resource only builds the plain client that domain code works with; no algorithm and no retry logic lives here.
 """
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from geoloc_dagster.imagery.provider import Provider
     from geoloc_dagster.learning.tracking import MlflowTarget
     from geoloc_dagster.prediction.champion import Champion
+    from geoloc_dagster.scale.engine import Engine
 
 
 class Clock(dg.ConfigurableResource):
@@ -74,6 +75,16 @@ class Imagery:
         from geoloc_dagster.emulator.shared import shared_emulator
 
         return shared_emulator(self._settings, today=self._clock.now().date())
+
+
+class Scale:
+    """Where the data-parallel work of a step is done, as GEOLOC_ENGINE says at that moment."""
+
+    def engine(self) -> Engine:
+        """The engine; a Ray cluster is joined here, once per process."""
+        from geoloc_dagster.scale.engine import chosen_engine
+
+        return chosen_engine(os.environ)
 
 
 class Webhook:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from geoloc_dagster import storage
 from geoloc_dagster.config.layout import Layout
 from geoloc_dagster.errors import IntegrityError, NoReleaseError
+from geoloc_dagster.retrieval.embedding import EmbeddingResult, embed_batch
 from geoloc_dagster.retrieval.pointer import read_pointer, write_pointer
+from geoloc_dagster.scale.engine import LOCAL, Engine
 
 if TYPE_CHECKING:
     from geoloc_dagster.learning.encoder import Encoder
@@ -88,9 +91,14 @@ def read_champion(layout: Layout, pointer: Path | None = None) -> Champion:
     return _champion(layout, fields)
 
 
-def champion_encoder(layout: Layout) -> Encoder:
-    """The champion's network, ready to embed; raises as `read_champion` does."""
-    return open_encoder(read_champion(layout).folder)  # refused before torch is even imported
+def embed_champion(
+    layout: Layout, batch: str, progress: Callable[[int, int], None] | None = None, engine: Engine = LOCAL
+) -> EmbeddingResult:
+    """Embed the crops of a batch with the champion; raises as `read_champion` and `embed_batch` do."""
+    folder = read_champion(layout).folder  # refused before torch is even imported
+    return embed_batch(
+        open_encoder(folder), layout.crops, layout.embeddings, batch, progress=progress, engine=engine, model_folder=folder
+    )
 
 
 def open_encoder(folder: Path) -> Encoder:

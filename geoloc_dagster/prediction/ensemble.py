@@ -22,6 +22,7 @@ from geoloc_dagster.retrieval.embedding import embed_batch
 from geoloc_dagster.retrieval.encoder import Encoder
 from geoloc_dagster.retrieval.index import GalleryIndex, build_index, latest_index, load_index
 from geoloc_dagster.retrieval.index_planner import PlanSettings
+from geoloc_dagster.scale.engine import LOCAL, Engine
 
 logger = logging.getLogger(__name__)
 
@@ -82,12 +83,13 @@ def embed_members(
     batch: str,
     progress: Callable[[int, int], None] | None = None,
     encoder_loader: Callable[[Path], Encoder] | None = None,
+    engine: Engine = LOCAL,
 ) -> int:
     """Embed the crops of a batch with every network; how many there are. Raises as `embed_batch` does."""
     members = networks_of(layout, recipes)
     for member in members:
-        encoder = (encoder_loader or open_encoder)(member.folder)
-        embed_batch(encoder, layout.crops, layout.embeddings_of(member.recipe), batch, progress=progress)
+        encoder, embeddings = (encoder_loader or open_encoder)(member.folder), layout.embeddings_of(member.recipe)
+        embed_batch(encoder, layout.crops, embeddings, batch, progress=progress, engine=engine, model_folder=member.folder)
     return len(members)
 
 

@@ -4,12 +4,14 @@ The table holds the vectors of one model per batch; a batch is replaced whole, i
 again from the crops, so a table that is damaged, or whose vectors have another dimension, is started afresh: the index
 refuses to be built until every batch is back, and the last good release stays served meanwhile.
 
+A batch is cut into pieces, which write their vectors, uncommitted, wherever the engine does them; the step commits all of them.
 On a CPU all cores decode some crops and then embed them: decoding beside the model takes a core from it, and the others wait for
 the slowest at every layer. On a GPU the next crops are decoded while it works.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import shutil
 from collections import deque
@@ -17,7 +19,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -28,11 +30,12 @@ from geoloc_dagster.dataset.pictures import COLUMNS, Pixels, channels_first, dec
 from geoloc_dagster.dataset.schema import embeddings_schema
 from geoloc_dagster.errors import IntegrityError, ModelMismatchError
 from geoloc_dagster.retrieval.encoder import Encoder, Pictures
+from geoloc_dagster.scale.engine import LOCAL, UNIT, Engine, Tick, counted
 
 logger = logging.getLogger(__name__)
 
 _AHEAD = 2
-_READ_ROWS = 256  # crops held in memory at once: about 40 MB of pixels at 224 px
+_READ_ROWS = UNIT  # crops held in memory at once: about 40 MB of pixels at 224 px
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,8 @@ def embed_batch(
     *,
     batch_size: int = 64,
     progress: Callable[[int, int], None] | None = None,
+    engine: Engine = LOCAL,
+    model_folder: Path | None = None,
 ) -> EmbeddingResult:
     """Embed every crop of one batch that has a picture and make the vectors the batch's only ones.
 
@@ -72,31 +77,125 @@ def embed_batch(
         batch: The batch's key.
         batch_size: Pictures per forward pass.
         progress: Called with (pictures done, pictures in all).
+        engine: Does the pieces of the batch.
+        model_folder: Of the encoder, from which other processes load it; without it this one does everything.
 
     Raises:
         IntegrityError: a crop is not the one that was written.
         ModelMismatchError: the encoder returned vectors of another shape, or ones that are not of length 1.
+        EngineError: the pieces were lost; the vectors of before stay.
     """
     crops = storage.open_table(crops_path)
     if crops is None:
         raise IntegrityError(f"{crops_path} is missing", "Materialise `crops` first.")
-    names = crops.to_table(columns=["capture_id", "sha256"], filter=f"batch = '{batch}'")
-    sums = {str(row["capture_id"]): str(row["sha256"]) for row in names.to_pylist() if row["sha256"] is not None}
+    names = crops.to_table(columns=["capture_id", "sha256", "_rowoffset"], filter=f"batch = '{batch}'")
+    pictured = [row for row in names.to_pylist() if row["sha256"] is not None]
+    sums = {str(row["capture_id"]): str(row["sha256"]) for row in pictured}
     undecodable = names.num_rows - len(sums)
     table = _sound_table(embeddings_path, encoder.dimension)
     if table is not None and _is_current(table, batch, encoder.model_version, sums):
         return EmbeddingResult(batch, encoder.model_version, len(sums), undecodable, int(table.version), changed=False)
-    parts: list[pa.Table] = []
-    done = 0
+    engine = engine if model_folder is not None else LOCAL
+    source = Loading(model_folder, encoder.model_version) if engine.elsewhere and model_folder else Loaded(encoder)
+    offsets = [int(row["_rowoffset"]) for row in pictured]
+    version = int(crops.version)
+    pieces = [
+        EmbeddingPiece(source, crops_path, version, tuple(offsets[part.start : part.stop]), embeddings_path, batch, batch_size)
+        for part in engine.cut(len(offsets))
+    ]
+    tick = counted(progress, len(offsets))
+    written = engine.map(embed_piece, pieces, tick, gpu=True)
+    fragments = [fragment for piece in written for fragment in piece]
+    committed = storage.replace_batch_files(embeddings_path, fragments, batch, table_schema(encoder.dimension))
+    return EmbeddingResult(batch, encoder.model_version, len(offsets), undecodable, committed, changed=True)
+
+
+# --- its pieces ------------------------------------------------------------------------------------------------------
+class EncoderSource(Protocol):
+    """Where a piece has its encoder from."""
+
+    def encoder(self) -> Encoder:
+        """The encoder, ready to embed."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """An encoder of this process."""
+
+    held: Encoder
+
+    def encoder(self) -> Encoder:
+        """The encoder itself."""
+        return self.held
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """The folder of a trained model, for a process that may not have loaded it yet."""
+
+    folder: Path
+    model_version: str
+
+    def encoder(self) -> Encoder:
+        """The encoder, loaded once per process.
+
+        Raises:
+            IntegrityError: a file has changed.
+            ModelMismatchError: another model lies there by now.
+        """
+        encoder = _load_once(self.folder, self.model_version)
+        if encoder.model_version != self.model_version:
+            raise ModelMismatchError(f"{self.folder} holds {encoder.model_version}, and {self.model_version} is to embed")
+        return encoder
+
+
+@functools.lru_cache(maxsize=1)
+def _load_once(folder: Path, model_version: str) -> Encoder:
+    from geoloc_dagster.learning.encoder import load_encoder
+
+    return load_encoder(folder)
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingPiece:
+    """Some crops of a batch that are to be embedded.
+
+    Attributes:
+        source: of the encoder.
+        crops_path: the crops table.
+        version: of it.
+        offsets: of the crops in that version.
+        embeddings_path: the table of vectors.
+        batch: its key.
+        batch_size: pictures per forward pass.
+    """
+
+    source: EncoderSource
+    crops_path: Path
+    version: int
+    offsets: tuple[int, ...]
+    embeddings_path: Path
+    batch: str
+    batch_size: int
+
+    @property
+    def rows(self) -> int:
+        """How many crops."""
+        return len(self.offsets)
+
+
+def embed_piece(piece: EmbeddingPiece, tick: Tick) -> list[str]:
+    """Embed some crops and write the vectors, uncommitted; what commits them. Raises as `embed_batch` does."""
+    encoder = piece.source.encoder()
     ahead = _AHEAD if getattr(encoder, "on_gpu", False) else 0
-    for rows, pictures in _read_crops(crops, crops_path, batch, encoder.image_size, ahead=ahead):
-        parts.append(_vector_rows(encoder, batch, rows, pictures, batch_size))
-        done += len(rows)
-        if progress is not None:
-            progress(done, len(sums))
-    vectors = pa.concat_tables([table_schema(encoder.dimension).empty_table(), *parts])
-    version = storage.replace_batch(embeddings_path, vectors, batch)
-    return EmbeddingResult(batch, encoder.model_version, vectors.num_rows, undecodable, version, changed=True)
+
+    def vectors() -> Iterator[pa.RecordBatch]:
+        for rows, pictures in _read_crops(piece, encoder.image_size, ahead=ahead):
+            yield from _vector_rows(encoder, piece.batch, rows, pictures, piece.batch_size).to_batches()
+            tick(len(rows))
+
+    return storage.write_uncommitted(piece.embeddings_path, vectors(), table_schema(encoder.dimension), seal=True)
 
 
 # --- the table -------------------------------------------------------------------------------------------------------
@@ -145,31 +244,28 @@ def _vector_rows(encoder: Encoder, batch: str, rows: list[dict[str, Any]], pictu
 
 
 # --- the crops -------------------------------------------------------------------------------------------------------
-def _read_crops(
-    crops: Any, path: Path, batch: str, size: int, *, ahead: int = 0
-) -> Iterator[tuple[list[dict[str, Any]], Pictures]]:
-    """Stream (rows, uint8 N,3,size,size) of a batch's crops that have a picture, each verified against its row.
+def _read_crops(piece: EmbeddingPiece, size: int, *, ahead: int = 0) -> Iterator[tuple[list[dict[str, Any]], Pictures]]:
+    """Stream (rows, uint8 N,3,size,size) of a piece's crops, each verified against its row.
 
     Args:
-        crops: Lance table.
-        path: of it.
-        batch: its key.
+        piece: whose crops have pictures.
         size: side of the pictures.
         ahead: how many parts are decoded while one is embedded.
     """
 
     def picture(row: dict[str, Any]) -> Pixels:
-        verify_picture(path, row)
+        verify_picture(piece.crops_path, row)
         return decode_row(row, size)
 
-    scanner = crops.scanner(columns=COLUMNS, filter=f"batch = '{batch}' AND sha256 IS NOT NULL", batch_size=_READ_ROWS)
+    crops = storage.open_table(piece.crops_path, piece.version)
+    if crops is None:
+        raise IntegrityError(f"{piece.crops_path} is missing", "Materialise `crops` first.")
     waiting: deque[tuple[list[dict[str, Any]], list[Future[Pixels]]]] = deque()
     with ThreadPoolExecutor(processes_by_default()) as pool:  # Pillow decodes without holding the interpreter
         try:
-            for chunk in scanner.to_batches():
-                rows = chunk.to_pylist()
-                if rows:
-                    waiting.append((rows, [pool.submit(picture, row) for row in rows]))
+            for first in range(0, piece.rows, _READ_ROWS):
+                rows = crops.take(list(piece.offsets[first : first + _READ_ROWS]), columns=COLUMNS).to_pylist()
+                waiting.append((rows, [pool.submit(picture, row) for row in rows]))
                 if len(waiting) > ahead:
                     yield _decoded(*waiting.popleft())
             while waiting:

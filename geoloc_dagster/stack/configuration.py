@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Mapping
@@ -29,27 +30,44 @@ def fill_in(template: str, values: Mapping[str, object]) -> str:
 
 
 def without_page(text: str, page: str) -> str:
-    """The proxy's configuration without what it says of a page that is not served."""
+    """A configuration without what it says of a page that is not served, or of another part that there is not."""
     return re.sub(rf"(?ms)^ *# begin {page}$.*?^ *# end {page}$\n?", "", text)
 
 
-def dagster_values(options: StackOptions) -> dict[str, object]:
-    """What `dagster.yaml` is filled in with wherever it runs; where the database is comes on top."""
+def dagster_yaml(options: StackOptions, database: Mapping[str, object], places: Mapping[str, str]) -> str:
+    """`dagster.yaml` wherever it runs.
+
+    Args:
+        options: of the stack.
+        database: where it is: DATABASE_HOST, DATABASE_PORT, PASSFILE, STORAGE.
+        places: environment of runs on Ray, without anything secret: the cluster keeps it with their jobs.
+    """
     seconds = options.monitoring
-    return {
-        "MAX_RUNS": options.max_runs,
-        "DEQUEUE_S": min(_DEQUEUE_S, seconds.poll_s),
-        "GRACE_S": seconds.grace_s,
-        "POLL_S": seconds.poll_s,
-        "START_TIMEOUT_S": seconds.start_timeout_s,
-        "CANCEL_TIMEOUT_S": seconds.cancel_timeout_s,
-        "MAX_RUNTIME_S": seconds.max_runtime_s,
-        "FREE_SLOTS_S": seconds.free_slots_s,
-    }
+    text = fill_in(
+        "dagster.yaml",
+        {
+            "LAUNCHER_MODULE": f"geoloc_dagster.defs.{'launcher' if options.ray is None else 'ray_launcher'}",
+            "LAUNCHER": "HealthCheckedRunLauncher" if options.ray is None else "BackfillsOnRayRunLauncher",
+            "RAY_JOBS": json.dumps(options.ray),
+            "RAY_ENVIRONMENT": "".join(f"\n        - {json.dumps(f'{name}={value}')}" for name, value in sorted(places.items())),
+            "MAX_RUNS": options.max_runs,
+            "DEQUEUE_S": min(_DEQUEUE_S, seconds.poll_s),
+            "GRACE_S": seconds.grace_s,
+            "POLL_S": seconds.poll_s,
+            "START_TIMEOUT_S": seconds.start_timeout_s,
+            "CANCEL_TIMEOUT_S": seconds.cancel_timeout_s,
+            "MAX_RUNTIME_S": seconds.max_runtime_s,
+            "FREE_SLOTS_S": seconds.free_slots_s,
+            **database,
+        },
+    )
+    return without_page(text, "ray") if options.ray is None else re.sub(r"(?m)^ *# (begin|end) ray$\n", "", text)
 
 
-def write_dagster_home(folder: StackFolder, options: StackOptions, region: str, ports: Mapping[str, int]) -> None:
-    """Write `dagster.yaml` and the workspace of the region's code server."""
+def write_dagster_home(
+    folder: StackFolder, options: StackOptions, region: str, ports: Mapping[str, int], places: Mapping[str, str]
+) -> None:
+    """Write `dagster.yaml` and the workspace of the region's code server; `places` as `dagster_yaml` takes them."""
     folder.dagster_home.mkdir(parents=True, exist_ok=True)
     database = {
         "DATABASE_HOST": LOOPBACK,
@@ -57,8 +75,7 @@ def write_dagster_home(folder: StackFolder, options: StackOptions, region: str, 
         "PASSFILE": folder.passfile(DATABASE_ROLE),
         "STORAGE": folder.dagster_home,
     }
-    text = fill_in("dagster.yaml", dagster_values(options) | database)
-    write_bytes(folder.dagster_home / "dagster.yaml", text.encode())
+    write_bytes(folder.dagster_home / "dagster.yaml", dagster_yaml(options, database, places).encode())
     where = {"CODE_HOST": LOOPBACK, "CODE_PORT": ports["code"], "REGION": region}
     write_bytes(folder.workspace, fill_in("workspace.yaml", where).encode())
 

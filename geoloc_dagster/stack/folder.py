@@ -119,6 +119,7 @@ class StackOptions:
         mlflow: whether trainings are logged to an MLflow server; without, to the region's own file.
         max_runs: at once.
         monitoring: see there.
+        ray: address of the Jobs API of a Ray cluster on which backfills run; without, everything runs here.
     """
 
     port: int = 8080
@@ -128,3 +129,4 @@ class StackOptions:
     mlflow: bool = True
     max_runs: int = 2
     monitoring: Monitoring = field(default_factory=Monitoring)
+    ray: str | None = None

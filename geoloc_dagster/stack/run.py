@@ -10,6 +10,8 @@ from pathlib import Path
 
 from geoloc_dagster.config import Settings
 from geoloc_dagster.errors import ConfigError, StackRunningError
+from geoloc_dagster.scale.engine import ENGINE
+from geoloc_dagster.scale.ray_engine import require_jobs
 from geoloc_dagster.stack import configuration, postgres
 from geoloc_dagster.stack.folder import StackFolder, StackOptions
 from geoloc_dagster.stack.ports import page_ports, private_ports, require_free
@@ -36,6 +38,8 @@ def started_stack(
         MissingProgramError: a program is missing; says what to install.
         PortTakenError: a page's port is in use.
         StackRunningError: the stack of this folder runs already.
+        EngineMissingError: backfills are to run on Ray, and dagster-ray is not installed.
+        EngineError: the Ray cluster does not answer.
         StackFolderError: a service's account cannot reach the folder.
         StackError: a service does not start; everything has been ended.
     """
@@ -54,6 +58,8 @@ def _prepare(
 ) -> Site:
     """Everything that is on disk before the first service starts."""
     find_program("nginx", "nginx-light")
+    if options.ray is not None:
+        require_jobs(options.ray)
     pages = page_ports(options)
     left = end_leftovers(folder)
     if left:
@@ -67,12 +73,14 @@ def _prepare(
             place.mkdir(parents=True, exist_ok=True)
         postgres.prepare_cluster(folder, database)
         ports = private_ports(folder)
-        configuration.write_dagster_home(folder, options, settings.region.name, ports)
         configuration.write_database_services(folder, ports["postgres"])
         configuration.write_proxy(folder, options, pages, ports, web)
     emulated = "emulator" in (settings.coverage.provider, settings.capture.provider)
     name, home = settings.region.name, settings.folder.resolve()
-    return Site(name, home, settings.data_root, emulated, folder, options, ports, pages, environ, database, web)
+    site = Site(name, home, settings.data_root, emulated, folder, options, ports, pages, environ, database, web)
+    with translated_errors(folder.root):
+        configuration.write_dagster_home(folder, options, name, ports, {**site.places, ENGINE: "ray"})
+    return site
 
 
 def _facts(site: Site) -> dict[str, object]:

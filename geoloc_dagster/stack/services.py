@@ -16,6 +16,7 @@ from geoloc_dagster.stack.programs import Account, find_program, postgres_progra
 # In the order of starting; ended in the opposite one. Containers have the same services, by the same names.
 ORDER = ("postgres", "mlflow", "emulator", "code", "webserver", "daemon", "explorer", "proxy")
 _PLAIN = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER", "LOGNAME", "OMP_NUM_THREADS", "GEOLOC_STATE")
+_RAY = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH")
 
 
 @dataclass(frozen=True)
@@ -83,19 +84,25 @@ class Site:
 
     @property
     def dagster(self) -> dict[str, str]:
-        """The environment of Dagster's own processes."""
-        return self.plain | {"DAGSTER_HOME": str(self.folder.dagster_home)}
+        """The environment of Dagster's own processes; where runs go to Ray, they are what asks it."""
+        kept = {name: self.environ[name] for name in _RAY if self.options.ray is not None and name in self.environ}
+        return self.plain | kept | {"DAGSTER_HOME": str(self.folder.dagster_home)}
 
     @property
-    def code(self) -> dict[str, str]:
-        """The environment of the code server, and so of every run: the user's, with where everything is."""
+    def places(self) -> dict[str, str]:
+        """Where everything is that a run needs; nothing secret."""
         places = {"GEOLOC_CONFIG": str(self.region_folder / "geoloc.yaml"), "GEOLOC_DATA_ROOT": str(self.data_root)}
         if self.emulated:
             places["GEOLOC_EMULATOR_URL"] = f"http://{LOOPBACK}:{self.ports['emulator']}"
         if self.options.mlflow:
             places["MLFLOW_TRACKING_URI"] = f"http://{LOOPBACK}:{self.ports['mlflow']}"
             places["GEOLOC_MLFLOW_PAGE"] = f"http://{self.options.host}:{self.pages['mlflow']}"
-        return {**self.environ, **self.dagster, **places}
+        return places
+
+    @property
+    def code(self) -> dict[str, str]:
+        """The environment of the code server, and so of every run: the user's, with where everything is."""
+        return {**self.environ, **self.dagster, **self.places}
 
 
 def build_services(site: Site) -> list[Service]:
@@ -165,6 +172,7 @@ def _emulator(site: Site) -> Service:
 def _code(site: Site) -> Service:
     command = _python("geoloc_dagster.defs.code_server", *_here(site.ports["code"]), "--location-name", site.region)
     command += ["--python-file", str(site.region_folder / "definitions.py"), "--working-directory", str(site.region_folder)]
+    command += ["--use-python-environment-entry-point"]  # a node of a cluster need not have `dagster` on its path
     ready = probes.code_server_ready(site.ports["code"])
     # It would wait for its runs. They are cut short instead, and are repeated, each from where it stopped, at the next start.
     return Service("code", command, Account.current(), site.code, ready, ("postgres",), site.region_folder, stop_s=5.0)

@@ -176,7 +176,7 @@ def test_a_batch_is_cropped_counted_and_carries_place_date_and_licence(captured:
     progress: list[tuple[int, int]] = []
     crops = tmp_path / "crops.lance"
     result = write_crops(captured, crops, batch_key(0), SETTINGS, lambda done, total: progress.append((done, total)))
-    assert result == CropResult(rows=24, decodable_share=1.0, flags={}, table_version=1, changed=True)
+    assert result == CropResult(rows=24, decodable_share=1.0, flags={}, table_version=2, changed=True)
     assert progress[-1] == (24, 24)
     names = ["capture_id", "source", "location_id", "lat_deg", "lng_deg", "captured_on", "rotation", "licence", "attribution"]
     table = open_table(captured)
@@ -273,7 +273,8 @@ def test_too_many_undecodable_pictures_hold_a_batch_back_and_write_nothing(tmp_p
     )
     with pytest.raises(GateError, match=r"batch 100m-0000: 75.0% of 12 captures can be decoded .* is 99.0%"):
         write_crops(path, crops, batch_key(0), SETTINGS)
-    assert not crops.exists()
+    assert open_table(crops) is None
+    assert list((crops / "data").iterdir()) == []
     lenient = CropSettings(size=64, min_decodable_share=0.75)
     result = write_crops(path, crops, batch_key(0), lenient)
     assert (result.rows, result.flags, result.decodable_share) == (12, {"undecodable": 3}, 0.75)
@@ -291,7 +292,7 @@ def test_a_disk_that_fills_up_leaves_the_crops_of_before(captured: Path, tmp_pat
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(lance.LanceDataset, "merge_insert", full)
+        patch.setattr(lance.LanceDataset, "commit", full)
         with pytest.raises(DiskFullError, match="no space left while writing"):
             write_crops(captured, crops, batch_key(0), CropSettings(size=48))
     assert (crops_of(crops), table_version(crops)) == (before, version)

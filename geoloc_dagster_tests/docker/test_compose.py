@@ -23,20 +23,23 @@ from geoloc_dagster.stack.services import ORDER
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKER = ROOT / "docker"
-COMPOSE = DOCKER / "compose.yaml"
+COMPOSE, ON_RAY = DOCKER / "compose.yaml", DOCKER / "compose.ray.yaml"
 BIN = Path(sys.executable).parent
 DOCKER_ONLY = {"s3"}  # where MLflow keeps files; one machine has a folder for that
-ADDED = {"tor", "ray"}  # by their profiles
+ADDED = {"tor"}  # by their profiles
+RAY_JOBS = "http://ray:8265"
 CODE = {"code": "cpu", "code-browser": "browser", "code-gpu": "gpu"}
 SECRET = re.compile(r"(?i)(password|passwd|secret|token|api_?key|access_key)")
 
 
-def compose() -> dict[str, Any]:
+def compose(path: Path = COMPOSE) -> dict[str, Any]:
     """The file with its anchors and merges resolved."""
-    return yaml.safe_load(COMPOSE.read_text())
+    return yaml.safe_load(path.read_text())
 
 
 SERVICES: dict[str, dict[str, Any]] = compose()["services"]
+RAY_SERVICES: dict[str, dict[str, Any]] = compose(ON_RAY)["services"]
+RAY_ONLY = {name: service for name, service in RAY_SERVICES.items() if name not in SERVICES}
 
 
 def rendered() -> dict[Path, str]:
@@ -47,10 +50,12 @@ def rendered() -> dict[Path, str]:
         "PASSFILE": "/tmp/dagster.pgpass",
         "STORAGE": "/var/lib/dagster",
     }
-    values = configuration.dagster_values(StackOptions()) | database
+    places = {name: str(value) for name, value in compose()["x-code"]["environment"].items()}
+    on_ray = configuration.dagster_yaml(StackOptions(ray=RAY_JOBS), database, {**places, "GEOLOC_ENGINE": "ray"})
     code = {"CODE_HOST": "code", "CODE_PORT": 4000, "REGION": "region"}
     return {
-        DOCKER / "dagster.yaml": configuration.fill_in("dagster.yaml", values),
+        DOCKER / "dagster.yaml": configuration.dagster_yaml(StackOptions(), database, {}),
+        DOCKER / "dagster-ray.yaml": on_ray,
         DOCKER / "workspace.yaml": configuration.fill_in("workspace.yaml", code),
     }
 
@@ -72,9 +77,9 @@ def test_containers_and_processes_are_configured_by_the_same_templates() -> None
     assert needed == set(SERVICES["proxy"]["environment"])
 
 
-@pytest.mark.parametrize("name", sorted(SERVICES))
+@pytest.mark.parametrize("name", sorted([*SERVICES, *RAY_ONLY]))
 def test_every_service_keeps_to_the_policy(name: str) -> None:
-    service = SERVICES[name]
+    service = (SERVICES | RAY_ONLY)[name]
     uid, _, gid = str(service["user"]).partition(":")
     assert int(uid) > 0
     assert int(gid) > 0
@@ -100,15 +105,30 @@ def test_only_the_proxy_is_published_and_only_on_this_machine() -> None:
     assert outside == {"proxy", "tor", *CODE}
 
 
+def test_ray_is_reached_from_the_inner_network_only_and_with_a_token() -> None:
+    assert set(RAY_ONLY) == {"ray", "ray-node"}
+    assert set(RAY_SERVICES) - set(RAY_ONLY) == {"daemon", "webserver"}, "what hands runs to Ray has it installed"
+    for name, service in RAY_SERVICES.items():
+        assert "ports" not in service
+        assert service.get("networks", ["inside"]) == ["inside"]
+        assert service["image"] == "geoloc/ray:0.1.0"
+        assert service["environment"]["RAY_AUTH_MODE"] == "token", name
+        assert service["environment"]["RAY_AUTH_TOKEN_PATH"] == "/run/secrets/ray_token"
+        assert {"ray_token", "dagster_pgpass"} <= set(service["secrets"])
+    assert compose(ON_RAY)["configs"] == {"dagster": {"file": "dagster-ray.yaml"}}
+    for service in RAY_ONLY.values():
+        assert set(compose()["x-code"]["volumes"]) == set(service["volumes"]), "the same data at the same paths"
+
+
 def test_secrets_come_from_files_only() -> None:
-    for name, service in SERVICES.items():
+    for name, service in [*SERVICES.items(), *RAY_SERVICES.items()]:
         for variable, value in service.get("environment", {}).items():
             assert not SECRET.search(variable) or str(value).startswith("/run/secrets/") or variable == "RAY_AUTH_MODE", (
                 name,
                 variable,
             )
         for secret in service.get("secrets", []):
-            assert compose()["secrets"][secret] == {"file": f"secrets/{secret}"}
+            assert (compose()["secrets"] | compose(ON_RAY)["secrets"])[secret] == {"file": f"secrets/{secret}"}
     image = (DOCKER / "Dockerfile").read_text()
     assert not re.search(r"(?im)^(ARG|ENV) .*(password|secret|token)", image)
     assert "docker/secrets" not in (ROOT / ".dockerignore").read_text()
@@ -123,7 +143,7 @@ def test_every_base_image_is_pinned() -> None:
     stages = set(re.findall(r"(?m)^FROM \S+ AS (\S+)$", image))
     for base in re.findall(r"(?m)^FROM (\S+)", image):
         assert base in stages or base.strip("${}") in bases
-    targets = {service["build"]["target"] for service in SERVICES.values() if "build" in service}
+    targets = {one["build"]["target"] for one in [*SERVICES.values(), *RAY_SERVICES.values()] if "build" in one}
     assert targets <= stages
 
 
@@ -141,10 +161,10 @@ def test_the_files_are_valid() -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
     ok(BIN / "hadolint", DOCKER / "Dockerfile")
-    ok(BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE)
+    ok(BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE, ON_RAY)
     rules = "{extends: default, rules: {line-length: {max: 130}, document-start: disable, braces: {max-spaces-inside: 0}, "
     rules += "comments: {min-spaces-from-content: 2}, truthy: {check-keys: false}, octal-values: disable}}"
-    ok(BIN / "yamllint", "--strict", "-d", rules, COMPOSE, DOCKER / "dagster.yaml", DOCKER / "workspace.yaml")
+    ok(BIN / "yamllint", "--strict", "-d", rules, COMPOSE, ON_RAY, *(path for path in rendered() if path.suffix == ".yaml"))
     for script in DOCKER.glob("*.sh"):
         ok("sh", "-n", script)
         assert script.stat().st_mode & stat.S_IXUSR
@@ -158,7 +178,7 @@ def test_docker_itself_takes_the_compose_file(tmp_path: Path) -> None:
         pytest.skip("docker compose is not installed")
     shutil.copytree(ROOT / "docker", tmp_path / "docker")
     subprocess.run([tmp_path / "docker" / "secrets.sh"], check=True, capture_output=True)
-    for profiles in ("cpu", "browser,tor", "gpu,ray"):
+    for profiles, files in (("cpu", []), ("browser,tor", []), ("gpu", []), ("cpu", ["compose.ray.yaml"])):
         command = [
             "docker",
             "compose",
@@ -166,6 +186,7 @@ def test_docker_itself_takes_the_compose_file(tmp_path: Path) -> None:
             str(tmp_path / "docker"),
             "-f",
             str(tmp_path / "docker" / "compose.yaml"),
+            *(part for file in files for part in ("-f", str(tmp_path / "docker" / file))),
         ]
         done = subprocess.run(
             [*command, "config", "-q"],
@@ -181,7 +202,10 @@ def test_the_script_makes_secrets_once_and_says_none_of_them(tmp_path: Path) -> 
     folder = tmp_path / "secrets"
     said = [subprocess.run([DOCKER / "secrets.sh", folder], check=True, capture_output=True, text=True).stdout for _ in range(2)]
     kept = {path.name: path.read_text().strip() for path in folder.iterdir()}
-    assert {secret.split("/")[1] for secret in (entry["file"] for entry in compose()["secrets"].values())} <= set(kept)
+    assert {
+        secret.split("/")[1]
+        for secret in (one["file"] for path in (COMPOSE, ON_RAY) for one in compose(path)["secrets"].values())
+    } <= set(kept)
     assert folder.stat().st_mode & 0o777 == 0o700
     values = {kept["postgres_password"], kept["s3_key"], kept["ray_token"], kept["login"].partition(":")[2]}
     values |= {kept[f"{role}_pgpass"].rpartition(":")[2] for role in secrets.ROLES}

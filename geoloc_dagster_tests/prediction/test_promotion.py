@@ -10,7 +10,7 @@ import pytest
 from geoloc_dagster import storage
 from geoloc_dagster.config.layout import Layout
 from geoloc_dagster.errors import IntegrityError, ModelMismatchError, NoReleaseError, NotEnoughDataError
-from geoloc_dagster.prediction.champion import champion_encoder, promote, read_champion
+from geoloc_dagster.prediction.champion import embed_champion, promote, read_champion
 from geoloc_dagster.prediction.promotion import promote_best
 from geoloc_dagster_tests.prediction.world import (
     FIRST,
@@ -117,7 +117,7 @@ def test_a_changed_byte_of_the_champion_is_refused_by_name(tmp_path: Path) -> No
         for _ in range(25):
             what = flip_byte(file, rng)
             with pytest.raises(IntegrityError) as refused:
-                champion_encoder(layout)
+                embed_champion(layout, "100m-0000")
             assert str(file) in refused.value.cause, what
             assert "aterialise" in refused.value.remedy
             file.write_bytes(original)

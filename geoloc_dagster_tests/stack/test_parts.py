@@ -13,12 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from geoloc_dagster.errors import ConfigError, MissingProgramError, PortTakenError, StackError, StackFolderError
 from geoloc_dagster.stack import configuration, ports, programs, run, secrets
 from geoloc_dagster.stack.folder import StackFolder, StackOptions
 from geoloc_dagster.stack.programs import Account
-from geoloc_dagster.stack.services import Service
+from geoloc_dagster.stack.services import Service, Site
 from geoloc_dagster.stack.supervisor import Supervisor, end_leftovers
 from geoloc_dagster_tests.stack.driver import is_alive
 
@@ -113,6 +114,26 @@ def test_a_page_that_is_not_served_is_not_in_the_proxys_file(folder: StackFolder
     assert "server_name localhost 127.0.0.1 geo.example;" in text
     assert "${" not in text
     assert (folder.proxy / "htpasswd").stat().st_mode & 0o777 == 0o600
+
+
+def test_runs_go_to_ray_where_that_is_wanted_and_what_asks_it_has_the_token(folder: StackFolder, tmp_path: Path) -> None:
+    environ = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": "/etc/token", "GEOLOC_SERVICE_KEY": "sesame", "PATH": "/bin"}
+    private = dict.fromkeys(("postgres", "code", "emulator", "mlflow", "webserver"), 4321)
+    launchers = {}
+    for ray in (None, "http://10.0.0.1:8265"):
+        options = StackOptions(ray=ray)
+        site = Site("oslo", tmp_path, tmp_path / "data", True, folder, options, private, {"mlflow": 8081}, environ)
+        configuration.write_dagster_home(folder, options, "oslo", private, {**site.places, "GEOLOC_ENGINE": "ray"})
+        text = (folder.dagster_home / "dagster.yaml").read_text()
+        assert "${" not in text
+        assert "sesame" not in text, "the cluster keeps what is here with every job"
+        launchers[ray] = yaml.safe_load(text)["run_launcher"]
+        assert site.dagster.get("RAY_AUTH_TOKEN_PATH") == (None if ray is None else "/etc/token")
+    assert (launchers[None]["class"], "ray" in launchers[None]["config"]) == ("HealthCheckedRunLauncher", False)
+    on_ray = launchers["http://10.0.0.1:8265"]
+    assert on_ray["class"] == "BackfillsOnRayRunLauncher"
+    assert on_ray["config"]["ray"]["address"] == "http://10.0.0.1:8265"
+    assert {"GEOLOC_ENGINE=ray", f"GEOLOC_DATA_ROOT={tmp_path / 'data'}"} <= set(on_ray["config"]["ray"]["env_vars"])
 
 
 # --- who runs ------------------------------------------------------------------------------------------------------

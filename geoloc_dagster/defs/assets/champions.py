@@ -8,7 +8,7 @@ from geoloc_dagster.defs.freshness import imagery_policy
 from geoloc_dagster.defs.metadata import facts
 from geoloc_dagster.defs.progress import reporter
 from geoloc_dagster.defs.region import Region
-from geoloc_dagster.defs.resources import Clock, Mlflow
+from geoloc_dagster.defs.resources import Clock, Mlflow, Scale
 from geoloc_dagster.prediction.parts import KINDS
 
 
@@ -54,15 +54,14 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
         automation_condition=refresh_condition(),
         kinds={"lance", "pytorch"},
     )
-    def embeddings(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+    def embeddings(context: dg.AssetExecutionContext, scale: dg.ResourceParam[Scale]) -> dg.MaterializeResult:
         """One vector per crop of the champion and of its ensemble, one batch replaced per commit of a Lance table."""
-        from geoloc_dagster.prediction.champion import champion_encoder
+        from geoloc_dagster.prediction.champion import embed_champion
         from geoloc_dagster.prediction.ensemble import embed_members
-        from geoloc_dagster.retrieval.embedding import embed_batch
 
-        layout, batch, progress = region.layout, context.partition_key, reporter(context)
-        result = embed_batch(champion_encoder(layout), layout.crops, layout.embeddings, batch, progress=progress)
-        beside = embed_members(layout, settings.fusion.ensemble, batch, progress)
+        layout, batch, progress, engine = region.layout, context.partition_key, reporter(context), scale.engine()
+        result = embed_champion(layout, batch, progress, engine)
+        beside = embed_members(layout, settings.fusion.ensemble, batch, progress, engine=engine)
         return dg.MaterializeResult(
             metadata=facts(
                 result.rows,

@@ -8,7 +8,7 @@ from geoloc_dagster.defs.automation import WHY, refresh_condition
 from geoloc_dagster.defs.metadata import facts
 from geoloc_dagster.defs.progress import reporter
 from geoloc_dagster.defs.region import Region
-from geoloc_dagster.defs.resources import Clock, Imagery
+from geoloc_dagster.defs.resources import Clock, Imagery, Scale
 
 
 def build(region: Region) -> list[dg.AssetsDefinition]:
@@ -60,19 +60,20 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
         code_version="1",
         kinds={"lance"},
     )
-    def crops(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+    def crops(context: dg.AssetExecutionContext, scale: dg.ResourceParam[Scale]) -> dg.MaterializeResult:
         """Quality-checked square crops, stored encoded, with their flags; one batch replaced per commit of a Lance table."""
         from geoloc_dagster.dataset.crops import write_crops
         from geoloc_dagster.viz.overview import batch_sheet
 
+        layout, engine = region.layout, scale.engine()
         result = write_crops(
-            region.layout.panoramas, region.layout.crops, context.partition_key, settings.crops, progress=reporter(context)
+            layout.panoramas, layout.crops, context.partition_key, settings.crops, progress=reporter(context), engine=engine
         )
         return dg.MaterializeResult(
             metadata=facts(
                 result.rows,
-                region.layout.crops,
-                image=batch_sheet(region.layout.crops, context.partition_key),
+                layout.crops,
+                image=batch_sheet(layout.crops, context.partition_key),
                 partitioned=True,
                 decodable_share=result.decodable_share,
                 table_version=result.table_version,
