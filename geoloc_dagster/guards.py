@@ -1,4 +1,4 @@
-"""What is looked at before a file that may come from elsewhere is opened: where it points, how large it is, what it claims to hold.
+"""What is looked at before a file that may come from elsewhere is opened: where it points, how large it is, what it claims.
 
 A checksum says that a file is the one that its maker wrote, and nothing of its maker. These are for the maker.
 """

@@ -180,7 +180,7 @@ def write_parquet(path: Path, table: pa.Table) -> Path:
 
 
 def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """Read Parquet, verifying page checksums; a missing or damaged file is an `IntegrityError`, absurd claims an `UnsafeFileError`."""
+    """Read Parquet, verifying page checksums; a damaged file is an `IntegrityError`, absurd claims an `UnsafeFileError`."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
