@@ -5,7 +5,7 @@
     python docker/find_secrets.py geoloc_dagster docker pyproject.toml
 
 An image keeps what a later layer deletes, so every layer is read, and with it the configuration (environment, labels, history).
-Archives within archives are opened, up to eight deep. `--values` names files, or folders of files, whose words of sixteen and more
+Archives within archives are opened, up to eight deep. `--values` names files, or folders of files, whose words of sixteen or more
 characters are looked for as they are, percent-encoded and in base64; beside them, what keys of the usual kinds look like.
 Exit code 0: nothing found; 1: something was; 2: something could not be read, and so not searched. Needs Python alone.
 """
