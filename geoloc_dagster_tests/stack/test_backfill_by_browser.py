@@ -45,7 +45,7 @@ def stack() -> Generator[RunningStack]:
     with open_folder() as folder:
         region = folder / REGION
         region.mkdir()
-        (lat, lng), reach = ORIGIN, 0.0008
+        (lat, lng), reach = ORIGIN, 0.0014
         write_region(region, boundary=rectangle((lat - reach, lng - reach), (lat + reach, lng + reach)))
         (region / "definitions.py").write_text(DEFINITIONS)
         with running_stack(region, "--no-mlflow", "--no-explorer", "--poll-s", "2", "--free-slots-s", "5", wait_s=400) as up:
