@@ -55,6 +55,9 @@ def parse_yaml(text: str) -> Any:
     if len(text) > _YAML_CHARACTERS:
         raise yaml.YAMLError(f"it has {len(text):,} characters, at most {_YAML_CHARACTERS:,} are read")
     try:
+        yaml.compose(
+            text, Loader=yaml.SafeLoader
+        )  # ends at the depth that Python knows; events alone would take minutes to get there
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
             raise yaml.YAMLError("aliases (`*name`) are not read")
         return yaml.safe_load(text)
