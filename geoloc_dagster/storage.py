@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
+_BESIDE = {".part", ".png", ".jpg", ".html", ".md", ".txt"}  # what people put beside, and nothing opens as part of a folder
 _JSON_BYTES = 256 * 2**20
 _PICKLE_SUFFIXES = {".pkl", ".pickle", ".joblib", ".npy", ".npz"}
 
@@ -164,7 +165,7 @@ def verify_manifest(folder: Path, *, remedy: str | None = None) -> dict[str, Any
         name = str(path.relative_to(folder))
         if path.is_symlink():
             inside(folder, name)
-        if path.is_file() and path.name != MANIFEST and name not in files and path.suffix != ".part":
+        if path.is_file() and path.name != MANIFEST and name not in files and path.suffix not in _BESIDE:
             raise IntegrityError(f"{path} is not in the manifest beside it, so nobody knows what it is", remedy)
     return manifest
 
