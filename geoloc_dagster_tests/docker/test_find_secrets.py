@@ -22,7 +22,7 @@ import pytest
 from geoloc_dagster_tests.docker.finder import SCRIPT, load
 
 ROOT = SCRIPT.parents[1]
-SECRET = "s3same-0pen/9f8e7d6c5b4a+x"
+SECRET = "s3same-0pen/" + "9f8e7d6c5b4a+x"  # in two pieces: this file is searched as well
 finder = load()
 
 
