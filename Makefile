@@ -17,7 +17,7 @@ LOCK_FLAGS := --universal --python-version 3.11 --extra dev --extra production -
 # Where nothing may be kept of compiled modules every process compiles two thousand of them again, which is most of its start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo setup test lint types pytest format lock docs dev stack stockholm clean
+.PHONY: help demo setup test lint types pytest format lock audit docs dev stack stockholm clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,15 @@ format: $(READY) ## Format and fix what can be fixed by itself
 lock: $(READY) ## Resolve requirements.lock again from pyproject.toml
 	@uv=$(BIN)/uv; [ -x $$uv ] || uv=uv; \
 	$$uv pip compile $(LOCK_FLAGS) --custom-compile-command "make lock" --upgrade --quiet pyproject.toml -o requirements.lock
+
+# An environment of its own: what looks at the locked packages is not one of them. `--strict` because a package that cannot be
+# looked up counts as sound otherwise.
+audit: $(READY) ## Known vulnerabilities and withdrawn versions of the locked packages, their licences, vendored files (asks PyPI)
+	@ignored=$$(awk '!/^#/ && NF {printf " --ignore-vuln %s", $$1}' docs/vulnerabilities.txt); \
+	uv=$(BIN)/uv; [ -x $$uv ] || uv=uv; \
+	$$uv tool run --from 'pip-audit>=2.10,<3' pip-audit --strict --requirement requirements.lock --no-deps --disable-pip $$ignored; \
+	$$uv pip check --python $(BIN)/python
+	$(BIN)/pytest --quiet geoloc_dagster_tests/test_dependencies.py geoloc_dagster_tests/explorer/test_vendored.py
 
 docs: $(READY) ## Write again what comes from code: the README error table, the configuration of containers
 	$(BIN)/python -m geoloc_dagster_tests.test_readme

@@ -119,7 +119,7 @@ class PermissionMissingError(GeolocError):
 
 
 class UnsafeFileError(GeolocError):
-    """A file would have to be unpickled; pickles can run code and are never opened."""
+    """A file may do harm once it is opened: a pickle, which can run code, or one that points elsewhere or claims absurd sizes."""
 
     code = "GEO-304"
     default_remedy = "Convert it to safetensors, Parquet, CSV or GeoJSON where it was made."

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from geoloc_dagster.errors import DataRootError, DiskFullError, IntegrityError, SchemaVersionError, UnsafeFileError
 from geoloc_dagster.failpoints import failpoint
+from geoloc_dagster.guards import inside, refuse_claims, refuse_larger
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -34,6 +35,8 @@ _log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
 _COMMITS = 20  # attempts, where others commit to the same rows meanwhile
+_BESIDE = {".part", ".png", ".jpg", ".html", ".md", ".txt"}  # what people put beside, and nothing opens as part of a folder
+_JSON_BYTES = 256 * 2**20
 _PICKLE_SUFFIXES = {".pkl", ".pickle", ".joblib", ".npy", ".npz"}
 
 
@@ -103,12 +106,13 @@ def write_json(path: Path, value: Any) -> Path:
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON; a missing or broken file is an `IntegrityError` that names it."""
+    """Read JSON; a missing or broken file is an `IntegrityError` that names it, one of absurd size an `UnsafeFileError`."""
+    refuse_larger(path, _JSON_BYTES)
     try:
         return json.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise IntegrityError(f"{path} is missing") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise IntegrityError(f"{path} is not valid JSON: {error}") from error
 
 
@@ -141,20 +145,30 @@ def verify_manifest(folder: Path, *, remedy: str | None = None) -> dict[str, Any
     """Check every file of a folder against its manifest and return the manifest.
 
     Raises:
-        IntegrityError: naming the first file that is missing or changed.
+        IntegrityError: naming the first file that is missing or changed, or that the manifest does not name.
         SchemaVersionError: the manifest is newer than this code.
+        UnsafeFileError: the manifest names something outside the folder, or a link leads there.
     """
     manifest = read_json(folder / MANIFEST)
+    files = manifest.get("files") if isinstance(manifest, dict) else None
+    if not isinstance(files, dict) or not isinstance(manifest.get("schema_version", 0), int):
+        raise IntegrityError(f"{folder / MANIFEST} is no manifest: it names no files", remedy)
     if manifest.get("schema_version", 0) > SCHEMA_VERSION:
         raise SchemaVersionError(
             f"{folder / MANIFEST} has schema version {manifest['schema_version']}, this code knows {SCHEMA_VERSION}"
         )
-    for name, expected in manifest["files"].items():
-        path = folder / name
+    for name, expected in files.items():
+        path = inside(folder, name)
         if not path.is_file():
             raise IntegrityError(f"{path} is missing", remedy)
         if sha256_file(path) != expected:
             raise IntegrityError(f"{path} has changed since it was written (sha256 differs)", remedy)
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.is_symlink():
+            inside(folder, name)
+        if path.is_file() and path.name != MANIFEST and name not in files and path.suffix not in _BESIDE:
+            raise IntegrityError(f"{path} is not in the manifest beside it, so nobody knows what it is", remedy)
     return manifest
 
 
@@ -169,7 +183,7 @@ def write_parquet(path: Path, table: pa.Table) -> Path:
 
 
 def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """Read Parquet, verifying page checksums; a missing or damaged file is an `IntegrityError`."""
+    """Read Parquet, verifying page checksums; a damaged file is an `IntegrityError`, absurd claims an `UnsafeFileError`."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -177,6 +191,7 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
         raise IntegrityError(f"{path} is missing", "Materialise the asset that writes it first.")
     try:
         with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=True) as file:  # `read_table` loads pandas
+            refuse_claims(file, path)
             return file.read(columns=columns)
     except (OSError, pa.ArrowException) as error:
         raise IntegrityError(f"{path} is damaged: {error}") from error

@@ -241,3 +241,14 @@ def test_pickles_are_refused_by_name_and_by_content(tmp_path: Path, name: str, c
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UnsafeFileError, match=name):
         storage.refuse_pickles(tmp_path / name)
+
+
+def test_a_manifest_names_every_file_but_what_people_put_beside(tmp_path: Path) -> None:
+    storage.write_bytes(tmp_path / "folder" / "weights.safetensors", b"a")
+    storage.write_manifest(tmp_path / "folder")
+    (tmp_path / "folder" / "map.png").write_bytes(b"a picture of it")
+    (tmp_path / "folder" / ".weights.safetensors.1.part").write_bytes(b"left by a killed process")
+    assert set(storage.verify_manifest(tmp_path / "folder")["files"]) == {"weights.safetensors"}
+    (tmp_path / "folder" / "more.safetensors").write_bytes(b"a")
+    with pytest.raises(IntegrityError, match=r"more\.safetensors is not in the manifest beside it"):
+        storage.verify_manifest(tmp_path / "folder")

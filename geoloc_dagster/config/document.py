@@ -74,6 +74,8 @@ def read_document(path: Path, environ: Mapping[str, str]) -> Document:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     except RecursionError as error:
         raise ConfigError(f"{path}: nested too deeply to be a configuration") from error
+    except ValueError as error:  # a date or a number that Python has none of
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
     return _expand_variables(document, environ)
 
 

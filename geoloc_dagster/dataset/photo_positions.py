@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from geoloc_dagster.errors import PhotoListError
+from geoloc_dagster.guards import refuse_claims
 from geoloc_dagster.storage import refuse_pickles
 
 if TYPE_CHECKING:
@@ -173,7 +174,9 @@ class PhotoFile:
         import pyarrow.parquet as pq
 
         try:
-            yield from pq.ParquetFile(self.path, page_checksum_verification=True).iter_batches(_ROWS, columns=wanted)
+            file = pq.ParquetFile(self.path, page_checksum_verification=True)
+            refuse_claims(file, self.path)
+            yield from file.iter_batches(_ROWS, columns=wanted)
         except (OSError, pa.ArrowException) as error:
             raise PhotoListError(f"{self.path} cannot be read as Parquet: {error}") from error
 
@@ -183,7 +186,10 @@ class PhotoFile:
         with self.path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
             first = stream.readline()
         self._delimiter = max(",;\t", key=first.count)
-        names = next(csv.reader([first], delimiter=self._delimiter), [])
+        try:
+            names = next(csv.reader([first], delimiter=self._delimiter), [])
+        except csv.Error as error:
+            raise PhotoListError(f"{self.path} cannot be read as CSV: {error}") from error
         if len(set(names)) < len(names):
             raise PhotoListError(f"{self.path} has two columns of one name in {', '.join(names)[:200]}")
         return names

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -160,8 +161,16 @@ def _rows(path: Path) -> tuple[Mapping[str, int], Iterator[tuple[int, list[str]]
     except (OSError, UnicodeDecodeError) as error:
         raise PhotoListError(f"{path} cannot be read: {error}", "Name a CSV in UTF-8.") from error
     reader = csv.reader(io.StringIO(text, newline=""))
-    header = next(reader, [])
-    return {name.strip().lower(): i for i, name in enumerate(header)}, ((reader.line_num, row) for row in reader if row)
+    rows = _read(reader, path)
+    header = next(rows, [])
+    return {name.strip().lower(): i for i, name in enumerate(header)}, ((reader.line_num, row) for row in rows if row)
+
+
+def _read(reader: Any, path: Path) -> Iterator[list[str]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise PhotoListError(f"{path} line {reader.line_num}: {error}", "Name a CSV in UTF-8.") from error
 
 
 def _cell(row: Sequence[str], column: int) -> str:

@@ -18,9 +18,13 @@ from geoloc_dagster.errors import PartitioningError
 from geoloc_dagster.geo import s2
 from geoloc_dagster.geo.cell_repair import REASONS, Kind, Verdict, WrittenCell, judge
 from geoloc_dagster.geo.partitioning import I32, CellLevel
+from geoloc_dagster.guards import refuse_larger
 from geoloc_dagster.storage import refuse_pickles, write_bytes
 
 COLUMNS = ("class_label", "hex_id", "imgs_per_cell", "latitude_mean", "longitude_mean")
+
+_FILE_BYTES = 1 * 2**30
+_MOST_LABELS, _MOST_PICTURES = 2**31, 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,15 +156,16 @@ def _centred(row: _Row, cell: int) -> _Row:
 
 def _rows(path: Path) -> Iterator[_Row]:
     refuse_pickles(path)
+    refuse_larger(path, _FILE_BYTES)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise PartitioningError(f"{path} cannot be read: {error}") from error
     reader = csv.DictReader(io.StringIO(text, newline=""))
-    missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+    missing = [column for column in COLUMNS if column not in _names(reader, path)]
     if missing:
         raise PartitioningError(f"{path} has no column {missing[0]}", f"The columns are {','.join(COLUMNS)}.")
-    for values in reader:
+    for values in _values(reader, path):
         try:
             row = _Row(
                 reader.line_num,
@@ -174,7 +179,25 @@ def _rows(path: Path) -> Iterator[_Row]:
             raise PartitioningError(f"{path} line {reader.line_num} is no cell: {error}") from error
         if not (abs(row.lat_deg) <= 90 and abs(row.lng_deg) <= 180):
             raise PartitioningError(f"{path} line {row.line}: ({row.lat_deg}, {row.lng_deg}) is not on the globe")
+        if not (0 <= row.label < _MOST_LABELS and 0 <= row.count < _MOST_PICTURES):
+            raise PartitioningError(
+                f"{path} line {row.line}: class {row.label} of {row.count} pictures is none that there can be"
+            )
         yield row
+
+
+def _names(reader: csv.DictReader[str], path: Path) -> Sequence[str]:
+    try:
+        return reader.fieldnames or ()
+    except csv.Error as error:
+        raise PartitioningError(f"{path} has no line of names: {error}") from error
+
+
+def _values(reader: csv.DictReader[str], path: Path) -> Iterator[dict[str, str]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise PartitioningError(f"{path} line {reader.line_num}: {error}") from error
 
 
 def _refuse_overlaps(path: Path, level: CellLevel, kept: list[tuple[int, _Row]]) -> None:

@@ -122,7 +122,7 @@ def _list_tar(path: Path) -> Listing:
     try:
         with tarfile.open(path, mode="r:") as archive:
             entries = archive.getmembers()
-    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
+    except (tarfile.TarError, EOFError, ValueError, OverflowError, MemoryError) as error:
         raise CollectionSourceError(
             f"{path} is not a complete, uncompressed tar file: {error}", "Unpack it, or make an uncompressed tar of it."
         ) from error

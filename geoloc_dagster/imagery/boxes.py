@@ -130,7 +130,7 @@ def _rows(path: Path) -> Iterable[Any]:
                 raise _bad(path, f"{other or 'no ending'} is none of .json, .csv and .parquet")
     except OSError as error:
         raise _bad(path, error.strerror or str(error)) from error
-    except (ValueError, csv.Error, IntegrityError) as error:
+    except (ValueError, RecursionError, csv.Error, IntegrityError) as error:
         raise _bad(path, str(error)) from error
     if not isinstance(rows, list):
         raise _bad(path, "it holds no list of boxes")

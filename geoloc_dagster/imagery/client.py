@@ -25,7 +25,7 @@ from urllib.parse import quote, quote_plus, urlencode
 
 import httpx2
 
-from geoloc_dagster.errors import GeolocError, ServiceBlockedError, ServiceKeyError, ServiceUnavailableError
+from geoloc_dagster.errors import EgressError, GeolocError, ServiceBlockedError, ServiceKeyError, ServiceUnavailableError
 from geoloc_dagster.failpoints import failpoint
 from geoloc_dagster.imagery.answers import LOOKED_AT_BYTES, asks_for_proof, is_page, judge_picture, opted_out
 from geoloc_dagster.imagery.buckets import Buckets, MemoryBuckets
@@ -213,6 +213,7 @@ class ServiceClient:
             RequestFailedError: this request gave nothing; others may.
             CollectionStopped: budget or quota are spent, or the service wants a long pause.
             ServiceKeyError: the key is refused.
+            EgressError: the proxy refuses user or password.
             ServiceBlockedError: the service does not want this traffic.
             ServiceUnavailableError: too many failures in a row.
         """
@@ -335,6 +336,10 @@ class ServiceClient:
         """Whether the status lets the body be looked into."""
         status, said = answer.status, self.without_secrets(answer.body[:200].decode("utf-8", "replace").strip())
         page = is_page(answer.body, headers.get("content-type", ""))
+        if status == 407:  # of the way out: it says nothing about what was asked for
+            raise EgressError(
+                "the proxy refuses user or password", "Correct the environment variable of `egress.credentials_variable`."
+            )
         if self._keyless and status >= 300:
             if asks_for_proof(answer.body):
                 raise self._blocked(answer, headers, expect)

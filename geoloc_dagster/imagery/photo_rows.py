@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from geoloc_dagster.errors import PhotoListError
+from geoloc_dagster.guards import refuse_claims
 from geoloc_dagster.imagery.addresses import split_url
 
 NAMES: dict[str, tuple[str, ...]] = {
@@ -57,7 +58,10 @@ class Rows:
         delimiter = max(",;\t", key=first.count)
         with self._path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
             reader = csv.reader(stream, delimiter=delimiter)
-            names = next(reader)
+            try:
+                names = next(reader)
+            except csv.Error as error:
+                raise PhotoListError(f"{self._path} has no line of names: {error}") from error
             places = self._places(names)
             if places is None:  # two columns without a header
                 places = {"id": 0, "url": 1}
@@ -83,6 +87,7 @@ class Rows:
 
         try:
             file = pq.ParquetFile(self._path)
+            refuse_claims(file, self._path)
             places = self._places(file.schema_arrow.names) or {}
             names = {what: file.schema_arrow.names[place] for what, place in places.items()}
             line = 0

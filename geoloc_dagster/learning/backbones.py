@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from geoloc_dagster.errors import RecipeError, WeightsError
 from geoloc_dagster.learning.recipe_parts import BackboneSpec
+from geoloc_dagster.learning.torch_archive import check_archive, check_tensors
 from geoloc_dagster.storage import refuse_pickles
 
 _SAVE_TENSORS = "Save the tensors alone: safetensors.torch.save_file(model.state_dict(), path)."
@@ -143,7 +144,7 @@ def read_state_dict(path: Path) -> Mapping[str, Tensor]:
 
     Raises:
         WeightsError: missing, unreadable, or no state dict.
-        UnsafeFileError: a pickle.
+        UnsafeFileError: a pickle, or tensors that claim more than the file holds.
     """
     if not path.is_file():
         raise WeightsError(f"there is no weights file {path}")
@@ -152,6 +153,7 @@ def read_state_dict(path: Path) -> Mapping[str, Tensor]:
             loaded: Any = load_file(path)
         else:
             refuse_pickles(path)
+            check_archive(path)
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, UnpicklingError) as error:
         first = str(error).strip().splitlines()[0]
@@ -159,6 +161,7 @@ def read_state_dict(path: Path) -> Mapping[str, Tensor]:
     state = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else None
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(f"{path} holds no state dict", _SAVE_TENSORS)
+    check_tensors(path, state)
     return state
 
 

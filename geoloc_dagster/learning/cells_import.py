@@ -24,6 +24,7 @@ from geoloc_dagster.geo.cell_csv import ImportedLevel
 from geoloc_dagster.geo.distance import WORLD_SCORE_M
 from geoloc_dagster.geo.partitioning import Partitioning, fingerprint_of_levels, parent_table
 from geoloc_dagster.geo.partitioning_folder import write_partitioning
+from geoloc_dagster.guards import parse_yaml
 from geoloc_dagster.learning.backbones import read_state_dict
 from geoloc_dagster.learning.cells_model import CELLS_FOLDER, HIERARCHY_FILE
 from geoloc_dagster.learning.cells_network import build_cells_network
@@ -63,7 +64,7 @@ def read_key_map(path: Path) -> KeyMap:
         RecipeError: it cannot be read, or says something else.
     """
     try:
-        return KeyMap.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return KeyMap.model_validate(parse_yaml(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise RecipeError(f"cannot read the key map {path}: {' '.join(str(error).split())}") from error
     except ValidationError as error:

@@ -104,6 +104,6 @@ def load_encoder(model_folder: Path, *, device: str = "", precision: Precision |
     network = build_network(recipe, load_weights=False)
     try:
         network.load_state_dict(load_file(model_folder / WEIGHTS_FILE))
-    except (SafetensorError, RuntimeError) as error:
+    except (SafetensorError, RuntimeError, OSError) as error:
         raise IntegrityError(f"{model_folder / WEIGHTS_FILE} does not fit {recipe_path}: {error}") from error
     return Encoder(network, recipe, str(manifest["model_version"]), device, precision)

@@ -15,6 +15,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from geoloc_dagster.errors import IntegrityError, RecipeError
+from geoloc_dagster.guards import parse_yaml
 from geoloc_dagster.learning.cells_recipe import CellsRecipe, InferenceSpec
 from geoloc_dagster.learning.multitask_recipe import MultitaskRecipe
 from geoloc_dagster.learning.recipe_parts import (
@@ -267,8 +268,8 @@ def parse_recipe(text: str, path: Path) -> AnyRecipe:
         RecipeError: not YAML, or a key or value that a recipe cannot have, with its line.
     """
     try:
+        values: Any = parse_yaml(text)
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-        values: Any = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise RecipeError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
@@ -319,7 +320,7 @@ def read_inference(path: Path) -> InferenceSpec:
         RecipeError: it cannot be read, or has no such section.
     """
     try:
-        values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values: Any = parse_yaml(path.read_text(encoding="utf-8"))
         if not isinstance(values, dict) or "inference" not in values:
             raise RecipeError(f"{path} has no section `inference`", "It may say {inference: {crops: 5, hierarchy: equal}}.")
         return InferenceSpec.model_validate(values["inference"])

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from geoloc_dagster import storage
 from geoloc_dagster.config.layout import Layout
+from geoloc_dagster.guards import inside
 from geoloc_dagster.retrieval.pointer import read_pointer, write_pointer
 
 CardKind = Literal["model_card", "data_card"]
@@ -58,7 +59,7 @@ def newest_card(layout: Layout, kind: CardKind) -> Card | None:
     """
     if not _pointer(layout, kind).is_file():
         return None
-    folder = layout.cards / str(read_pointer(_pointer(layout, kind), _REMEDY)["card"])
+    folder = inside(layout.cards, read_pointer(_pointer(layout, kind), _REMEDY).get("card"))
     storage.verify_manifest(folder, remedy=_REMEDY)
     return Card(kind, folder, (folder / "CARD.md").read_text(), storage.read_json(folder / "facts.json"))
 

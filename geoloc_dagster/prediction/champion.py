@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from geoloc_dagster import storage
 from geoloc_dagster.config.layout import Layout
 from geoloc_dagster.errors import IntegrityError, NoReleaseError
+from geoloc_dagster.guards import inside
 from geoloc_dagster.retrieval.embedding import EmbeddingResult, embed_batch
 from geoloc_dagster.retrieval.pointer import read_pointer, write_pointer
 from geoloc_dagster.scale.engine import LOCAL, Engine
@@ -82,12 +83,13 @@ def read_champion(layout: Layout, pointer: Path | None = None) -> Champion:
     Raises:
         NoReleaseError: nothing has been promoted yet.
         IntegrityError: the pointer or a file of the model has changed.
+        UnsafeFileError: the model does not lie in the data root.
     """
     pointer = pointer or layout.champion
     if not pointer.exists():
         raise NoReleaseError(f"{pointer} does not exist: no model has been promoted")
     fields = read_pointer(pointer, _PROMOTE_AGAIN)
-    verify_folder(layout.root / fields["folder"], fields["manifest_sha256"], _RETRAIN)
+    verify_folder(_folder(layout, fields), fields["manifest_sha256"], _RETRAIN)
     return _champion(layout, fields)
 
 
@@ -122,8 +124,12 @@ def _champion(layout: Layout, fields: dict[str, Any]) -> Champion:
     return Champion(
         model_version=fields["model_version"],
         recipe=fields["recipe"],
-        folder=layout.root / fields["folder"],
+        folder=_folder(layout, fields),
         promoted_at=fields["promoted_at"],
         reason=fields["reason"],
         evaluation=fields["evaluation"],
     )
+
+
+def _folder(layout: Layout, fields: dict[str, Any]) -> Path:
+    return inside(layout.root, fields["folder"], may_link=True)

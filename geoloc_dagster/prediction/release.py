@@ -19,6 +19,7 @@ from typing import Any
 from geoloc_dagster import storage
 from geoloc_dagster.config.layout import Layout
 from geoloc_dagster.errors import IntegrityError, ModelMismatchError, NoReleaseError, SchemaVersionError
+from geoloc_dagster.guards import inside
 from geoloc_dagster.learning.onnx_folder import export_name, read_export
 from geoloc_dagster.prediction.cards import newest_card
 from geoloc_dagster.prediction.champion import read_champion, verify_folder
@@ -167,7 +168,7 @@ def _card_parts(layout: Layout, parts: Mapping[str, Any]) -> dict[str, Any]:
 def newest_fusion(layout: Layout) -> Path | None:
     """The fusion that was made last; None where none was."""
     pointer = layout.fusions / _LATEST
-    return layout.fusions / str(read_pointer(pointer, remedy_of("fusion"))["fusion"]) if pointer.exists() else None
+    return inside(layout.fusions, read_pointer(pointer, remedy_of("fusion")).get("fusion")) if pointer.exists() else None
 
 
 def activate_release(layout: Layout, release_id: str, now: datetime) -> PublishedRelease:
@@ -235,6 +236,7 @@ def load_release(layout: Layout, *, encoder_loader: EncoderLoader | None = None,
     Raises:
         NoReleaseError: nothing has been released yet.
         IntegrityError: a file is missing or has changed; names it and says what to do.
+        UnsafeFileError: a part does not lie in the data root, or a file of it claims what it cannot hold.
         ModelMismatchError: encoder and index are of different models.
         SchemaVersionError: the release was written by newer code.
     """
@@ -314,5 +316,5 @@ def _verified_manifest(layout: Layout, release_id: str, digest: str) -> dict[str
             f"{file} has schema version {manifest['schema_version']}, this code knows {storage.SCHEMA_VERSION}"
         )
     for name, part in manifest["parts"].items():
-        verify_folder(layout.root / part["folder"], part["manifest_sha256"], remedy_of(name))
+        verify_folder(inside(layout.root, part["folder"], may_link=True), part["manifest_sha256"], remedy_of(name))
     return manifest

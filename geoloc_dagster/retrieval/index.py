@@ -20,9 +20,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from geoloc_dagster import storage
-from geoloc_dagster.errors import IntegrityError, ModelMismatchError, NoReleaseError, NotEnoughDataError
+from geoloc_dagster.errors import IntegrityError, ModelMismatchError, NoReleaseError, NotEnoughDataError, UnsafeFileError
+from geoloc_dagster.guards import inside
 from geoloc_dagster.retrieval.cells import CellIds, cell_ids
 from geoloc_dagster.retrieval.encoder import Vectors
+from geoloc_dagster.retrieval.index_file import check_index_file
 from geoloc_dagster.retrieval.index_planner import EXACT, Plan, PlanSettings, build, lists_of, plan_index, search_parameters
 from geoloc_dagster.retrieval.pointer import read_pointer, write_pointer
 
@@ -246,7 +248,7 @@ def _content_name(folder: Path) -> str:
 def _is_intact(folder: Path) -> bool:
     try:
         verify_index(folder)
-    except IntegrityError:
+    except (IntegrityError, UnsafeFileError):
         return False
     return True
 
@@ -260,7 +262,7 @@ def latest_index(out_folder: Path) -> Path:
     """
     if not (out_folder / _LATEST).exists():
         raise NoReleaseError(f"{out_folder} holds no index yet", "Materialise `faiss_index` first.")
-    return out_folder / str(read_pointer(out_folder / _LATEST, _REBUILD)["index"])
+    return inside(out_folder, read_pointer(out_folder / _LATEST, _REBUILD).get("index"), may_link=True)
 
 
 # --- loading ---------------------------------------------------------------------------------------------------------
@@ -283,8 +285,10 @@ def load_index(folder: Path) -> GalleryIndex:
 
     Raises:
         IntegrityError: a file is missing or has changed, or the parts do not describe the same rows.
+        UnsafeFileError: the vectors are of a kind that is not built here, or claim more than there is.
     """
     manifest = verify_index(folder)
+    check_index_file(folder / _VECTORS, int(manifest["rows"]), int(manifest["dimension"]))
     index: Any = faiss.read_index(str(folder / _VECTORS))
     rows = storage.read_parquet(folder / _ROWS)
     if not index.ntotal == rows.num_rows == manifest["rows"] or index.d != manifest["dimension"]:

@@ -66,11 +66,21 @@ class PlaceHead:
 
 
 def load_place_head(path: Path) -> PlaceHead:
-    """What `save` wrote."""
+    """What `save` wrote.
+
+    Raises:
+        IntegrityError: it is not that.
+    """
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    held = load_file(path)
-    return PlaceHead(held["weights"], float(held["scale"][0]))
+    from geoloc_dagster.errors import IntegrityError
+
+    try:
+        held = load_file(path)
+        return PlaceHead(held["weights"], float(held["scale"][0]))
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, IndexError) as error:
+        raise IntegrityError(f"{path} is no classifier of views: {error}") from error
 
 
 def learn_place_head(vectors: Vectors, classes: I64, count: int, settings: PlaceHeadSettings | None = None) -> PlaceHead:

@@ -110,7 +110,7 @@ def load_prototypes(folder: Path, index: GalleryIndex) -> Prototypes:
         raise ModelMismatchError(f"{folder} was made of {manifest['index']}, not of {index.folder.name}", _REMEDY)
     try:
         vectors = load_file(folder / _VECTORS)["vectors"]
-    except (SafetensorError, KeyError) as error:
+    except (SafetensorError, KeyError, OSError) as error:
         raise IntegrityError(f"{folder / _VECTORS} is damaged: {error}", _REMEDY) from error
     members = storage.read_parquet(folder / _MEMBERS)
     rows = members["row"].to_numpy().astype(np.int64)

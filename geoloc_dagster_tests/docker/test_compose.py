@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import shutil
@@ -170,18 +171,64 @@ def test_the_files_are_valid() -> None:
         assert script.stat().st_mode & stat.S_IXUSR
 
 
-def test_docker_itself_takes_the_compose_file(tmp_path: Path) -> None:
-    if (
-        shutil.which("docker") is None
-        or subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode
+def dangling(file: dict[str, Any]) -> list[str]:
+    """What services name and nobody defines, and what is defined and named by none; the schema knows neither."""
+    used: dict[str, set[str]] = {kind: set() for kind in ("networks", "secrets", "configs", "volumes")}
+    found: list[str] = []
+    for name, service in file["services"].items():
+        used["networks"] |= set(service.get("networks", []))
+        used["secrets"] |= {one if isinstance(one, str) else one["source"] for one in service.get("secrets", [])}
+        used["configs"] |= {one if isinstance(one, str) else one["source"] for one in service.get("configs", [])}
+        sources = [str(volume).partition(":")[0] for volume in service.get("volumes", [])]
+        used["volumes"] |= {source for source in sources if re.fullmatch(r"[a-z][a-z0-9_]*", source)}
+        found += [f"{name} depends on {other}" for other in service.get("depends_on", {}) if other not in file["services"]]
+        own, others = set(service.get("profiles", [])), service.get("depends_on", {}).items()
+        for other, how in others:
+            profiles = set(file["services"].get(other, {}).get("profiles", []))
+            if profiles and not own & profiles and how.get("required", True):
+                found.append(f"{name} needs {other}, which is not there without a profile")
+    for kind, names in used.items():
+        found += [f"{kind}: {name} is named and not defined" for name in names - set(file[kind])]
+        found += [f"{kind}: {name} is defined and not named" for name in set(file[kind]) - names]
+    return found
+
+
+def test_whatever_a_service_names_is_defined_and_the_other_way_round() -> None:
+    assert dangling(compose()) == []
+    assert all((DOCKER / config["file"]).is_file() for config in compose()["configs"].values())
+    for break_it in (
+        lambda file: file["services"]["daemon"]["depends_on"].update(databse={"condition": "service_healthy"}),
+        lambda file: file["services"]["webserver"]["secrets"].append("dagster_passfile"),
+        lambda file: file["services"]["mlflow"].update(networks=["insid"]),
+        lambda file: file["services"]["s3"]["volumes"].append("object:/data"),
+        lambda file: file["configs"].pop("roles"),
+        lambda file: file["secrets"].update(spare={"file": "secrets/spare"}),
+        lambda file: file["services"]["proxy"]["depends_on"].update(ray={"condition": "service_healthy"}),
     ):
+        broken = copy.deepcopy(compose())
+        break_it(broken)
+        assert dangling(broken), "would be seen"
+
+
+def compose_program() -> list[str] | None:
+    """How compose is called here, as a plug-in of docker or by itself; neither needs an engine to read a file."""
+    for command in (["docker", "compose"], ["docker-compose"], ["/usr/libexec/docker/cli-plugins/docker-compose"]):
+        if shutil.which(command[0]) is not None:
+            said = subprocess.run([*command, "version"], capture_output=True, text=True, check=False)
+            if said.returncode == 0 and "version 1." not in said.stdout:
+                return command
+    return None
+
+
+def test_docker_itself_takes_the_compose_file(tmp_path: Path) -> None:
+    program = compose_program()
+    if program is None:
         pytest.skip("docker compose is not installed")
     shutil.copytree(ROOT / "docker", tmp_path / "docker")
     subprocess.run([tmp_path / "docker" / "secrets.sh"], check=True, capture_output=True)
     for profiles, files in (("cpu", []), ("browser,tor", []), ("gpu", []), ("cpu", ["compose.ray.yaml"])):
         command = [
-            "docker",
-            "compose",
+            *program,
             "--project-directory",
             str(tmp_path / "docker"),
             "-f",

@@ -17,19 +17,28 @@ import pytest
 
 from geoloc_dagster.config import Layout
 from geoloc_dagster.storage import open_table, read_json, read_parquet
+from geoloc_dagster_tests.docker import finder
 from geoloc_dagster_tests.end_to_end.city import MONTHS, ROTATIONS, photo, write_city
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 PLACES = 24
 ROWS = PLACES * ROTATIONS * len(MONTHS)
+SECRETS = {
+    "GEOLOC_SERVICE_KEY": "sesame-of-the-service",
+    "GEOLOC_SERVICE_SECRET": "c2VzYW1lLXRoYXQtc2lnbnM=",
+    "GEOLOC_PROXY_CREDENTIALS": "user:sesame-of-the-way-out",
+    "GEOLOC_WEBHOOK_URL": "http://127.0.0.1:9/hooks/sesame-of-the-webhook",
+    "MLFLOW_TRACKING_PASSWORD": "sesame-of-the-trainings",
+}
 
 
 def geoloc(*arguments: str | Path, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "geoloc_dagster", *map(str, arguments)]
-    environment = {**os.environ, "XDG_STATE_HOME": str(cwd / "state"), "COLUMNS": "200"}
+    environment = {**os.environ, **SECRETS, "XDG_STATE_HOME": str(cwd / "state"), "COLUMNS": "200"}
     environment.pop("GEOLOC_DATA_ROOT", None)
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
     assert not check or done.returncode == 0, done.stderr + done.stdout
+    assert not [value for value in SECRETS.values() if value in done.stderr + done.stdout]
     return done
 
 
@@ -100,6 +109,16 @@ def test_training_and_evaluation_are_linked_with_mlflow_both_ways(finished: Path
     assert any(file.path.endswith("sheet.jpg") for file in client.list_artifacts(run.info.run_id, "evaluation"))
     version = client.get_model_version_by_alias("geoloc-aland", "champion")
     assert version.tags["model_version"] == training["model_version"]
+
+
+def test_no_secret_of_the_environment_is_in_mlflow_the_event_log_or_any_other_file(finished: Path) -> None:
+    layout = layout_of(finished)
+    assert layout.mlflow_uri.startswith("sqlite:")
+    assert list(finished.rglob("mlflow*.db"))
+    assert list(layout.dagster_home.rglob("*.db")), "the event log is searched"
+    search = finder.load().Search([*SECRETS.values(), "sesame-of-the-way-out"], rules={})
+    search.path(finished)
+    assert search.found.secrets == []
 
 
 def test_every_materialization_says_rows_and_shows_one_small_picture(finished: Path) -> None:

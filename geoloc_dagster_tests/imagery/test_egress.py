@@ -131,6 +131,17 @@ def test_a_proxy_that_is_away_is_not_gone_around(service: EmulatorThread):
     assert service.hits()["totals"]["requests"] == 0
 
 
+def test_a_proxy_that_refuses_the_password_ends_the_run_and_says_nothing_of_the_place(service: EmulatorThread):
+    def refuse(connection: socket.socket, seen: list[str]) -> None:
+        seen.append(connection.recv(65_536).split(b" ")[1].decode())
+        connection.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+    with serve(refuse) as stub, pytest.raises(EgressError, match="refuses user or password"):
+        look_up(service, Egress.parse(f"http://127.0.0.1:{stub.port}"), count=3)
+    assert len(stub.seen) == 1
+    assert service.hits()["totals"]["requests"] == 0
+
+
 @needs_privoxy
 def test_privoxy_passes_everything_on_to_the_socks_port_behind_it(service: EmulatorThread, tmp_path: Path):
     with serve(socks5) as stub:

@@ -1,6 +1,7 @@
 """The definitions of a region for trials of faults: partitions that take a while and say in a file what they have done.
 
 A run that is repeated goes on where the one before it stopped, as collection does. `TICKS` and `TICK_S` say how long one takes.
+A second asset fails at once, which the sensor of failed runs tells a webhook where there is one.
 """
 
 import fcntl
@@ -9,6 +10,11 @@ import time
 from pathlib import Path
 
 import dagster as dg
+
+from geoloc_dagster.config.loader import load_settings
+from geoloc_dagster.defs.alerts import build_failure_sensor
+from geoloc_dagster.defs.region import Region
+from geoloc_dagster.defs.resources import Webhook
 
 FOLDER = Path(__file__).resolve().parent / "progress"
 TICKS, TICK_S = int(os.environ.get("TRIAL_TICKS", "20")), float(os.environ.get("TRIAL_TICK_S", "0.3"))
@@ -37,4 +43,16 @@ def steps(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
     return dg.MaterializeResult(metadata={"steps": TICKS, "resumed_at": done})
 
 
-defs = dg.Definitions(assets=[steps], executor=dg.in_process_executor)
+@dg.asset(key=["slow", "refused"])
+def refused() -> None:
+    """A step that ends as with a key that is refused."""
+    raise dg.Failure("the service refused the key", allow_retries=False)
+
+
+region = Region(load_settings(Path(__file__).with_name("geoloc.yaml")))
+defs = dg.Definitions(
+    assets=[steps, refused],
+    sensors=[build_failure_sensor(region)],
+    resources={"webhook": Webhook("GEOLOC_WEBHOOK_URL", 5.0)},
+    executor=dg.in_process_executor,
+)

@@ -13,16 +13,30 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Generator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from websocket import WebSocketBadStatusException, create_connection
 
 from geoloc_dagster.stack import secrets
+from geoloc_dagster_tests.docker import finder
 from geoloc_dagster_tests.stack.driver import LIMIT, RunningStack, open_folder, running_stack, write_slow_region
 
+KEPT = {  # what the user's environment holds for the code server, beside the passwords that the stack makes
+    "GEOLOC_SERVICE_KEY": "sesame-of-the-user",
+    "GEOLOC_SERVICE_SECRET": "c2VzYW1lLXRoYXQtc2lnbnM=",
+    "GEOLOC_PROXY_CREDENTIALS": "user:sesame-of-the-way-out",
+}
+TICKS_OF = """{ sensorOrError(sensorSelector: {repositoryName: "__repository__", repositoryLocationName: "slow",
+    sensorName: "slow_failure_alerts"}) { ... on Sensor { sensorState { ticks(limit: 20) { skipReason } } } } }"""
+REFUSE = """mutation { launchPipelineExecution(executionParams: {mode: "default", runConfigData: {}, selector: {
+    repositoryLocationName: "slow", repositoryName: "__repository__", pipelineName: "__ASSET_JOB",
+    assetSelection: [{path: ["slow", "refused"]}]}}) {
+    __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
 TICKS, PARTITIONS = 32, ("oslo", "bergen", "tromso")
 OUTAGE_S = 15.0
 JSON = "application/json"
@@ -40,13 +54,36 @@ def require_programs() -> None:
         pytest.skip("PostgreSQL or nginx is missing: apt-get install postgresql nginx-light")
 
 
+class Hook(BaseHTTPRequestHandler):
+    """A webhook that refuses what it is told."""
+
+    told: list[tuple[str, str]] = []  # noqa: RUF012 - of the class on purpose: a handler lives for one connection
+
+    def do_POST(self) -> None:
+        said = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.told.append((self.path, said["run_id"]))
+        self.send_error(503)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing is printed."""
+
+
 @pytest.fixture(scope="module")
-def stack() -> Generator[RunningStack]:
+def hook() -> Generator[str]:
+    """The address of a webhook, which is a secret."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hook) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/hooks/sesame-of-the-webhook"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def stack(hook: str) -> Generator[RunningStack]:
     require_programs()
     quick = ["--no-mlflow", "--poll-s", "2", "--free-slots-s", "5", "--grace-s", "10", "--max-runs", "2"]
     with open_folder() as folder:
         region = write_slow_region(folder)
-        trial = {"TRIAL_TICKS": str(TICKS), "TRIAL_TICK_S": "0.2", "GEOLOC_SERVICE_KEY": "sesame-of-the-user"}
+        trial = {"TRIAL_TICKS": str(TICKS), "TRIAL_TICK_S": "0.2", "GEOLOC_WEBHOOK_URL": hook, **KEPT}
         with running_stack(region, *quick, held=("daemon",), **trial) as up:
             up.graphql(LIMIT, n=2)
             yield up
@@ -158,10 +195,27 @@ def assert_one_at_a_time(runs: list[dict[str, object]]) -> None:
         assert all(before[1] <= after[0] for before, after in itertools.pairwise(spans)), spans
 
 
+def test_a_failed_run_is_told_and_a_webhook_that_refuses_is_said_without_its_address(stack: RunningStack) -> None:
+    answer = stack.graphql(REFUSE)["launchPipelineExecution"]
+    assert answer["__typename"] == "LaunchRunSuccess", answer
+    told = ("/hooks/sesame-of-the-webhook", answer["run"]["runId"])
+    stack.wait_for(lambda: told in Hook.told, "the webhook told", 180)
+    stack.wait_for(lambda: "the webhook answered HTTP 503" in tick_of(stack), "said by the sensor's tick", 60)
+
+
+def tick_of(stack: RunningStack) -> str:
+    """What the last evaluations of the sensor of failed runs said."""
+    answer = stack.graphql(TICKS_OF)["sensorOrError"]
+    return repr([tick["skipReason"] for tick in answer["sensorState"]["ticks"]])
+
+
 def test_the_databases_can_be_dumped_with_postgresqls_own_programs(stack: RunningStack) -> None:
     environment = {**os.environ, "PGSERVICEFILE": str(stack.folder.database_services)}
     dump = stack.region / "dagster.dump"
     subprocess.run(["pg_dump", "--format=custom", f"--file={dump}", "service=dagster"], check=True, env=environment)
+    plain = stack.region / "dagster.sql"
+    subprocess.run(["pg_dump", "--format=plain", f"--file={plain}", "service=dagster"], check=True, env=environment)
+    assert b"the service refused the key" in plain.read_bytes(), "the text of the event log is searched below"
     listed = subprocess.run(["pg_restore", "--list", dump], check=True, capture_output=True, text=True).stdout
     assert "TABLE DATA public event_logs dagster" in listed
     asked = subprocess.run(
@@ -174,7 +228,7 @@ def test_the_databases_can_be_dumped_with_postgresqls_own_programs(stack: Runnin
     assert int(asked.stdout) == len(stack.runs()) >= len(PARTITIONS)
 
 
-def test_no_secret_is_in_arguments_environments_logs_or_the_event_log(stack: RunningStack) -> None:
+def test_no_secret_is_in_arguments_environments_logs_or_the_event_log(stack: RunningStack, hook: str) -> None:
     passwords = {stack.credentials.partition(":")[2], *(secrets.role_password(stack.folder, role) for role in secrets.ROLES)}
     assert all(len(password) >= 32 for password in passwords)
     hidden = {password.encode() for password in passwords}
@@ -185,13 +239,15 @@ def test_no_secret_is_in_arguments_environments_logs_or_the_event_log(stack: Run
             assert not [secret for secret in hidden if secret in content(place / name)], place
     arguments = b"".join(content(place / "cmdline") for place in Path("/proc").glob("[0-9]*"))
     assert not [secret for secret in hidden if secret in arguments]
-    key = b"sesame-of-the-user"
+    key = KEPT["GEOLOC_SERVICE_KEY"].encode()
     told = {name: key in content(Path(f"/proc/{stack.pid(name)}/environ")) for name in stack.status()["services"]}
     assert {name for name, knows in told.items() if knows} == {"code"}, "the user's keys are for the code server only"
-    for path in stack.folder.root.rglob("*"):  # logs, configuration, the database with its event log
-        if path.is_file() and path.parent != stack.folder.secrets:
-            found = content(path)
-            assert not [secret for secret in (*hidden, key) if secret in found], path
+    search = finder.load().Search(
+        {*passwords, *KEPT.values(), KEPT["GEOLOC_PROXY_CREDENTIALS"].partition(":")[2], hook}, rules={}
+    )
+    for path in (stack.region, stack.output):  # logs, configuration, the database, its dumps, and what the command has said
+        search.path(path)
+    assert {place for place, _ in search.found.secrets} == {str(path) for path in stack.folder.secrets.iterdir()}
     for path in stack.folder.secrets.iterdir():
         assert path.stat().st_mode & 0o777 == 0o600
     assert stack.folder.secrets.stat().st_mode & 0o777 == 0o700
