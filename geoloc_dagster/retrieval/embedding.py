@@ -11,7 +11,6 @@ the slowest at every layer. On a GPU the next crops are decoded while it works.
 from __future__ import annotations
 
 import logging
-import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -102,7 +101,7 @@ def embed_batch(
 # --- the table -------------------------------------------------------------------------------------------------------
 def _sound_table(path: Path, dimension: int) -> Any | None:
     """The table, or None after discarding one that is damaged or holds vectors of another dimension."""
-    if not path.exists():
+    if not (path.exists() or storage.table_exists(path)):
         return None
     try:
         storage.verify_table(path)
@@ -113,8 +112,7 @@ def _sound_table(path: Path, dimension: int) -> Any | None:
     except (IntegrityError, OSError, ValueError, pa.ArrowException) as error:
         reason = str(error)
     logger.warning("Starting %s afresh, every batch must be embedded again: %s", path, reason)
-    for folder in (path, path.with_name(path.name + ".sha256")):  # the checksums last: they would not fit a new table
-        shutil.rmtree(folder, ignore_errors=True)
+    storage.remove_table(path)
     return None
 
 

@@ -1,0 +1,23 @@
+"""What `geoloc.yaml` may say of a data root `s3://bucket/prefix`; never a credential."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from geoloc_dagster.config.section import Section
+
+
+class ObjectStorageSettings(Section):
+    """The S3-compatible server that a data root `s3://…` lies in. Its keys come from AWS's variables or its credentials file."""
+
+    endpoint: str | None = Field(
+        default=None, pattern=r"^https?://[^/@\s]+/?$", description="http(s)://host:port of the server; AWS's own without it."
+    )
+    region: str = Field(default="us-east-1", pattern=r"^[a-z0-9-]{1,63}$", description="That requests are signed for.")
+    working_copy: Path | None = Field(
+        default=None,
+        description="Folder for everything but tables, relative to this file; `working_copy` by default, GEOLOC_CACHE "
+        "wins. It may be lost.",
+    )
