@@ -19,8 +19,9 @@ from pydantic import BaseModel
 from geoloc_dagster import __version__
 from geoloc_dagster.config.document import Document, read_document, validate
 from geoloc_dagster.config.layout import Layout
+from geoloc_dagster.config.object_storage import ENDPOINT
 from geoloc_dagster.config.settings import Settings
-from geoloc_dagster.errors import ConfigNotFoundError, DataRootError, IntegrityError, SchemaVersionError
+from geoloc_dagster.errors import ConfigError, ConfigNotFoundError, DataRootError, IntegrityError, SchemaVersionError
 from geoloc_dagster.object_storage.binding import attach, working_copy_at
 from geoloc_dagster.storage import SCHEMA_VERSION, read_json, translated_errors, write_json
 
@@ -103,9 +104,13 @@ def _in_object_storage(settings: Settings, url: str, environ: Mapping[str, str],
     )
     root = (cache / found["bucket"] / prefix).resolve()
     said = settings.object_storage
-    endpoint = said.endpoint.rstrip("/") if said.endpoint else None
+    endpoint = said.endpoint or environ.get("AWS_ENDPOINT_URL") or None
+    if endpoint is not None and not ENDPOINT.match(endpoint):
+        raise ConfigError("AWS_ENDPOINT_URL is not http(s)://host:port", "Correct it, or set `object_storage.endpoint`.")
+    region = said.region or environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+    endpoint = None if endpoint is None else endpoint.rstrip("/")
     with translated_errors(root):
-        attach(root, bucket=found["bucket"], prefix=prefix, endpoint=endpoint, region=said.region)
+        attach(root, bucket=found["bucket"], prefix=prefix, endpoint=endpoint, region=region)
     return settings.model_copy(update={"data_root": root, "data_url": f"s3://{found['bucket']}/{prefix}".rstrip("/")})
 
 

@@ -19,7 +19,7 @@ _REMEDIES = {
 def storage_problem(error: BaseException) -> ObjectStorageError | None:
     """The error behind an exception of obstore or Lance; None where it is about something else."""
     text = str(error)
-    if "Generic S3 error" not in text and not type(error).__module__.startswith("obstore"):
+    if "Generic S3 error" not in text and "NoSuchBucket" not in text and not type(error).__module__.startswith("obstore"):
         return None
     code, status, asked = _CODE.search(text), _STATUS.search(text), _ASKED.search(text)
     said = code["code"] if code else status["status"].strip() if status else "the connection failed or was cut"

@@ -272,7 +272,11 @@ def _translated() -> Generator[None]:
 
     try:
         yield
-    except (AlreadyExistsError, PreconditionError, FileNotFoundError):
+    except (AlreadyExistsError, PreconditionError):
+        raise
+    except FileNotFoundError as error:
+        if "NoSuchBucket" in str(error):
+            raise storage_problem(error) or error from error
         raise
     except BaseError as error:
         raise storage_problem(error) or error from error

@@ -182,7 +182,9 @@ class TestPaths:
         assert load_settings(region, environ=environ).data_root == Path("/from/environment")
         assert load_settings(region, data_root=Path("/from/option"), environ=environ).data_root == Path("/from/option")
 
-    @pytest.mark.parametrize("url", ["https://host/x", "gs://bucket/x", "s3://B/x", "s3://bucket/../x", "s3://bucket/.x", "s3:///x"])
+    @pytest.mark.parametrize(
+        "url", ["https://host/x", "gs://bucket/x", "s3://B/x", "s3://bucket/../x", "s3://bucket/.x", "s3:///x"]
+    )
     def test_another_url_is_refused_rather_than_written_to_a_folder_of_that_name(self, region: Path, url: str) -> None:
         (region / "geoloc.yaml").write_text(MINIMAL + f"data_root: {url}\n")
         with pytest.raises(DataRootError, match="neither a local folder nor s3://bucket/prefix"):
@@ -207,8 +209,11 @@ class TestPaths:
     @pytest.mark.parametrize("endpoint", ["127.0.0.1:9000", "http://key:secret@host", "https://host/path"])
     def test_an_endpoint_is_an_address_without_credentials(self, region: Path, endpoint: str) -> None:
         (region / "geoloc.yaml").write_text(MINIMAL + f"object_storage: {{endpoint: '{endpoint}'}}\n")
-        with pytest.raises(ConfigError, match="object_storage.endpoint"):
+        with pytest.raises(ConfigError, match=r"object_storage\.endpoint"):
             load_settings(region, environ={})
+        (region / "geoloc.yaml").write_text(MINIMAL + "data_root: s3://bucket/a\n")
+        with pytest.raises(ConfigError, match="AWS_ENDPOINT_URL"):
+            load_settings(region, environ={"AWS_ENDPOINT_URL": endpoint})
 
     def test_where_the_data_lie_does_not_change_the_fingerprint(self, region: Path) -> None:
         roots = [Path("/a"), Path("/b"), Path("s3://bucket/c")]
