@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import socket
 import struct
@@ -102,7 +103,7 @@ class CuttingProxy:
     Attributes:
         target: address of the server.
         cuts: how many requests are still to be cut; -1 cuts all.
-        match: only requests with these bytes in them.
+        match: only requests in which this pattern is found.
         how: `request` ends in the middle of the request, `answer` after the server has got it and before its answer has come.
         cut: how many were cut.
     """
@@ -155,7 +156,7 @@ class CuttingProxy:
 
     def _is_to_be_cut(self, part: bytes) -> bool:
         with self._lock:
-            if self.cuts == 0 or self.match not in part:
+            if self.cuts == 0 or re.search(self.match, part) is None:
                 return False
             self.cuts -= 1
             self.cut += 1
