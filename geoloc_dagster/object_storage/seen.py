@@ -42,5 +42,7 @@ class Seen:
     def _open(self) -> Generator[sqlite3.Connection]:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.closing(sqlite3.connect(self.path, timeout=_BUSY_S)) as connection, connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
             connection.execute("CREATE TABLE IF NOT EXISTS seen (name TEXT PRIMARY KEY, etag TEXT NOT NULL) WITHOUT ROWID")
             yield connection

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     import obstore.store
     from obstore.store import ClientConfig
 
-RETRIES: Final = 8
+RETRIES: Final = 10
 RETRY_S: Final = 45
 REQUEST_S: Final = 60
+_BACKOFF: Any = {"init_backoff": dt.timedelta(seconds=0.25), "max_backoff": dt.timedelta(seconds=8), "base": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +234,7 @@ class ObjectStore:
             region=self.region,
             virtual_hosted_style_request=False,
             client_options=options,
-            retry_config={"max_retries": RETRIES, "retry_timeout": dt.timedelta(seconds=RETRY_S)},
+            retry_config={"max_retries": RETRIES, "retry_timeout": dt.timedelta(seconds=RETRY_S), "backoff": _BACKOFF},
             **keys,
         )
 
