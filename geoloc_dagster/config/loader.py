@@ -87,7 +87,9 @@ def load_settings(
     if _URL.match(written):
         return _in_object_storage(settings.model_copy(update={"folder": config.parent}), written, environ, cwd)
     root = (cwd if chosen is not None else config.parent) / Path(written).expanduser()
-    return settings.model_copy(update={"folder": config.parent, "data_root": root.resolve()})
+    copy = working_copy_at(root.resolve())  # named by a process that was started for a data root in object storage
+    url = None if copy is None else str(copy.store)
+    return settings.model_copy(update={"folder": config.parent, "data_root": root.resolve(), "data_url": url})
 
 
 def _in_object_storage(settings: Settings, url: str, environ: Mapping[str, str], cwd: Path) -> Settings:

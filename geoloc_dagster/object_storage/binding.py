@@ -15,6 +15,15 @@ if TYPE_CHECKING:
 HIDDEN: Final = ".object_store"
 """Folder of a working copy that holds what is only this machine's: where the objects are, and what was seen of them."""
 
+KEY_VARIABLES: Final = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_PROFILE",
+)
+"""Of the environment: what says which keys objects are asked for with."""
+
 
 def working_copy_of(path: Path) -> WorkingCopy | None:
     """The working copy that a path lies in; None below a local data root and everywhere else."""

@@ -135,6 +135,13 @@ def test_an_explorer_finds_a_release_that_another_machine_publishes(finished: Pa
     assert serving.release == first
 
 
+def test_loading_the_code_location_asks_no_server(tmp_path: Path) -> None:
+    from geoloc_dagster.defs import build_definitions
+
+    write_region(tmp_path, "http://127.0.0.1:1", "nowhere")
+    assert build_definitions(config=tmp_path / "geoloc.yaml").resolve_asset_graph().executable_asset_keys
+
+
 def test_a_run_that_is_killed_and_then_cut_off_goes_on_and_ends_with_every_row_once(
     server: str, tmp_path: Path, prefix: str
 ) -> None:
