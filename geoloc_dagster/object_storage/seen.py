@@ -8,6 +8,8 @@ from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from geoloc_dagster.errors import DataRootError
+
 _BUSY_S = 30
 
 
@@ -40,9 +42,13 @@ class Seen:
 
     @contextlib.contextmanager
     def _open(self) -> Generator[sqlite3.Connection]:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.closing(sqlite3.connect(self.path, timeout=_BUSY_S)) as connection, connection:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=NORMAL")
-            connection.execute("CREATE TABLE IF NOT EXISTS seen (name TEXT PRIMARY KEY, etag TEXT NOT NULL) WITHOUT ROWID")
-            yield connection
+        try:
+            with contextlib.closing(sqlite3.connect(self.path, timeout=_BUSY_S)) as connection, connection:
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute("PRAGMA synchronous=NORMAL")
+                connection.execute("CREATE TABLE IF NOT EXISTS seen (name TEXT PRIMARY KEY, etag TEXT NOT NULL) WITHOUT ROWID")
+                yield connection
+        except sqlite3.Error as error:
+            raise DataRootError(
+                f"{self.path} cannot be used: {error}", "Delete it while nothing runs; the next command makes it again."
+            ) from error

@@ -202,6 +202,8 @@ class TestPaths:
         assert copy is not None
         assert copy.store == ObjectStore("bucket", "a/b", "http://127.0.0.1:1", "eu-1")
         assert working_copy_of(settings.data_root / "index" / "x" / "y.parquet") == copy
+        child = load_settings(region, environ={"GEOLOC_DATA_ROOT": str(settings.data_root)})  # as services of a stack are told
+        assert (child.data_root, child.data_url) == (settings.data_root, settings.data_url)
         elsewhere = load_settings(region, data_root=Path("s3://bucket"), environ={"GEOLOC_CACHE": "cache"}, cwd=tmp_path)
         assert (elsewhere.data_root, elsewhere.data_url) == (tmp_path / "cache" / "bucket", "s3://bucket")
         assert yaml.safe_load(resolved_yaml(elsewhere))["data_root"] == "s3://bucket"

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from geoloc_dagster import storage
-from geoloc_dagster.errors import IntegrityError, StaleWriteError
+from geoloc_dagster.errors import DataRootError, IntegrityError, StaleWriteError
 from geoloc_dagster.object_storage.binding import working_copy_of
 from geoloc_dagster.object_storage.store import ObjectStore
 from geoloc_dagster.object_storage.working_copy import Pulled, WorkingCopy
@@ -103,6 +103,19 @@ def test_a_lost_file_is_fetched_again(here: WorkingCopy) -> None:
     (here.root / "buffers" / "a.csv").unlink()
     assert here.pull() == Pulled(1, 0)
     assert (here.root / "buffers" / "a.csv").read_bytes() == b"1"
+
+
+def test_a_damaged_or_lost_note_of_what_was_seen_costs_fetching_again(here: WorkingCopy) -> None:
+    storage.write_bytes(here.root / "buffers" / "a.csv", b"1")
+    for file in here.seen.path.parent.glob("seen.sqlite*"):
+        file.write_bytes(b"no database at all" * 100)
+    with pytest.raises(DataRootError, match="cannot be used") as refused:
+        here.pull()
+    assert "Delete it" in refused.value.remedy
+    for file in here.seen.path.parent.glob("seen.sqlite*"):
+        file.unlink()
+    assert here.pull() == Pulled(1, 0)
+    assert here.pull() == Pulled(0, 0)
 
 
 def test_a_pointer_that_another_machine_has_moved_is_not_moved_back(here: WorkingCopy, there: WorkingCopy) -> None:
