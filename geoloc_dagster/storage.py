@@ -477,8 +477,8 @@ def _compare_seal(path: Path, file: Path, etags: Mapping[str, str] | None, remed
     if not file.is_file() if etags is None else name not in etags:
         raise IntegrityError(f"{file} is missing", remedy)
     seal = _seal_path(path, file)
-    sealed = seal.read_text().strip() if seal.is_file() else ""
-    if not sealed or (etags is None and sealed.startswith(_ETAG)):  # the latter was copied from object storage
+    sealed = seal.read_text().strip() if seal.is_file() else None
+    if sealed is None or (etags is None and sealed.startswith(_ETAG)):  # the latter was copied from object storage
         _log.warning("%s had no checksum; recording it now", file)
         write_bytes(seal, (sha256_file(file) if etags is None else etags[name]).encode())
     elif sealed != _checksum(path, file, etags, sealed):
