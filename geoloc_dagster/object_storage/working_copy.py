@@ -33,6 +33,7 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 _AT_ONCE: Final = 8
 _ATTEMPTS: Final = 5
+_BATCH: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +128,10 @@ class WorkingCopy:
             wanted = [one for one in listed.values() if seen.get(one.name) != one.etag or not self._is_here(one)]
             complete = True
             for group in _in_order(wanted):
-                done = _together(self._fetch, [(one, seen.get(one.name)) for one in group])
-                fetched += sum(done)
-                complete = complete and all(done)
+                for first in range(0, len(group), _BATCH):
+                    came = self._fetch(group[first : first + _BATCH], seen)
+                    fetched += sum(came)
+                    complete = complete and all(came)
             if complete:
                 return Pulled(fetched, self._remove_gone(seen, listed))
         raise ObjectStorageError(f"{self.store} changes faster than it can be read", "Run the same command again.")
@@ -157,22 +159,28 @@ class WorkingCopy:
         except OSError:
             return False
 
-    def _fetch(self, wanted: tuple[Listed, str | None]) -> bool:
-        """Bring in one object, of which this machine had seen another version or none; whether it is still what was listed."""
-        one, seen = wanted
-        path = self.root / one.name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    def _fetch(self, wanted: list[Listed], seen: Mapping[str, str]) -> list[bool]:
+        """Bring in some objects of which this machine had seen other versions or none; which are still what was listed."""
+        parts = [(one, self._temporary(self.root / one.name)) for one in wanted]
         try:
-            if not self.store.fetch(one, temporary):
-                return False
+            came = _together(lambda part: self.store.fetch(*part), parts)
             with self._lock():
-                if self.seen.etag(one.name) in (seen, one.etag):  # else this machine has published a newer one meanwhile
-                    temporary.replace(path)
-                    self.seen.note({one.name: one.etag})
-            return True
+                noted = self.seen.all()
+                taken: dict[str, str] = {}
+                for (one, temporary), whole in zip(parts, came, strict=True):
+                    if whole and noted.get(one.name) in (seen.get(one.name), one.etag):  # else a newer one was published here
+                        temporary.replace(self.root / one.name)
+                        taken[one.name] = one.etag
+                self.seen.note(taken)
+            return came
         finally:
-            temporary.unlink(missing_ok=True)
+            for _, temporary in parts:
+                temporary.unlink(missing_ok=True)
+
+    @staticmethod
+    def _temporary(path: Path) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
 
     def _remove_gone(self, seen: Mapping[str, str], listed: Mapping[str, Listed]) -> int:
         gone = seen.keys() - listed.keys()

@@ -14,7 +14,7 @@ import pytest
 from geoloc_dagster import storage
 from geoloc_dagster.errors import DataRootError, IntegrityError, StaleWriteError
 from geoloc_dagster.object_storage.binding import working_copy_of
-from geoloc_dagster.object_storage.store import ObjectStore
+from geoloc_dagster.object_storage.store import Listed, ObjectStore
 from geoloc_dagster.object_storage.working_copy import Pulled, WorkingCopy
 from geoloc_dagster.retrieval.pointer import read_pointer, write_pointer
 from geoloc_dagster_tests.object_storage.conftest import copy_at
@@ -103,6 +103,26 @@ def test_a_lost_file_is_fetched_again(here: WorkingCopy) -> None:
     (here.root / "buffers" / "a.csv").unlink()
     assert here.pull() == Pulled(1, 0)
     assert (here.root / "buffers" / "a.csv").read_bytes() == b"1"
+
+
+def test_what_is_published_while_a_pull_is_under_way_is_neither_overwritten_nor_removed(
+    here: WorkingCopy, there: WorkingCopy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.write_bytes(there.root / "reports" / "a.txt", b"first")
+    fetch = ObjectStore.fetch
+
+    def slow_fetch(self: ObjectStore, listed: Listed, target: Path) -> bool:
+        came = fetch(self, listed, target)
+        monkeypatch.setattr(ObjectStore, "fetch", fetch)
+        storage.write_bytes(here.root / "reports" / "a.txt", b"second")
+        storage.write_bytes(here.root / "reports" / "b.txt", b"new")
+        return came
+
+    monkeypatch.setattr(ObjectStore, "fetch", slow_fetch)
+    here.pull()
+    assert {path.name: path.read_bytes() for path in (here.root / "reports").iterdir()} == {"a.txt": b"second", "b.txt": b"new"}
+    assert here.pull() == Pulled(0, 0)
+    assert there.pull() == Pulled(2, 0)
 
 
 def test_a_damaged_or_lost_note_of_what_was_seen_costs_fetching_again(here: WorkingCopy) -> None:
