@@ -4,7 +4,8 @@
 
 Without a server one is started (SeaweedFS, on this machine, its objects on the same disk). Single steps first: a commit of rows
 of pictures, opening a table, its verification, a pull that brings in nothing and one that brings in everything. With `--demo` the
-whole demo is made in both places afterwards, and the two catalogs are compared byte for byte.
+whole demo is made in both places afterwards, and the two catalogs are compared: every column of every row, but for what is said
+of the pictures' bytes, since the emulated city draws some a few pixels otherwise, by what it has drawn before.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from geoloc_dagster.config import Layout
 from geoloc_dagster.object_storage.binding import attach, working_copy_at
 from geoloc_dagster_tests.object_storage.server import BUCKET, KEYS, object_server
 
+OF_BYTES = ["sha256", "phash", "duplicate_group"]
 ROWS, COMMITS, PICTURE_BYTES, FILES = 256, 12, 20_000, 200
 
 
@@ -108,9 +110,11 @@ def main() -> None:
                 data_root = f"s3://{asked.bucket}/{prefix}/demo"
                 seconds = {"on disk": demo(folder / "a"), data_root: demo(folder / "b", "--data-root", data_root)}
                 layouts = Layout(folder / "a" / "data"), Layout(folder / "cache" / asked.bucket / prefix / "demo")
-                same = len({storage.sha256_file(layout.catalog) for layout in layouts}) == 1
+                local, stored = (storage.read_parquet(layout.catalog) for layout in layouts)
+                same = local.drop(OF_BYTES).equals(stored.drop(OF_BYTES))
+                drawn = sum(a != b for a, b in zip(local["sha256"].to_pylist(), stored["sha256"].to_pylist(), strict=True))
                 print("; ".join(f"{name} {taken / 60:.1f} minutes" for name, taken in seconds.items()))
-                print(f"catalogs {'are the same, byte for byte' if same else 'DIFFER'}")
+                print(f"catalogs {'agree' if same else 'DIFFER'}; {drawn:,} of {local.num_rows:,} pictures were drawn otherwise")
                 sys.exit(not same)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
