@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 RETRIES: Final = 10
 RETRY_S: Final = 45
 REQUEST_S: Final = 60
-_BACKOFF: Any = {"init_backoff": dt.timedelta(seconds=0.25), "max_backoff": dt.timedelta(seconds=8), "base": 2}
+_BACKOFF: Any = {"init_backoff": dt.timedelta(seconds=0.25), "max_backoff": dt.timedelta(seconds=8), "base": 3}
 
 
 @dataclass(frozen=True, slots=True)
