@@ -21,9 +21,10 @@ from rich.console import Console
 
 from geoloc_dagster import __version__, cells_cli, evaluation_cli, explorer_cli, list_cli, maps_cli, photo_cli, stack_cli, starter
 from geoloc_dagster.config import Layout, Settings
-from geoloc_dagster.config.loader import claim_data_root, find_config, load_settings, resolved_yaml
+from geoloc_dagster.config.loader import claim_data_root, find_config, load_settings, open_data_root, resolved_yaml
 from geoloc_dagster.cores import processes_by_default
 from geoloc_dagster.errors import GeolocError, RecipeError
+from geoloc_dagster.object_storage.problems import storage_problem
 from geoloc_dagster.storage import read_json, write_bytes
 
 USER_ERROR = 2
@@ -253,7 +254,7 @@ def coverage(
     from geoloc_dagster.dataset.holdings import holdings
 
     settings = load_settings(config, data_root=data_root)
-    layout = Layout(settings.data_root)
+    layout = open_data_root(settings)
     held = holdings(settings, layout, today=dt.datetime.now(dt.UTC).date())
     if as_json:
         typer.echo(json.dumps(held.to_json(), indent=2))
@@ -437,5 +438,5 @@ def _known_cause(error: BaseException) -> GeolocError | None:
     """The user error behind an exception, also where a framework has wrapped it."""
     current: BaseException | None = error
     while current is not None and not isinstance(current, GeolocError):
-        current = current.__cause__ or current.__context__
+        current = storage_problem(current) or current.__cause__ or current.__context__
     return current

@@ -69,7 +69,8 @@ def examine(load: Callable[[], Settings], *, min_free_bytes: int = MIN_FREE_BYTE
         for name in ("disk space", "sqlite"):
             yield Check("skip", name, "needs a writable data root")
         return
-    yield Check("ok", "data root", str(layout.root))
+    there = f"{settings.data_url}, which honours conditional writes; working copy {layout.root}"
+    yield Check("ok", "data root", str(layout.root) if settings.data_url is None else there)
     yield check_disk_space(layout.root, min_free_bytes)
     yield check_sqlite(layout)
 

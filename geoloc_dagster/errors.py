@@ -73,6 +73,22 @@ class SchemaVersionError(GeolocError):
     default_remedy = "Upgrade geoloc_dagster to at least the version that wrote it."
 
 
+class ObjectStorageError(GeolocError):
+    """The object storage of the data root cannot be reached, refuses, or ended the connection."""
+
+    code = "GEO-106"
+    failure_class = "storage"
+    default_remedy = "See that the server runs and `object_storage:` is right, then run the same command again; it goes on."
+
+
+class StaleWriteError(GeolocError):
+    """Another machine has published the same thing while this one was at work on it."""
+
+    code = "GEO-107"
+    failure_class = "storage"
+    default_remedy = "Run the same command again; it starts from what is there now."
+
+
 # --- geography (2xx) ------------------------------------------------------------------------------------------------
 class BoundaryError(GeolocError):
     """The region's polygon is missing, empty, invalid, too large or has its axes swapped."""

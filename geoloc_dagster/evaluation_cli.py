@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from geoloc_dagster.config import Layout
-from geoloc_dagster.config.loader import load_settings
+from geoloc_dagster.config.loader import load_settings, open_data_root
 from geoloc_dagster.errors import RecipeError
 
 Config = Annotated[
@@ -40,7 +39,7 @@ def compare(
     from geoloc_dagster.console import text_table
     from geoloc_dagster.evaluation.compare_recipes import compare_recipes, comparison_table, summarise_comparison
 
-    result = compare_recipes(Layout(settings.data_root), recipe_a, recipe_b, split=split, bootstrap=bootstrap)
+    result = compare_recipes(open_data_root(settings), recipe_a, recipe_b, split=split, bootstrap=bootstrap)
     if as_json:
         typer.echo(json.dumps(summarise_comparison(result), indent=2))
         return

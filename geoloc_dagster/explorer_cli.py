@@ -10,8 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from geoloc_dagster.config import Layout
-from geoloc_dagster.config.loader import load_settings
+from geoloc_dagster.config.loader import load_settings, open_data_root
 from geoloc_dagster.photo_cli import Config, DataRoot
 
 _IDLE_S = 30
@@ -34,7 +33,7 @@ def explorer(
 
     settings = load_settings(config, data_root=data_root)
     _require_free(host, port)
-    app = create_app(settings, Layout(settings.data_root))
+    app = create_app(settings, open_data_root(settings))
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     typer.echo(f"{settings.region.name}: http://{host}:{port} (Ctrl-C ends it)", err=True)
     uvicorn.run(app, host=host, port=port, log_level="warning", timeout_keep_alive=_IDLE_S, server_header=False, access_log=False)

@@ -14,6 +14,8 @@ NAMES = (
     "file.written",
     "file.synced",
     "file.renamed",
+    "object.put",
+    "object.folder_put",
     "table.before_commit",
     "table.committed",
     "table.compacted",

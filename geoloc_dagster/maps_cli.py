@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from geoloc_dagster.config import Layout
-from geoloc_dagster.config.loader import load_settings
+from geoloc_dagster.config.loader import load_settings, open_data_root
 from geoloc_dagster.photo_cli import Config, DataRoot
 from geoloc_dagster.storage import write_bytes
 
@@ -36,7 +35,7 @@ def show(
     from geoloc_dagster.viz.class_maps import segmentation_sheet
 
     BatchKey.parse(batch)
-    layout = Layout(load_settings(config, data_root=data_root).data_root)
+    layout = open_data_root(load_settings(config, data_root=data_root))
     legend = list(zip(CLASSES, COLOURS, strict=True))
     sheet = segmentation_sheet(layout.crops, layout.segmentation_maps, batch, legend, count=count, max_bytes=SHEET_BYTES)
     if sheet is None:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from geoloc_dagster import sequence_cli
 from geoloc_dagster.config import Layout
-from geoloc_dagster.config.loader import load_settings
+from geoloc_dagster.config.loader import load_settings, open_data_root
 from geoloc_dagster.storage import write_bytes
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ def open_model(
         if not checkpoint.exists():
             raise typer.BadParameter(f"{checkpoint} does not exist", param_hint="--checkpoint")
     else:
-        folder = cells_model_folder(Layout(load_settings(config, data_root=data_root).data_root))
+        folder = cells_model_folder(open_data_root(load_settings(config, data_root=data_root)))
     inference = None if hparams is None else read_inference(hparams)
     device = "" if gpu is None else "cuda" if gpu else "cpu"
     if gpu:
@@ -279,7 +279,7 @@ def _predict_photos(
     from geoloc_dagster.console import prediction_table
     from geoloc_dagster.prediction.release import load_release, predict_photo, served_parts
 
-    layout = Layout(load_settings(config, data_root=data_root).data_root)
+    layout = open_data_root(load_settings(config, data_root=data_root))
     parts = served_parts(layout)
     if "fusion" in parts or expert is not None:
         from geoloc_dagster.fused_cli import answer_fused

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from geoloc_dagster.config.loader import load_settings
+from geoloc_dagster.config.loader import load_settings, open_data_root
 from geoloc_dagster.storage import write_bytes
 
 if TYPE_CHECKING:
@@ -112,7 +112,9 @@ def _model(checkpoint: Path | None, gpu: bool | None, config: Path | None, data_
     if checkpoint is not None:
         folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
     else:
-        folder = newest_sequence_model(load_settings(config, data_root=data_root))
+        settings = load_settings(config, data_root=data_root)
+        open_data_root(settings)
+        folder = newest_sequence_model(settings)
     return load_sequence_model(folder, device="" if gpu is None else "cuda" if gpu else "cpu")
 
 

@@ -3,6 +3,8 @@
 Files go to a temporary name and are renamed. Parquet carries page checksums. Folders of model files, indexes and
 releases carry a `manifest.json` of sha256 sums. Append-only tables are Lance datasets, whose data files are immutable:
 each gets a sha256 beside the table once it is committed, and `verify_table` compares them.
+
+Below a data root in object storage the tables are there, and every other file is put there before it appears in the working copy.
 """
 
 from __future__ import annotations
@@ -15,13 +17,14 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from geoloc_dagster.errors import DataRootError, DiskFullError, IntegrityError, SchemaVersionError, UnsafeFileError
 from geoloc_dagster.failpoints import failpoint
 from geoloc_dagster.guards import inside, refuse_claims, refuse_larger
+from geoloc_dagster.object_storage.binding import working_copy_of
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -37,16 +40,20 @@ SCHEMA_VERSION = 1
 _COMMITS = 20  # attempts, where others commit to the same rows meanwhile
 _BESIDE = {".part", ".png", ".jpg", ".html", ".md", ".txt"}  # what people put beside, and nothing opens as part of a folder
 _JSON_BYTES = 256 * 2**20
+_ETAG: Final = "etag:"
 _PICKLE_SUFFIXES = {".pkl", ".pickle", ".joblib", ".npy", ".npz"}
 
 
 # --- files ----------------------------------------------------------------------------------------------------------
 @contextlib.contextmanager
 def translated_errors(path: Path) -> Generator[None]:
-    """Turn "no space left" and "permission denied" into errors that name the path and the remedy."""
+    """Turn "no space left", "permission denied" and a lost object storage into errors that name the path and the remedy."""
     try:
         yield
-    except OSError as error:
+    except (OSError, ValueError, RuntimeError) as error:
+        _raise_storage_problem(path, error)
+        if not isinstance(error, OSError):
+            raise
         if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
             raise DiskFullError(f"no space left while writing {path}") from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR) or "ermission denied" in str(error):
@@ -54,9 +61,24 @@ def translated_errors(path: Path) -> Generator[None]:
         raise
 
 
+def _raise_storage_problem(path: Path, error: BaseException) -> None:
+    """Raise what an error says of object storage; nothing where the path is not below such a data root."""
+    if working_copy_of(path) is not None:
+        from geoloc_dagster.object_storage.problems import storage_problem
+
+        problem = storage_problem(error)
+        if problem is not None:
+            raise problem from error
+
+
 @contextlib.contextmanager
-def atomic_path(path: Path) -> Generator[Path]:
-    """Give a temporary path in the folder of `path`, renamed to it on success and deleted on failure."""
+def atomic_path(path: Path, *, pointer: bool = False) -> Generator[Path]:
+    """Give a temporary path in the folder of `path`, renamed to it on success and deleted on failure.
+
+    Args:
+        path: of the file.
+        pointer: it says which of other files count, so that in object storage it replaces only what this machine has seen.
+    """
     with translated_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
@@ -67,7 +89,9 @@ def atomic_path(path: Path) -> Generator[Path]:
             with temporary.open("rb") as stream:
                 os.fsync(stream.fileno())
             failpoint("file.synced")
-            temporary.replace(path)
+            copy = working_copy_of(path)
+            with contextlib.nullcontext() if copy is None else copy.publishing(temporary, path, pointer=pointer):
+                temporary.replace(path)
             failpoint("file.renamed")
         finally:
             temporary.unlink(missing_ok=True)
@@ -82,27 +106,44 @@ def atomic_folder(path: Path) -> Generator[Path]:
         temporary.mkdir()
         try:
             yield temporary
-            if path.exists():
-                retired = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
-                path.replace(retired)
-                temporary.replace(path)
-                shutil.rmtree(retired)
-            else:
-                temporary.replace(path)
+            adopt_folder(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def write_bytes(path: Path, content: bytes) -> Path:
-    """Write bytes atomically."""
-    with atomic_path(path) as temporary:
+def adopt_folder(finished: Path, path: Path) -> None:
+    """Rename a finished folder to `path`, in place of the one that may be there."""
+    copy = working_copy_of(path)
+    with contextlib.nullcontext() if copy is None else copy.publishing_folder(finished, path):
+        if path.exists():
+            retired = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
+            path.replace(retired)
+            finished.replace(path)
+            shutil.rmtree(retired)
+        else:
+            finished.replace(path)
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file that may be gone already, also from object storage."""
+    copy = working_copy_of(path)
+    if copy is None:
+        path.unlink(missing_ok=True)
+    else:
+        copy.remove(path)
+
+
+def write_bytes(path: Path, content: bytes, *, pointer: bool = False) -> Path:
+    """Write bytes atomically; `pointer` as in `atomic_path`."""
+    with atomic_path(path, pointer=pointer) as temporary:
         temporary.write_bytes(content)
     return path
 
 
-def write_json(path: Path, value: Any) -> Path:
-    """Write JSON atomically, readable and with sorted keys."""
-    return write_bytes(path, (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())
+def write_json(path: Path, value: Any, *, pointer: bool = False) -> Path:
+    """Write JSON atomically, readable and with sorted keys; `pointer` as in `atomic_path`."""
+    content = (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
+    return write_bytes(path, content, pointer=pointer)
 
 
 def read_json(path: Path) -> Any:
@@ -237,11 +278,15 @@ def open_table(path: Path, version: int | None = None) -> lance.LanceDataset | N
     """
     import lance
 
-    if not any((path / "_versions").glob("*.manifest")):  # a first commit that was killed leaves the folder without one
+    uri, options = _address(path)
+    if options is None and not table_exists(path):
         return None
     try:
-        dataset = lance.dataset(str(path), version=version)
+        dataset = lance.dataset(uri, version=version, storage_options=options)
     except (OSError, ValueError) as error:
+        _raise_storage_problem(path, error)
+        if options is not None and "was not found" in str(error) and not table_exists(path):
+            return None
         raise IntegrityError(f"{path} cannot be opened: {error}") from error
     written = int((dataset.schema.metadata or {}).get(b"geoloc_schema_version", b"1"))
     if written > SCHEMA_VERSION:
@@ -260,7 +305,8 @@ def append_rows(path: Path, rows: pa.Table) -> int:
             _add_missing_columns(path, existing, rows.schema)
         mode = "append" if existing is not None else "create"
         failpoint("table.before_commit")
-        dataset = lance.write_dataset(rows, str(path), mode=mode, schema=rows.schema)
+        uri, options = _address(path)
+        dataset = lance.write_dataset(rows, uri, mode=mode, schema=rows.schema, storage_options=options)
         failpoint("table.committed")
         _seal(path, dataset)
         failpoint("table.sealed")
@@ -318,13 +364,14 @@ def write_uncommitted(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.
     with translated_errors(path):
         reader = pa.RecordBatchReader.from_batches(schema, watched())
         mode = "create" if open_table(path) is None else "append"
+        uri, options = _address(path)
         try:
-            fragments: Any = write_fragments(reader, str(path), schema=schema, mode=mode)
+            fragments: Any = write_fragments(reader, uri, schema=schema, mode=mode, storage_options=options)
         except OSError:
             if raised:
                 raise raised[0] from None
             raise
-        if seal:
+        if seal and options is None:  # in object storage the checksum is what the server says of a file that is there
             for file in _files_of(fragments):
                 write_bytes(_seal_path(path, path / "data" / file), sha256_file(path / "data" / file).encode())
         return [json.dumps(fragment.to_json()) for fragment in fragments]
@@ -336,7 +383,7 @@ def discard_files(path: Path, fragments: list[str]) -> None:
 
     for name in _files_of(FragmentMetadata.from_json(fragment) for fragment in fragments):
         for file in (path / "data" / name, _seal_path(path, path / "data" / name)):
-            file.unlink(missing_ok=True)
+            remove_file(file)
 
 
 def commit_files(path: Path, fragments: list[str]) -> int:
@@ -349,7 +396,9 @@ def commit_files(path: Path, fragments: list[str]) -> int:
         assert existing is not None, "the table exists before its files are written"
         failpoint("table.before_commit")
         parts = [FragmentMetadata.from_json(fragment) for fragment in fragments]
-        dataset = lance.LanceDataset.commit(str(path), lance.LanceOperation.Append(parts), read_version=existing.version)
+        uri, options = _address(path)
+        append = lance.LanceOperation.Append(parts)
+        dataset = lance.LanceDataset.commit(uri, append, read_version=existing.version, storage_options=options)
         failpoint("table.committed")
         _seal(path, dataset)
         failpoint("table.sealed")
@@ -371,7 +420,7 @@ def replace_batch_files(path: Path, fragments: list[str], batch: str, schema: pa
     with translated_errors(path):
         ensure_table(path, schema)
         parts = [FragmentMetadata.from_json(fragment) for fragment in fragments]
-        gone = sorted(name for name in _files_of(parts) if not (path / "data" / name).is_file())
+        gone = sorted(_files_of(parts) - {file.name for file in _files_in(path, "data")})
         if gone:
             raise IntegrityError(f"{path / 'data' / gone[0]} was purged before it was committed", "Materialise the batch again.")
         failpoint("table.before_merge")
@@ -404,7 +453,8 @@ def _replace(path: Path, parts: list[FragmentMetadata], only: set[int], batch: s
                 updated.append(left)
         change = lance.LanceOperation.Update(removed_fragment_ids=removed, updated_fragments=updated, new_fragments=parts)
         try:
-            return lance.LanceDataset.commit(str(path), change, read_version=existing.version)
+            uri, options = _address(path)
+            return lance.LanceDataset.commit(uri, change, read_version=existing.version, storage_options=options)
         except CommitConflictError:
             if attempt == _COMMITS - 1:
                 raise
@@ -479,15 +529,60 @@ def delete_rows(path: Path, condition: str) -> int:
         return before - int(dataset.count_rows())
 
 
+def table_exists(path: Path) -> bool:
+    """Whether a table has been committed once; a first commit that was killed leaves the folder without a version."""
+    copy = working_copy_of(path)
+    if copy is None:
+        return any((path / "_versions").glob("*.manifest"))
+    return any(name.endswith(".manifest") for name in copy.table_files(path, "_versions"))
+
+
+def tables_in(folder: Path, pattern: str = "*.lance") -> list[Path]:
+    """The tables of a folder whose names match a pattern, by name."""
+    copy = working_copy_of(folder)
+    if copy is None:
+        return sorted(folder.glob(pattern))
+    return [path for path in copy.tables(folder) if path.match(pattern)]
+
+
+def table_sizes(path: Path) -> dict[str, int]:
+    """Bytes of every file of a table, whatever version it is of, by name below it."""
+    copy = working_copy_of(path)
+    if copy is not None:
+        return {name: one.size for name, one in copy.table_files(path).items()}
+    return {file.relative_to(path).as_posix(): file.stat().st_size for file in path.rglob("*") if file.is_file()}
+
+
+def remove_table(path: Path) -> None:
+    """Remove a table and its checksums for good."""
+    copy = working_copy_of(path)
+    if copy is None:
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        copy.remove_table(path)
+    seals = path.with_name(path.name + ".sha256")  # last: they would not fit a new table
+    if copy is not None:
+        for seal in seals.glob("*"):
+            copy.remove(seal)
+    shutil.rmtree(seals, ignore_errors=True)
+
+
+def _address(path: Path) -> tuple[str, dict[str, str] | None]:
+    """Where Lance finds a table, and with which options; None on disk."""
+    copy = working_copy_of(path)
+    return (str(path), None) if copy is None else copy.table(path)
+
+
+# --- checksums of tables ---------------------------------------------------------------------------------------------
 def seal_table(path: Path) -> None:
-    """Record the sha256 of the newest version's files that have none yet, and drop those of files that are gone."""
+    """Record the checksum of the newest version's files that have none yet, and drop those of files that are gone."""
     dataset = open_table(path)
     assert dataset is not None, "only a table that exists is sealed"
     _seal(path, dataset)
-    there = {file.name for folder in ("data", "_versions") for file in (path / folder).glob("*")}
+    there = {file.name for folder in ("data", "_versions") for file in _files_in(path, folder)}
     for seal in path.with_name(path.name + ".sha256").glob("*"):
         if seal.name not in there:
-            seal.unlink()
+            remove_file(seal)
 
 
 def table_version(path: Path) -> int:
@@ -499,34 +594,65 @@ def table_version(path: Path) -> int:
 def verify_table(path: Path, *, remedy: str | None = None) -> None:
     """Compare every file of a table's newest version with the checksum recorded when it was committed.
 
+    On disk that is the sha256 of its bytes. In object storage it is the ETag, which the server gives every object that is
+    written: the bits are the server's to keep, and what is found is a file that is missing or has been written again.
     A file without a checksum was committed by a process that was killed right after; it gets its checksum now.
 
     Raises:
         IntegrityError: naming the first file that is missing or changed.
     """
-    if not any((path / "_versions").glob("*.manifest")):
+    if not table_exists(path):
         raise IntegrityError(f"{path} is missing", remedy)
-    _compare_seal(path, _newest_manifest(path), remedy)  # before Lance reads it
+    etags = _etags(path)
+    _compare_seal(path, _newest_manifest(path), etags, remedy)  # before Lance reads it
     dataset = open_table(path)
     assert dataset is not None
     for file in _data_files(path, dataset):
-        _compare_seal(path, file, remedy)
+        _compare_seal(path, file, etags, remedy)
 
 
-def _compare_seal(path: Path, file: Path, remedy: str | None) -> None:
-    if not file.is_file():
+def _compare_seal(path: Path, file: Path, etags: Mapping[str, str] | None, remedy: str | None) -> None:
+    name = file.relative_to(path).as_posix()
+    if not file.is_file() if etags is None else name not in etags:
         raise IntegrityError(f"{file} is missing", remedy)
     seal = _seal_path(path, file)
-    if not seal.is_file():
+    sealed = seal.read_text().strip() if seal.is_file() else None
+    if sealed is None or (etags is None and sealed.startswith(_ETAG)):  # the latter was copied from object storage
         _log.warning("%s had no checksum; recording it now", file)
-        write_bytes(seal, sha256_file(file).encode())
-    elif seal.read_text().strip() != sha256_file(file):
-        raise IntegrityError(f"{file} has changed since it was written (sha256 differs)", remedy)
+        write_bytes(seal, (sha256_file(file) if etags is None else etags[name]).encode())
+    elif sealed != _checksum(path, file, etags, sealed):
+        raise IntegrityError(f"{file} has changed since it was written ({'sha256' if etags is None else 'ETag'} differs)", remedy)
+
+
+def _checksum(path: Path, file: Path, etags: Mapping[str, str] | None, sealed: str) -> str | None:
+    """The checksum of a table's file as it is now, of the kind that was recorded."""
+    if etags is None:
+        return sha256_file(file)
+    if sealed.startswith(_ETAG):
+        return etags[file.relative_to(path).as_posix()]
+    copy = working_copy_of(path)  # it was written to disk, and put into object storage later
+    assert copy is not None, "only object storage has ETags"
+    return copy.store.sha256(copy.name_of(file))
+
+
+def _etags(path: Path) -> dict[str, str] | None:
+    """The ETags of a table's data files and manifests by their names below it; None on disk."""
+    copy = working_copy_of(path)
+    if copy is None:
+        return None
+    found = copy.table_files(path, "data") | copy.table_files(path, "_versions")
+    return {name: _ETAG + one.etag for name, one in found.items()}
+
+
+def _files_in(path: Path, folder: str) -> list[Path]:
+    copy = working_copy_of(path)
+    return list((path / folder).glob("*")) if copy is None else [path / name for name in copy.table_files(path, folder)]
 
 
 def _newest_manifest(path: Path) -> Path:
     """The manifest of the newest version: Lance counts their names down."""
-    return min((path / "_versions").glob("*.manifest"), key=lambda file: int(file.stem))
+    manifests = [file for file in _files_in(path, "_versions") if file.suffix == ".manifest"]
+    return min(manifests, key=lambda file: int(file.stem))
 
 
 def _data_files(path: Path, dataset: lance.LanceDataset) -> list[Path]:
@@ -538,8 +664,10 @@ def _seal_path(path: Path, file: Path) -> Path:
 
 
 def _seal(path: Path, dataset: lance.LanceDataset) -> None:
-    """Record the sha256 of files that have none yet; they are immutable from their commit on."""
+    """Record the checksum of files that have none yet; they are immutable from their commit on."""
+    copy = working_copy_of(path)
     for file in [*_data_files(path, dataset), _newest_manifest(path)]:
         seal = _seal_path(path, file)
         if not seal.is_file():
-            write_bytes(seal, sha256_file(file).encode())
+            checksum = sha256_file(file) if copy is None else _ETAG + copy.etag(file)
+            write_bytes(seal, checksum.encode())

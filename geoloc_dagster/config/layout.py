@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from geoloc_dagster.storage import tables_in
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -162,7 +164,7 @@ class Layout:
 
     def all_embeddings(self) -> list[Path]:
         """Every table of vectors that there is, the champion's and the others."""
-        return sorted(self.embeddings.parent.glob("embeddings*.lance"))
+        return tables_in(self.embeddings.parent, "embeddings*.lance")
 
     def indexes_of(self, recipe: str) -> Path:
         """Folder with the indexes of a retrieval recipe beside the champion's."""

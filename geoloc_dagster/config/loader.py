@@ -19,15 +19,19 @@ from pydantic import BaseModel
 from geoloc_dagster import __version__
 from geoloc_dagster.config.document import Document, read_document, validate
 from geoloc_dagster.config.layout import Layout
+from geoloc_dagster.config.object_storage import ENDPOINT
 from geoloc_dagster.config.settings import Settings
-from geoloc_dagster.errors import ConfigNotFoundError, DataRootError, IntegrityError, SchemaVersionError
+from geoloc_dagster.errors import ConfigError, ConfigNotFoundError, DataRootError, IntegrityError, SchemaVersionError
+from geoloc_dagster.object_storage.binding import attach, working_copy_at
 from geoloc_dagster.storage import SCHEMA_VERSION, read_json, translated_errors, write_json
 
 CONFIG_NAME = "geoloc.yaml"
 CONFIG_VERSION = 1
 CONFIG_VARIABLE = "GEOLOC_CONFIG"
 DATA_ROOT_VARIABLE = "GEOLOC_DATA_ROOT"
+CACHE_VARIABLE = "GEOLOC_CACHE"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # `Path` has already joined double slashes
+_S3 = re.compile(r"s3:/{1,2}(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/+(?P<prefix>[\w./-]*))?")
 
 
 def find_config(path: Path | None, environ: Mapping[str, str], cwd: Path) -> Path:
@@ -70,20 +74,58 @@ def load_settings(
         ConfigNotFoundError: no file was named or found.
         ConfigError: a line of the file is wrong.
         SchemaVersionError: the file is for a newer version of this package.
-        DataRootError: the data root is a URL; only local folders can be written.
+        DataRootError: the data root is a URL of another kind than s3://bucket/prefix.
     """
     environ = os.environ if environ is None else environ
     cwd = Path.cwd() if cwd is None else cwd
     config = find_config(path, environ, cwd)
     document = read_document(config, environ)
     _refuse_newer(document)
-    settings = validate(document, Settings, hidden=frozenset({"folder"}))
+    settings = validate(document, Settings, hidden=frozenset({"folder", "data_url"}))
     chosen = data_root or (Path(environ[DATA_ROOT_VARIABLE]) if environ.get(DATA_ROOT_VARIABLE) else None)
     written = str(chosen if chosen is not None else document.values.get("data_root", settings.data_root))
     if _URL.match(written):
-        raise DataRootError(f"the data root {written} is not a local folder")
+        return _in_object_storage(settings.model_copy(update={"folder": config.parent}), written, environ, cwd)
     root = (cwd if chosen is not None else config.parent) / Path(written).expanduser()
-    return settings.model_copy(update={"folder": config.parent, "data_root": root.resolve()})
+    copy = working_copy_at(root.resolve())  # named by a process that was started for a data root in object storage
+    url = None if copy is None else str(copy.store)
+    return settings.model_copy(update={"folder": config.parent, "data_root": root.resolve(), "data_url": url})
+
+
+def _in_object_storage(settings: Settings, url: str, environ: Mapping[str, str], cwd: Path) -> Settings:
+    """The settings of a data root in object storage: `data_root` is its working copy, which is made here; nothing is asked."""
+    found = _S3.fullmatch(url)
+    prefix = (found["prefix"] or "").strip("/") if found else ""
+    if found is None or any(part in ("", ".", "..") or part.startswith(".") for part in prefix.split("/") if prefix):
+        raise DataRootError(f"the data root {url} is neither a local folder nor s3://bucket/prefix")
+    named = environ.get(CACHE_VARIABLE)
+    cache = (
+        cwd / Path(named).expanduser()
+        if named
+        else settings.resolve(settings.object_storage.working_copy or Path("working_copy"))
+    )
+    root = (cache / found["bucket"] / prefix).resolve()
+    said = settings.object_storage
+    endpoint = said.endpoint or environ.get("AWS_ENDPOINT_URL") or None
+    if endpoint is not None and not ENDPOINT.match(endpoint):
+        raise ConfigError("AWS_ENDPOINT_URL is not http(s)://host:port", "Correct it, or set `object_storage.endpoint`.")
+    region = said.region or environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+    endpoint = None if endpoint is None else endpoint.rstrip("/")
+    with translated_errors(root):
+        attach(root, bucket=found["bucket"], prefix=prefix, endpoint=endpoint, region=region)
+    return settings.model_copy(update={"data_root": root, "data_url": f"s3://{found['bucket']}/{prefix}".rstrip("/")})
+
+
+def open_data_root(settings: Settings) -> Layout:
+    """Where a region's artifacts lie, with what other machines have published; for commands that only read.
+
+    Raises:
+        ObjectStorageError: the data root is in object storage, and that cannot be reached.
+    """
+    copy = working_copy_at(settings.data_root)
+    if copy is not None:
+        copy.pull()
+    return Layout(settings.data_root)
 
 
 def claim_data_root(settings: Settings) -> Layout:
@@ -91,14 +133,18 @@ def claim_data_root(settings: Settings) -> Layout:
 
     Raises:
         DataRootError: it cannot be written, or belongs to another region.
+        ObjectStorageError: it is in object storage, which cannot be reached, or does not honour conditional writes.
         SchemaVersionError: a newer version of this package wrote it.
         IntegrityError: its marker is damaged.
     """
-    layout = Layout(settings.data_root)
-    check_writable(layout.root)
+    check_writable(settings.data_root)
+    layout = open_data_root(settings)
     if not layout.marker.exists():
         facts = {"region": settings.region.name, "schema_version": SCHEMA_VERSION, "created_by": f"geoloc_dagster {__version__}"}
-        write_json(layout.marker, facts)
+        write_json(layout.marker, facts, pointer=True)
+    copy = working_copy_at(layout.root)
+    if copy is not None:
+        copy.store.prove_conditions(copy.name_of(layout.marker), layout.marker.read_bytes())
     _check_marker(layout, settings.region.name)
     return layout
 
@@ -133,7 +179,10 @@ def resolved_yaml(settings: Settings) -> str:
             return [plain(item) for item in value]
         return value
 
-    return yaml.safe_dump(plain(settings), sort_keys=False, allow_unicode=True)
+    said = plain(settings)
+    if settings.data_url is not None:
+        said["data_root"] = settings.data_url
+    return yaml.safe_dump(said, sort_keys=False, allow_unicode=True)
 
 
 def _refuse_newer(document: Document) -> None:

@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from geoloc_dagster.config.explorer import ExplorerSettings
 from geoloc_dagster.config.gallery_index import GalleryIndexSettings
+from geoloc_dagster.config.object_storage import ObjectStorageSettings
 from geoloc_dagster.config.operation import (
     AlertSettings,
     AutomationSettings,
@@ -24,7 +25,7 @@ from geoloc_dagster.config.operation import (
 from geoloc_dagster.config.section import Section
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
-_WITHOUT_RESULTS = {"data_root", "folder", "explorer", "alerts", "maintenance"}
+_WITHOUT_RESULTS = {"data_root", "object_storage", "folder", "explorer", "alerts", "maintenance"}
 COVERAGES = (0.5, 0.8, 0.9, 0.95)
 """For which the regions of answers are calibrated."""
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Z_][A-Z0-9_]*)(?::-(?P<default>[^}]*))?\}")
@@ -452,7 +453,10 @@ class Settings(Section):
     """One region: everything that `geoloc.yaml` may say."""
 
     version: Literal[1] = 1
-    data_root: Path = Field(default=Path("data"), description="Local folder; relative to this file.")
+    data_root: Path = Field(
+        default=Path("data"), description="Local folder, relative to this file, or s3://bucket/prefix in object storage."
+    )
+    object_storage: ObjectStorageSettings = ObjectStorageSettings()
     region: RegionSettings
     grid: GridSettings = GridSettings()
     grid_cells: GridCellSettings | None = Field(
@@ -485,6 +489,9 @@ class Settings(Section):
         default=["retrieval"], min_length=1, description="Names in `recipes/` beside this file, or packaged ones."
     )
     folder: Path = Field(default=Path(), exclude=True, description="Where the YAML lies; set by the loader.")
+    data_url: str | None = Field(
+        default=None, exclude=True, description="Of the data root in object storage, whose working copy `data_root` is then."
+    )
 
     @model_validator(mode="after")
     def _rate_is_for_the_provider(self) -> Self:

@@ -17,7 +17,7 @@ from typing import Any, Final
 from geoloc_dagster.config import Layout
 from geoloc_dagster.dataset.table_upkeep import TableState, look_at_table, tidy_table
 from geoloc_dagster.errors import GeolocError
-from geoloc_dagster.storage import MANIFEST, read_json
+from geoloc_dagster.storage import MANIFEST, read_json, tables_in
 
 LEFTOVER_AGE: Final = dt.timedelta(days=1)
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.(?P<kind>part|old)")
@@ -48,7 +48,7 @@ def maintain(layout: Layout, *, now: dt.datetime, keep_versions_days: int, apply
     done = list(_leftovers(layout.root, now, apply))
     pinned = pinned_versions(layout)
     keep_since = now - dt.timedelta(days=keep_versions_days)
-    for path in sorted((layout.root / "tables").glob("*.lance")):
+    for path in tables_in(layout.root / "tables"):
         try:
             state = look_at_table(path, pinned.get(path, set()), keep_since=keep_since)
             if state is not None and (state.old or state.small_files):

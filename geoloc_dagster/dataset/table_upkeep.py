@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from geoloc_dagster.failpoints import failpoint
-from geoloc_dagster.storage import open_table, read_json, seal_table, table_version, translated_errors, write_json
+from geoloc_dagster.storage import open_table, read_json, seal_table, table_sizes, table_version, translated_errors, write_json
 
 if TYPE_CHECKING:
     import lance
@@ -153,7 +153,8 @@ def _bytes_only_in(path: Path, old: list[int], versions: Iterable[int]) -> int:
         dataset = open_table(path, version)
         assert dataset is not None
         gone |= {file.path for fragment in dataset.get_fragments() for file in fragment.data_files()} - kept
-    return sum(file.stat().st_size for name in gone if (file := path / "data" / name).is_file())
+    sizes = table_sizes(path)
+    return sum(sizes.get(f"data/{name}", 0) for name in gone)
 
 
 def _record(path: Path) -> Path:
@@ -161,4 +162,4 @@ def _record(path: Path) -> Path:
 
 
 def _size(path: Path) -> int:
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return sum(table_sizes(path).values())

@@ -85,7 +85,7 @@ def build_retraining_sensor(region: Region) -> dg.SensorDefinition:
         from geoloc_dagster.learning.recipe import load_recipe
         from geoloc_dagster.learning.registry import newest_training
 
-        layout = region.layout
+        layout = region.fresh_layout()
         if not layout.catalog.is_file():
             return dg.SkipReason("there is no catalog yet")
         requests: list[dg.RunRequest] = []
@@ -135,9 +135,10 @@ def build_lookup_schedule(region: Region) -> dg.ScheduleDefinition:
     def nightly_lookups(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         from geoloc_dagster.imagery.lookups import points_due
 
-        if not region.layout.grid_points.is_file():
+        layout = region.fresh_layout()
+        if not layout.grid_points.is_file():
             return dg.SkipReason("there is no grid yet; materialise the group `region` first")
-        due = points_due(region.settings, region.layout, now=context.scheduled_execution_time)
+        due = points_due(region.settings, layout, now=context.scheduled_execution_time)
         if due == 0:
             return dg.SkipReason("every grid point has an answer that is still valid")
         night = context.scheduled_execution_time.date().isoformat()
@@ -167,7 +168,7 @@ def build_collection_schedule(region: Region) -> dg.ScheduleDefinition:
         from geoloc_dagster.imagery.nightly import batches_of_the_night
 
         night = context.scheduled_execution_time
-        tonight = batches_of_the_night(region.settings, region.layout, night)
+        tonight = batches_of_the_night(region.settings, region.fresh_layout(), night)
         if not tonight.batches:
             return dg.SkipReason(tonight.nothing)
         date = night.date().isoformat()

@@ -69,7 +69,7 @@ def run_maintenance(region: Region, instance: dg.DagsterInstance, *, now: dt.dat
     policy = region.settings.maintenance
     checks = sorted(build_definitions(settings=region.settings).resolve_asset_graph().asset_check_keys, key=str)
     done = prune_runs(region, instance, checks, before=now - dt.timedelta(days=policy.keep_runs_days), apply=apply)
-    return [*done, *maintain(region.layout, now=now, keep_versions_days=policy.keep_versions_days, apply=apply)]
+    return [*done, *maintain(region.fresh_layout(), now=now, keep_versions_days=policy.keep_versions_days, apply=apply)]
 
 
 def prune_runs(

@@ -14,7 +14,9 @@ from typing import Any
 import dagster as dg
 
 from geoloc_dagster.config import Layout, Settings
+from geoloc_dagster.config.loader import open_data_root
 from geoloc_dagster.errors import GeolocError
+from geoloc_dagster.object_storage.problems import storage_problem
 
 AssetFunction = Callable[..., dg.MaterializeResult]
 
@@ -34,6 +36,10 @@ class Region:
     def layout(self) -> Layout:
         """Where this region's artifacts lie."""
         return Layout(self.settings.data_root)
+
+    def fresh_layout(self) -> Layout:
+        """The same, with what other machines have published, where the data root is in object storage."""
+        return open_data_root(self.settings)
 
     @functools.cached_property
     def batches(self) -> dg.DynamicPartitionsDefinition:
@@ -96,9 +102,19 @@ class Region:
                 deps=[self.key(dep) if isinstance(dep, str) else dep for dep in deps],
                 check_specs=list(checks),
                 **options,
-            )(failing_once(function))
+            )(failing_once(self._on_fresh_data(function)))
 
         return decorate
+
+    def _on_fresh_data(self, function: AssetFunction) -> AssetFunction:
+        """The asset, which begins with what other machines have published."""
+
+        @functools.wraps(function)
+        def wrapped(*args: Any, **kwargs: Any) -> dg.MaterializeResult:
+            self.fresh_layout()
+            return function(*args, **kwargs)
+
+        return wrapped
 
 
 def _failure_facts(error: GeolocError) -> dict[str, Any]:
@@ -106,6 +122,10 @@ def _failure_facts(error: GeolocError) -> dict[str, Any]:
     said = {"code": error.code, "class": error.failure_class, "cause": error.cause, "remedy": error.remedy}
     known = {name: value for name, value in error.facts.items() if value is not None}
     return said | {name: dg.MetadataValue.path(value) if isinstance(value, Path) else value for name, value in known.items()}
+
+
+def _failure(error: GeolocError) -> dg.Failure:
+    return dg.Failure(description=str(error), metadata=_failure_facts(error), allow_retries=False)
 
 
 def failing_once(function: AssetFunction) -> AssetFunction:
@@ -116,10 +136,11 @@ def failing_once(function: AssetFunction) -> AssetFunction:
         try:
             return function(*args, **kwargs)
         except GeolocError as error:
-            raise dg.Failure(
-                description=str(error),
-                metadata=_failure_facts(error),
-                allow_retries=False,
-            ) from error
+            raise _failure(error) from error
+        except (OSError, ValueError, RuntimeError) as error:  # what Lance raises where object storage is away
+            problem = storage_problem(error)
+            if problem is None:
+                raise
+            raise _failure(problem) from error
 
     return wrapped

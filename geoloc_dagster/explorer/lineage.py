@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from geoloc_dagster.config import Layout, Settings
 from geoloc_dagster.learning.registry import trainings
-from geoloc_dagster.storage import open_table, table_version
+from geoloc_dagster.storage import open_table, table_exists, table_sizes, table_version
 
 _MOST_FILES = 20_000
 
@@ -64,7 +64,7 @@ def _assets(settings: Settings, layout: Layout) -> list[_Asset]:
         _Asset("release", "release", layout.releases, "what answers"),
     ]
     unseen = {"photos"} if not has_photos else {"grid_points", "street_view_metadata", "grid_cells"}
-    return [one for one in there if one.name not in unseen or one.path.exists()]
+    return [one for one in there if one.name not in unseen or _exists(one.path)]
 
 
 def _described(one: _Asset, layout: Layout, url: str | None) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def _described(one: _Asset, layout: Layout, url: str | None) -> dict[str, Any]:
         "path": str(one.path.relative_to(layout.root)),
         "kind": _kind(one.path),
         "rows": _rows(one.path),
-        "version": table_version(one.path) if one.path.suffix == ".lance" and one.path.exists() else None,
+        "version": table_version(one.path) if one.path.suffix == ".lance" and _exists(one.path) else None,
         "bytes": size,
         "updated_at": newest,
         "dagster_url": url,
@@ -93,13 +93,18 @@ def _rows(path: Path) -> int | None:
         ".lance": lambda: None if (table := open_table(path)) is None else table.count_rows(),
         ".parquet": lambda: pq.read_metadata(path).num_rows,
     }
-    return readers[path.suffix]() if path.suffix in readers and path.exists() else None
+    return readers[path.suffix]() if path.suffix in readers and _exists(path) else None
+
+
+def _exists(path: Path) -> bool:
+    return path.exists() or (path.suffix == ".lance" and table_exists(path))
 
 
 def _weighed(path: Path) -> tuple[int | None, str | None]:
     """Bytes below a path and the time of its newest file; None where there is nothing."""
     if not path.exists():
-        return None, None
+        table = open_table(path) if path.suffix == ".lance" else None
+        return (None, None) if table is None else (sum(table_sizes(path).values()), _committed_at(table))
     size, newest = 0, 0.0
     for number, file in enumerate([path] if path.is_file() else path.rglob("*")):
         if number >= _MOST_FILES:
@@ -133,3 +138,7 @@ def _trainings(settings: Settings, layout: Layout) -> list[dict[str, Any]]:
 
 def _link(base: str | None, *parts: str) -> str | None:
     return None if base is None else "/".join([base.rstrip("/"), *parts])
+
+
+def _committed_at(table: Any) -> str:
+    return table.versions()[-1]["timestamp"].astimezone(UTC).isoformat(timespec="seconds")

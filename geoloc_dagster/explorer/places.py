@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from geoloc_dagster.config import Layout
 from geoloc_dagster.dataset.held_out import asked
 from geoloc_dagster.dataset.pictures import CropReader
-from geoloc_dagster.storage import open_table, read_parquet, table_version
+from geoloc_dagster.storage import open_table, read_parquet, table_exists, table_version
 
 _compute: Any = pc
 _CATALOG = [
@@ -161,7 +161,7 @@ class Places:
             IntegrityError: its bytes are not the ones recorded.
         """
         catalog, row_of = self._catalog.get() if self.has_catalog else (None, {})
-        if (catalog is not None and capture_id not in row_of) or not self._layout.crops.exists():
+        if (catalog is not None and capture_id not in row_of) or not table_exists(self._layout.crops):
             return None
         return self._reader.get().encoded([capture_id])[capture_id]
 
@@ -311,4 +311,4 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 
 
 def _version(path: Path) -> int | None:
-    return table_version(path) if path.exists() else None
+    return table_version(path) or None

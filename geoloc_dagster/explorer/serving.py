@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from geoloc_dagster.config import Layout, Settings
-from geoloc_dagster.errors import GeolocError, NoReleaseError
+from geoloc_dagster.errors import GeolocError, NoReleaseError, ObjectStorageError
+from geoloc_dagster.object_storage.binding import working_copy_of
 from geoloc_dagster.prediction.fused import FusedPrediction, FusedPredictor, load_fused
 from geoloc_dagster.prediction.protocol import Prediction
 from geoloc_dagster.prediction.release import Release, load_release
@@ -90,6 +91,7 @@ class Serving:
         self._served: Served | None = None
         self._seen: tuple[int, int] | None = None
         self._refreshing = threading.Lock()
+        self._cut_off = False
         self.problem: str | None = _NOTHING
         """Why what is served is not what the pointer names, in words; None where it is."""
 
@@ -112,7 +114,22 @@ class Serving:
     def refresh(self) -> bool:
         """Load what the pointer names if that has changed; whether it had. What was served stays where that fails."""
         with self._refreshing:
+            self._pull()
             return self._refresh()
+
+    def _pull(self) -> None:
+        """Bring in a release that another machine has published; where that fails what is served stays, and it is tried again."""
+        copy = working_copy_of(self._pointer)
+        if copy is None:
+            return
+        try:
+            if not copy.is_current(self._pointer):
+                copy.pull()
+            self._cut_off = False
+        except ObjectStorageError as error:
+            if not self._cut_off:
+                logger.warning("no newer release can be seen: %s", error)
+            self._cut_off = True
 
     def _refresh(self) -> bool:
         found = self._stamp()

@@ -17,7 +17,7 @@ from geoloc_dagster.learning.recipe import AnyRecipe, base_of
 from geoloc_dagster.learning.registry import require_training
 from geoloc_dagster.learning.sequence_recipe import SequenceRecipe
 from geoloc_dagster.learning.tracking import MlflowTarget
-from geoloc_dagster.storage import read_parquet, sha256_file, table_version
+from geoloc_dagster.storage import read_parquet, sha256_file, table_exists, table_version
 
 
 def train_recipe(
@@ -65,9 +65,9 @@ def provenance_of(layout: Layout, recipe: AnyRecipe) -> dict[str, Any]:
         "catalog_sha256": sha256_file(layout.catalog),
         "crops_version": table_version(layout.crops),
     }
-    if isinstance(recipe, PhotoRecipe) and layout.scene_labels.exists():
+    if isinstance(recipe, PhotoRecipe) and table_exists(layout.scene_labels):
         seen["scene_labels_version"] = table_version(layout.scene_labels)
-    if isinstance(recipe, MultitaskRecipe) and recipe.needs_maps and layout.segmentation_maps.exists():
+    if isinstance(recipe, MultitaskRecipe) and recipe.needs_maps and table_exists(layout.segmentation_maps):
         seen["segmentation_maps_version"] = table_version(layout.segmentation_maps)
     return seen
 

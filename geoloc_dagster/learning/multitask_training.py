@@ -20,6 +20,7 @@ from geoloc_dagster.learning.multitask_network import MultitaskNetwork, build_mu
 from geoloc_dagster.learning.multitask_recipe import MultitaskRecipe
 from geoloc_dagster.learning.photo_rows import PhotoRows
 from geoloc_dagster.learning.photo_training import PhotoTraining, TrainingOptions
+from geoloc_dagster.storage import table_exists
 
 
 def train_multitask(
@@ -49,7 +50,7 @@ def train_multitask(
         RecipeError, WeightsError: the recipe's network cannot be built, or there are no class maps.
         IntegrityError: a crop or a map is not the one of the catalog, or `last.ckpt` is damaged.
     """
-    if recipe.needs_maps and (maps_path is None or not maps_path.exists()):
+    if recipe.needs_maps and (maps_path is None or not table_exists(maps_path)):
         raise RecipeError(
             f"recipe {recipe.name} learns from class maps, and there are none",
             "Materialise `segmentation_maps` for every batch, or say `branches: {segmentation: off}`.",

@@ -19,6 +19,7 @@ from geoloc_dagster.learning.multitask_recipe import MultitaskRecipe
 from geoloc_dagster.learning.recipe import recipe_of
 from geoloc_dagster.learning.sequence_model import SequenceModel, load_sequence_model
 from geoloc_dagster.learning.sequence_recipe import SequenceRecipe
+from geoloc_dagster.storage import table_exists
 
 AnyPhotoModel = CellsModel | MultitaskModel
 
@@ -79,7 +80,7 @@ class PhotoAsker:
 
     def __init__(self, model: AnyPhotoModel, maps_path: Path) -> None:
         self._model = model
-        wanted = isinstance(model, MultitaskModel) and model.needs_maps and maps_path.exists()
+        wanted = isinstance(model, MultitaskModel) and model.needs_maps and table_exists(maps_path)
         self._maps = ClassMapReader(maps_path) if wanted else None
 
     def log_probabilities(

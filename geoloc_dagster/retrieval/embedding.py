@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -201,7 +200,7 @@ def embed_piece(piece: EmbeddingPiece, tick: Tick) -> list[str]:
 # --- the table -------------------------------------------------------------------------------------------------------
 def _sound_table(path: Path, dimension: int) -> Any | None:
     """The table, or None after discarding one that is damaged or holds vectors of another dimension."""
-    if not path.exists():
+    if not (path.exists() or storage.table_exists(path)):
         return None
     try:
         storage.verify_table(path)
@@ -212,8 +211,7 @@ def _sound_table(path: Path, dimension: int) -> Any | None:
     except (IntegrityError, OSError, ValueError, pa.ArrowException) as error:
         reason = str(error)
     logger.warning("Starting %s afresh, every batch must be embedded again: %s", path, reason)
-    for folder in (path, path.with_name(path.name + ".sha256")):  # the checksums last: they would not fit a new table
-        shutil.rmtree(folder, ignore_errors=True)
+    storage.remove_table(path)
     return None
 
 

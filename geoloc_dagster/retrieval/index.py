@@ -232,9 +232,7 @@ def _publish(out_folder: Path, index: Any, rows: pa.Table, facts: dict[str, Any]
             folder = out_folder / _content_name(staging)
             if folder.exists() and _is_intact(folder):
                 return folder, False
-            if folder.exists():  # damaged: the same bytes again repair every release that names it
-                shutil.rmtree(folder)
-            staging.replace(folder)
+            storage.adopt_folder(staging, folder)  # also in place of a damaged one: the same bytes repair every release of it
             folder.chmod(0o755)
             return folder, True
         finally:

@@ -18,7 +18,7 @@ _SEAL = "sha256"
 
 def write_pointer(path: Path, fields: dict[str, Any]) -> None:
     """Replace the pointer atomically; a failure leaves the previous one."""
-    storage.write_json(path, {**fields, _SEAL: _seal(fields)})
+    storage.write_json(path, {**fields, _SEAL: _seal(fields)}, pointer=True)
 
 
 def read_pointer(path: Path, remedy: str) -> dict[str, Any]:

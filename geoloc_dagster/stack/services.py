@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from geoloc_dagster.object_storage.binding import KEY_VARIABLES, working_copy_at
 from geoloc_dagster.stack import postgres, probes
 from geoloc_dagster.stack.folder import StackFolder, StackOptions
 from geoloc_dagster.stack.ports import LOOPBACK
@@ -81,6 +82,12 @@ class Site:
         """The environment of a service that needs nothing of the user's."""
         kept = {name: self.environ[name] for name in _PLAIN if name in self.environ}
         return kept | {"PYTHONUNBUFFERED": "1", "DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+
+    @property
+    def reader(self) -> dict[str, str]:
+        """The environment of a service that reads the data root, which takes keys where that is in object storage."""
+        in_storage = working_copy_at(self.data_root) is not None
+        return self.plain | {name: self.environ[name] for name in KEY_VARIABLES if in_storage and name in self.environ}
 
     @property
     def dagster(self) -> dict[str, str]:
@@ -196,7 +203,7 @@ def _explorer(site: Site) -> Service:
     command = _python("geoloc_dagster", "explorer", *_here(port), "--config", str(site.region_folder))
     command += ["--data-root", str(site.data_root)]
     ready = probes.http_status(port, "/health")
-    return Service("explorer", command, Account.current(), site.plain, ready, folder=site.region_folder)
+    return Service("explorer", command, Account.current(), site.reader, ready, folder=site.region_folder)
 
 
 def _proxy(site: Site) -> Service:

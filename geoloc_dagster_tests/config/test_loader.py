@@ -11,6 +11,8 @@ import yaml
 
 from geoloc_dagster.config.loader import claim_data_root, find_config, load_settings, resolved_yaml
 from geoloc_dagster.errors import ConfigError, ConfigNotFoundError, DataRootError, IntegrityError, SchemaVersionError
+from geoloc_dagster.object_storage.binding import working_copy_at, working_copy_of
+from geoloc_dagster.object_storage.store import ObjectStore
 
 MINIMAL = """\
 version: 1
@@ -180,17 +182,44 @@ class TestPaths:
         assert load_settings(region, environ=environ).data_root == Path("/from/environment")
         assert load_settings(region, data_root=Path("/from/option"), environ=environ).data_root == Path("/from/option")
 
-    @pytest.mark.parametrize("url", ["s3://bucket/key", "https://host/x"])
-    def test_object_storage_is_refused_rather_than_written_to_a_folder_of_that_name(self, region: Path, url: str) -> None:
+    @pytest.mark.parametrize(
+        "url", ["https://host/x", "gs://bucket/x", "s3://B/x", "s3://bucket/../x", "s3://bucket/.x", "s3:///x"]
+    )
+    def test_another_url_is_refused_rather_than_written_to_a_folder_of_that_name(self, region: Path, url: str) -> None:
         (region / "geoloc.yaml").write_text(MINIMAL + f"data_root: {url}\n")
-        with pytest.raises(DataRootError, match="not a local folder"):
+        with pytest.raises(DataRootError, match="neither a local folder nor s3://bucket/prefix"):
             load_settings(region, environ={})
-        with pytest.raises(DataRootError, match="not a local folder"):
+        with pytest.raises(DataRootError, match="neither a local folder nor s3://bucket/prefix"):
             load_settings(region, data_root=Path(url), environ={})
+        assert not (region / "working_copy").exists()
+
+    def test_a_data_root_in_object_storage_has_a_working_copy(self, region: Path, tmp_path: Path) -> None:
+        said = "data_root: s3://bucket/a/b/\nobject_storage: {endpoint: 'http://127.0.0.1:1/', region: eu-1}\n"
+        (region / "geoloc.yaml").write_text(MINIMAL + said)
+        settings = load_settings(region, environ={})
+        assert (settings.data_root, settings.data_url) == (region / "working_copy" / "bucket" / "a" / "b", "s3://bucket/a/b")
+        copy = working_copy_at(settings.data_root)
+        assert copy is not None
+        assert copy.store == ObjectStore("bucket", "a/b", "http://127.0.0.1:1", "eu-1")
+        assert working_copy_of(settings.data_root / "index" / "x" / "y.parquet") == copy
+        child = load_settings(region, environ={"GEOLOC_DATA_ROOT": str(settings.data_root)})  # as services of a stack are told
+        assert (child.data_root, child.data_url) == (settings.data_root, settings.data_url)
+        elsewhere = load_settings(region, data_root=Path("s3://bucket"), environ={"GEOLOC_CACHE": "cache"}, cwd=tmp_path)
+        assert (elsewhere.data_root, elsewhere.data_url) == (tmp_path / "cache" / "bucket", "s3://bucket")
+        assert yaml.safe_load(resolved_yaml(elsewhere))["data_root"] == "s3://bucket"
+
+    @pytest.mark.parametrize("endpoint", ["127.0.0.1:9000", "http://key:secret@host", "https://host/path"])
+    def test_an_endpoint_is_an_address_without_credentials(self, region: Path, endpoint: str) -> None:
+        (region / "geoloc.yaml").write_text(MINIMAL + f"object_storage: {{endpoint: '{endpoint}'}}\n")
+        with pytest.raises(ConfigError, match=r"object_storage\.endpoint"):
+            load_settings(region, environ={})
+        (region / "geoloc.yaml").write_text(MINIMAL + "data_root: s3://bucket/a\n")
+        with pytest.raises(ConfigError, match="AWS_ENDPOINT_URL"):
+            load_settings(region, environ={"AWS_ENDPOINT_URL": endpoint})
 
     def test_where_the_data_lie_does_not_change_the_fingerprint(self, region: Path) -> None:
-        here, there = (load_settings(region, data_root=Path(root), environ={}) for root in ("/a", "/b"))
-        assert here.config_hash() == there.config_hash()
+        roots = [Path("/a"), Path("/b"), Path("s3://bucket/c")]
+        assert len({load_settings(region, data_root=root, environ={}).config_hash() for root in roots}) == 1
 
     def test_variables_in_values(self, region: Path) -> None:
         (region / "geoloc.yaml").write_text(MINIMAL + "capture: {sources: ['${PICTURES:-fallback}/a.tar']}\n")

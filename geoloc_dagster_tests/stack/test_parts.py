@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from geoloc_dagster.errors import ConfigError, MissingProgramError, PortTakenError, StackError, StackFolderError
+from geoloc_dagster.object_storage.binding import attach
 from geoloc_dagster.stack import configuration, ports, programs, run, secrets
 from geoloc_dagster.stack.folder import StackFolder, StackOptions
 from geoloc_dagster.stack.programs import Account
@@ -29,6 +30,22 @@ def folder(tmp_path: Path) -> StackFolder:
     made = StackFolder(tmp_path / "stack")
     made.hold.mkdir(parents=True)
     return made
+
+
+# --- environments --------------------------------------------------------------------------------------------------
+def test_only_services_that_read_a_data_root_in_object_storage_get_its_keys(folder: StackFolder, tmp_path: Path) -> None:
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    here, there = tmp_path / "data", tmp_path / "copy"
+    attach(there, bucket="bucket", prefix="", endpoint=None, region="us-east-1")
+    sites = [
+        Site(
+            "oslo", tmp_path, root, False, folder, StackOptions(mlflow=False), {}, {}, keys, Account.current(), Account.current()
+        )
+        for root in (here, there)
+    ]
+    assert [keys.items() <= site.reader.items() for site in sites] == [False, True]
+    assert [keys.items() <= site.dagster.items() for site in sites] == [False, False]
+    assert all(keys.items() <= site.code.items() for site in sites)
 
 
 # --- secrets -------------------------------------------------------------------------------------------------------
