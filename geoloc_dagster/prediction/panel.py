@@ -121,7 +121,7 @@ class PlacesExpert:
 
     def cells(self) -> I64:
         """The cell of the grid in which each view lies, (classes,); -1 where in none."""
-        cells = np.full(self.table.shape[0], -1, np.int64)
+        cells = np.full(len(self.head.weights), -1, np.int64)
         views, at = self.table.nonzero()
         cells[views] = at
         return cells
