@@ -18,13 +18,15 @@ class ArenaFullError(Exception):
 class Arena:
     """Textures one after another, never moved or removed: whoever holds the arena may read without a lock.
 
+    Its first byte is 0 and of no texture: what has one colour alone, such as the skyline, points there.
+
     Args:
         size: bytes.
     """
 
     def __init__(self, size: int = 96 << 20) -> None:
         self.codes: Codes = np.zeros(size, np.uint8)  # pages are taken when they are written
-        self._used = 0
+        self._used = 1
         self._known: dict[Hashable, tuple[int, int, int]] = {}
         self._lock = threading.Lock()
 

@@ -58,6 +58,19 @@ def test_two_cities_of_one_seed_show_the_same_bytes(city: City, places: list[Pla
         assert np.array_equal(mine.classes, theirs.classes)
 
 
+def test_what_was_drawn_before_changes_nothing(places: list[Place]) -> None:
+    """The skyline far away once had a colour of whatever sky was drawn first."""
+
+    def seen_after(first: Snapshot) -> list[View]:
+        city = City(ORIGIN)
+        shoot(city, first, 0.0, size=64)
+        return [shoot(city, places[0].snapshots[0], heading, size=96) for heading in range(0, 360, 30)]
+
+    known, *others = (seen_after(snapshot) for snapshot in places[0].snapshots[:4])
+    for seen in others:
+        assert all(np.array_equal(mine.rgb, theirs.rgb) for mine, theirs in zip(known, seen, strict=True))
+
+
 def test_threads_see_what_one_would(city: City, places: list[Place]) -> None:
     headings = [20.0 * k for k in range(12)]
     alone = [shoot(city, places[0].snapshots[1], heading).rgb for heading in headings]
