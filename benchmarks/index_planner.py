@@ -1,6 +1,6 @@
 """What each kind of index costs and finds, at some sizes of gallery, beside a KD-tree of scikit-learn.
 
-    python benchmarks/index_planner.py --vectors 100000 [1000000] [--dimension 256] [--region REGION] [--shards 4]
+    python benchmarks/index_planner.py --vectors 100000 [1000000] [--dimension 256] [--region REGION] [--shards 4] [--kinds Flat SQ8]
 
 Vectors are made: places drawn from the covariance of a region's own vectors (`--region`, a folder after `geoloc run`), or from
 one whose variance falls with the direction as 1 / n, and ten pictures of each that differ by noise, as pictures of one place do.
@@ -99,6 +99,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=500)
     parser.add_argument("--region", type=Path)
     parser.add_argument("--shards", type=int, default=0)
+    parser.add_argument("--kinds", nargs="+", help="Only these, `Flat` among them; by default those that the planner tries.")
     options = parser.parse_args()
     deviations = spectrum(options.region, options.dimension)
     for count in options.vectors:
@@ -107,7 +108,7 @@ def main() -> None:
         print("| kind | lists searched | recall@10 | bytes a vector | ms a query | build, s |\n|---|---:|---:|---:|---:|---:|")
         settings = PlanSettings(options.recall, 0, options.queries, count)
         trials = []
-        for kind in kinds_for(count, vectors.shape[1]):
+        for kind in options.kinds or kinds_for(count, vectors.shape[1]):
             (trial,) = try_kinds(vectors, [kind], settings)
             trials.append(trial)
             print(
