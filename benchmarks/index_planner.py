@@ -1,6 +1,6 @@
 """What each kind of index costs and finds, at some sizes of gallery, beside a KD-tree of scikit-learn.
 
-    python benchmarks/index_planner.py --vectors 100000 [1000000] [--region REGION] [--dimension 256] [--shards 4] [--kinds Flat SQ8]
+    python benchmarks/index_planner.py --vectors 100000 [1000000] [--region REGION] [--shards 4] [--kinds Flat SQ8]
 
 Vectors are made: places drawn from the covariance of a region's own vectors (`--region`, a folder after `geoloc run`), or from
 one whose variance falls with the direction as 1 / n, and ten pictures of each that differ by noise, as pictures of one place do.
