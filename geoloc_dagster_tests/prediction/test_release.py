@@ -178,7 +178,7 @@ def with_new_champion(city: City) -> tuple[Layout, str]:
 def test_a_full_disk_leaves_the_last_release_served(city: City, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     layout, served = with_new_champion(city)
 
-    def full(*args: object) -> None:
+    def full(*args: object, **options: object) -> None:
         raise DiskFullError("no space left")
 
     monkeypatch.setattr(*((storage, "write_bytes", full) if step == "folder" else (pointer.storage, "write_json", full)))
