@@ -11,13 +11,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from geoloc_dagster.geo.distance import EARTH_RADIUS_M, unit_vectors
 from geoloc_dagster.prediction.experts import F64, Hits
 from geoloc_dagster.prediction.panel import PLACES, RETRIEVAL, Expert, HitsExpert, PlacesExpert
 
-Bool = npt.NDArray[np.bool_]
 NEAR_M = 50.0
 """What lies so near to a place shows the same buildings."""
 HIDDEN_M = 100.0
@@ -33,7 +31,7 @@ _NEAR, _HIDDEN = np.cos(NEAR_M / EARTH_RADIUS_M), np.cos(HIDDEN_M / EARTH_RADIUS
 
 
 def signs_of(experts: Sequence[Expert], found: Mapping[str, Any], own: tuple[F64, F64] | None = None) -> dict[str, F64]:
-    """Signs of N photos, (N,) each; none without an index of at least 20 pictures and a head over its views.
+    """Signs of N photos, (N,) each; none without an index of more than 20 pictures and a head over its views.
 
     Of each network of retrieval: similarities at some ranks, how far the first stands out from those behind it, how many of the
     first lie where the first does; of its `places` the log-probability of the best view, of all views there, of the best view
@@ -95,7 +93,9 @@ def _of_views(log_probabilities: Any, vectors: F64, at: F64 | None) -> dict[str,
         block = np.asarray(log_probabilities[start : start + _BLOCK], np.float64)
         if at is not None:
             block = np.where(at[start : start + _BLOCK] @ vectors.T > _HIDDEN, -np.inf, block)
-            block = block - np.logaddexp.reduce(block, axis=1, keepdims=True)
+            left = np.logaddexp.reduce(block, axis=1, keepdims=True)
+            nothing = np.isneginf(left)  # then all are as likely
+            block = np.where(nothing, -np.log(block.shape[1]), block - np.where(nothing, 0, left))
         best = block.argmax(axis=1)
         there = (vectors[best] @ vectors.T > _NEAR) | (np.arange(block.shape[1]) == best[:, None])
         share = np.exp(block)

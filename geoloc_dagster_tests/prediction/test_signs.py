@@ -72,11 +72,14 @@ def test_a_photo_without_its_own_place_is_seen_by_what_is_left(grid: AnswerGrid)
 
 
 def test_pictures_that_are_all_of_one_place_leave_nothing(grid: AnswerGrid):
-    found = {"retrieval": hits_at(grid, 7), "places": views_at(7, 0.9)}
-    everywhere = Hits(found["retrieval"].similarity, np.full_like(found["retrieval"].cells, grid.cells_of(LAT, LNG)[7]))
-    signs = signs_of(experts(grid), {**found, "retrieval": everywhere}, (LAT[[7]], LNG[[7]]))
+    found = {"retrieval": hits_at(grid, 7)}
+    here = grid.cells_of(LAT, LNG)[[7, 7]]
+    everywhere = Hits(found["retrieval"].similarity, np.full_like(found["retrieval"].cells, here[0]))
+    panel, views = [experts(grid)[0], views_of(here, grid)], np.log([[0.9, 0.1]])
+    signs = signs_of(panel, {"retrieval": everywhere, "places": views}, (LAT[[7]], LNG[[7]]))
     assert all(np.isfinite(values).all() for values in signs.values())
     assert signs["similarity_1"][0] == pytest.approx(0.05)
+    assert signs["entropy"][0] == pytest.approx(np.log(2))
 
 
 def test_views_of_one_place_are_one(grid: AnswerGrid):
