@@ -27,12 +27,16 @@ KEY_VARIABLES: Final = (
 
 def working_copy_of(path: Path) -> WorkingCopy | None:
     """The working copy that a path lies in; None below a local data root and everywhere else."""
-    return _copy_at(path.parent)
+    return working_copy_at(path.parent)
 
 
+@functools.lru_cache(maxsize=65_536)
 def working_copy_at(root: Path) -> WorkingCopy | None:
     """The working copy whose root a folder is, or lies in."""
-    return _copy_at(root)
+    mark = os.path.join(root, HIDDEN, "store.json")  # noqa: PTH118 - a Path would be made for every folder that is asked about
+    if os.path.isfile(mark):  # noqa: PTH113
+        return _opened(root)
+    return working_copy_at(root.parent) if root.parent != root else None
 
 
 def attach(root: Path, *, bucket: str, prefix: str, endpoint: str | None, region: str) -> None:
@@ -45,16 +49,8 @@ def attach(root: Path, *, bucket: str, prefix: str, endpoint: str | None, region
         temporary = mark.with_name(f".{mark.name}.{uuid.uuid4().hex[:8]}.part")
         temporary.write_text(content)
         temporary.replace(mark)
-        _copy_at.cache_clear()
+        working_copy_at.cache_clear()
         _opened.cache_clear()
-
-
-@functools.lru_cache(maxsize=65_536)
-def _copy_at(folder: Path) -> WorkingCopy | None:
-    mark = os.path.join(folder, HIDDEN, "store.json")  # noqa: PTH118 - a Path would be made for every folder that is asked about
-    if os.path.isfile(mark):  # noqa: PTH113
-        return _opened(folder)
-    return _copy_at(folder.parent) if folder.parent != folder else None
 
 
 @functools.lru_cache(maxsize=16)
