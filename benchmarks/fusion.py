@@ -25,7 +25,7 @@ from geoloc_dagster.learning.encoder import load_encoder
 from geoloc_dagster.prediction.experts import Hits
 from geoloc_dagster.prediction.fusing import Measured, champions_of, fit_and_measure
 from geoloc_dagster.prediction.fusion_fit import Truth
-from geoloc_dagster.prediction.panel import HitsExpert, Photos, PlacesExpert
+from geoloc_dagster.prediction.panel import ClassifierExpert, Photos, look_all
 from geoloc_dagster.prediction.questions import Division, divide_catalog
 from geoloc_dagster.prediction.signs import signs_of
 from geoloc_dagster.storage import open_table, read_parquet
@@ -57,10 +57,10 @@ def tell_strangers(made: Measured, truth: Truth, others: Path, pictures: int) ->
     for version, folder in made.networks.items():
         encoder = load_encoder(folder)
         vectors[version] = encoder.embed(reader.pictures([ids[i] for i in chosen.tolist()], encoder.image_size), 64)
-    photos = Photos(vectors, lambda size: np.empty((0, 3, size, size), np.uint8))
+    photos = Photos(vectors, lambda size: reader.pictures([ids[i] for i in chosen.tolist()], size))
     known = made.fusion.familiarity
     assert known is not None
-    found = {one.name: one.look(photos) for one in made.experts if isinstance(one, (HitsExpert, PlacesExpert))}
+    found = look_all([one for one in made.experts if not isinstance(one, ClassifierExpert)], photos)
     of_own, of_strange = signs_of(made.experts, made.found), signs_of(made.experts, found)
     own, strange = known.score(of_own), known.score(of_strange)
     auroc = told_apart(own, strange)

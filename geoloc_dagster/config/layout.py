@@ -154,6 +154,11 @@ class Layout:
         return self.root / "tables" / "embeddings.lance"
 
     @property
+    def local_features(self) -> Path:
+        """Lance table of the local features of crops."""
+        return self.root / "tables" / "local_features.lance"
+
+    @property
     def indexes(self) -> Path:
         """Folder with one folder per index."""
         return self.root / "index"

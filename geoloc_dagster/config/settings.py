@@ -427,6 +427,9 @@ class FusionSettings(Section):
         default_factory=list,
         description="Recipes whose newest models look at photos too, each beside the champion of its kind.",
     )
+    verify: bool = Field(
+        default=True, description="Whether the nearest pictures are compared with a photo feature by feature (SIFT)."
+    )
     refused: float = Field(
         default=0.05, gt=0, lt=1, description="Share of the region's own photos that may be taken for those of another place."
     )

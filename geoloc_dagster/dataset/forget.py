@@ -104,12 +104,13 @@ def forget(layout: Layout, request: Request, *, now: dt.datetime) -> Forgotten:
     derived = {
         "embeddings": layout.embeddings,
         **{path.stem: path for path in layout.all_embeddings()},
+        "local_features": layout.local_features,
         "scene_labels": layout.scene_labels,
         "segmentation_maps": layout.segmentation_maps,
         "crops": layout.crops,
     }
     for name, path in {**derived, "panoramas": layout.panoramas}.items():
-        if name in ("scene_labels", "segmentation_maps") and open_table(path) is None:
+        if name in ("local_features", "scene_labels", "segmentation_maps") and open_table(path) is None:
             continue  # most regions have none
         deleted[name] = _delete(path, sorted(buried))
     marked = _mark(layout, request, buried, now)

@@ -83,7 +83,9 @@ def _named_by(layout: Layout, part: str, folder: Path) -> Iterator[tuple[Path, i
     kind, _, recipe = part.partition(":")
     if kind == "index" and (folder / MANIFEST).is_file():
         table = layout.embeddings_of(recipe) if recipe else layout.embeddings
-        yield table, int(read_json(folder / MANIFEST).get("embeddings_version", 0))
+        said: dict[str, Any] = read_json(folder / MANIFEST)
+        yield table, int(said.get("embeddings_version", 0))
+        yield layout.local_features, int(said.get("local_features_version", 0))
     elif kind == "data_card" and (folder / "facts.json").is_file():
         versions: dict[str, Any] = read_json(folder / "facts.json")["versions"]
         yield layout.panoramas, int(versions["panoramas"])

@@ -212,6 +212,19 @@ CATALOG = pa.schema(
     metadata=_METADATA,
 )
 
+# Local features of each crop, `count` of `retrieval.local_features.WIDTH` bytes; `model_version` names how they were made.
+LOCAL_FEATURES = pa.schema(
+    [
+        pa.field("capture_id", pa.string(), nullable=False),
+        pa.field("batch", pa.string(), nullable=False),
+        pa.field("model_version", pa.string(), nullable=False),
+        pa.field("count", pa.int32(), nullable=False),
+        pa.field("features", pa.binary(), nullable=False),
+        pa.field("crop_sha256", pa.string(), nullable=False),
+    ],
+    metadata=_METADATA,
+)
+
 # One vector per crop of the champion.
 EMBEDDINGS_COLUMNS = [
     pa.field("capture_id", pa.string(), nullable=False),

@@ -6,6 +6,9 @@ graph keeps itself up to date, and training is asked for by a sensor that counts
 
 from __future__ import annotations
 
+import functools
+import operator
+
 import dagster as dg
 
 from geoloc_dagster.defs.region import Region
@@ -45,17 +48,19 @@ def index_first_condition(region: Region) -> dg.AutomationCondition:
     return (refresh_condition() & ~waiting).with_label("follow_inputs_after_the_index")
 
 
-def fan_in_condition(region: Region, partitioned: str) -> dg.AutomationCondition:
-    """Follow all partitions of `partitioned` without waiting for those that are still to be collected, or failed.
+def fan_in_condition(region: Region, *partitioned: str) -> dg.AutomationCondition:
+    """Follow all partitions of the assets `partitioned` without waiting for those that are still to be collected, or failed.
 
     `~any_deps_missing` would hold the asset up until the last registered batch is there, which at a few batches a night
-    is months; instead at least one partition must be there, and none of them may be on its way.
+    is months; instead at least one partition of each must be there, and none of them may be on its way.
     """
-    fan_in = dg.AssetSelection.assets(region.key(partitioned))
-    something = AC.any_deps_match(~AC.missing()).allow(fan_in)
+    fan_in = dg.AssetSelection.assets(*(region.key(name) for name in partitioned))
+    each = [AC.any_deps_match(~AC.missing()).allow(dg.AssetSelection.assets(region.key(name))) for name in partitioned]
+    something = functools.reduce(operator.and_, each)
     others_missing = AC.any_deps_match(AC.missing()).ignore(fan_in)
     due = (AC.missing() & ~AC.execution_failed()) | AC.any_deps_updated().since_last_handled()
-    ready = something & ~others_missing & ~AC.any_deps_in_progress() & AC.all_deps_blocking_checks_passed()
+    on_its_way = AC.any_deps_in_progress() | AC.any_deps_match(AC.will_be_requested()).allow(fan_in)
+    ready = something & ~others_missing & ~on_its_way & AC.all_deps_blocking_checks_passed()
     return (due & ready & ~AC.in_progress()).with_label("follow_all_batches")
 
 

@@ -90,5 +90,5 @@ def _candidate(rank: int, one: Candidate, answer: FusedPrediction | Prediction, 
         "lng_deg": round(one.lng_deg, 7),
         "confidence": round(one.vote_share, 4) if math.isfinite(one.vote_share) else None,
         "distance_m": round(away, 1),
-        "captures": [shown | {"similarity": round(one.similarity, 4)}],
+        "captures": [shown | {"similarity": round(one.similarity, 4), "shared_features": one.shared_features}],
     }

@@ -58,6 +58,7 @@ def _assets(settings: Settings, layout: Layout) -> list[_Asset]:
         _Asset("checkpoints", "training", layout.checkpoints, "models"),
         _Asset("evaluations", "training", layout.evaluations, "Quality"),
         _Asset("embeddings", "release", layout.embeddings, "vectors of the pictures"),
+        _Asset("local_features", "release", layout.local_features, "pictures compared feature by feature"),
         _Asset("faiss_index", "release", layout.indexes, "neighbours"),
         _Asset("onnx_models", "release", layout.onnx_models, "models as they answer here"),
         _Asset("fusion", "release", layout.fusions, "probabilities, regions, the atlas"),

@@ -8,7 +8,7 @@ impossible.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +45,27 @@ class Hits:
     def take(self, rows: I64) -> Hits:
         """Of some photos."""
         return Hits(self.similarity[rows], self.cells[rows], None if self.rows is None else self.rows[rows])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Verified:
+    """Pictures that N photos were compared with feature by feature.
+
+    Attributes:
+        hits: these pictures and how much they share with the photo, (N, k), in the order in which they were tried; a cell of -1
+            is none.
+        features: of the photos.
+    """
+
+    hits: Hits
+    features: Sequence[npt.NDArray[np.uint8]]
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def take(self, rows: I64) -> Verified:
+        """Of some photos."""
+        return Verified(self.hits.take(rows), [self.features[row] for row in rows.tolist()])
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from geoloc_dagster.config.layout import Layout
 from geoloc_dagster.errors import NoReleaseError
 from geoloc_dagster.geo import s2
 from geoloc_dagster.geo.cell_outlines import outlines
-from geoloc_dagster.prediction.experts import F32, F64, I64, Hits
+from geoloc_dagster.prediction.experts import F32, F64, I64, Hits, Verified
 from geoloc_dagster.prediction.fusion import VIEWS_FILE, FusedAnswers, Fusion, head_file, read_fusion
 from geoloc_dagster.prediction.fusion_fit import say_all
 from geoloc_dagster.prediction.panel import (
@@ -29,6 +29,7 @@ from geoloc_dagster.prediction.panel import (
     Photos,
     PlacesExpert,
     classifier_expert,
+    look_all,
     view_table,
 )
 from geoloc_dagster.prediction.parts import CLASSIFIERS, kind_of
@@ -38,8 +39,16 @@ from geoloc_dagster.prediction.release import Release, release_of, served_manife
 from geoloc_dagster.prediction.retrieval import RetrievalPredictor
 from geoloc_dagster.prediction.runtimes import EncoderLoader, Runtime, classifier_opener, encoder_opener
 from geoloc_dagster.prediction.signs import signs_of
+from geoloc_dagster.prediction.verification import (
+    VERIFICATION,
+    VerificationExpert,
+    by_shared_features,
+    shared_by_location,
+    verification_over,
+)
 from geoloc_dagster.retrieval.encoder import Encoder, Pictures
 from geoloc_dagster.retrieval.index import GalleryIndex
+from geoloc_dagster.retrieval.local_features import SIDE
 from geoloc_dagster.retrieval.place_head import load_place_head
 
 LIKELIEST_CELLS = 20
@@ -59,7 +68,8 @@ class FusedPrediction:
         region_km2: its area.
         refusal: why this is no answer; empty where it is one.
         experts: name -> its own answer and its weight.
-        candidates: the most similar known places, most similar first; empty without an index.
+        candidates: the most similar known places; those that share most features with the photo first, where that was looked at,
+            then the most similar. Empty without an index.
         cells: the likeliest cells: token and probability.
         release: which release said it.
         log_probabilities: over the grid, (cells,).
@@ -136,17 +146,25 @@ class FusedPredictor:
 
     @property
     def sizes(self) -> list[int]:
-        """Sides of the pictures that its networks look at, pixels, ascending."""
-        classifiers = [expert.model.size for expert in self.experts if isinstance(expert, ClassifierExpert)]
-        return sorted({*classifiers, *(encoder.image_size for encoder in self.encoders)})
+        """Sides of the pictures that its experts look at, pixels, ascending."""
+        sizes = {encoder.image_size for encoder in self.encoders}
+        sizes |= {expert.model.size for expert in self.experts if isinstance(expert, ClassifierExpert)}
+        return sorted(sizes | {SIDE for expert in self.experts if isinstance(expert, VerificationExpert)})
 
     def without(self, capture_ids: Iterable[str]) -> FusedPredictor:
         """The same, to which these captures are no neighbours: held-out pictures must not find themselves."""
         ids = list(capture_ids)
         indexes = {version: index.without(ids) for version, index in self.indexes.items()}
-        experts = [
-            replace(one, search=indexes[one.model_version].search) if isinstance(one, HitsExpert) else one for one in self.experts
-        ]
+
+        def blind(one: Expert) -> Expert:
+            if isinstance(one, HitsExpert):
+                return replace(one, search=indexes[one.model_version].search)
+            if isinstance(one, VerificationExpert):
+                hidden = next(iter(indexes.values())).hidden  # all indexes have the same rows
+                return replace(one, hidden=frozenset() if hidden is None else frozenset(hidden.tolist()))
+            return one
+
+        experts = [blind(one) for one in self.experts]
         retrieval = self.retrieval and replace(self.retrieval, index=indexes[self.retrieval.model_version])
         return replace(self, experts=experts, retrieval=retrieval, indexes=indexes)
 
@@ -180,7 +198,7 @@ class FusedPredictor:
         answers = self.fusion.answers(joint, coverage)
         alone = {name: self.fusion.positions(self.fusion.alone(name, values)) for name, values in said.items()}
         refusals = self._refusals(found, answers)
-        shown = self._candidates(found.get(RETRIEVAL)) or [()] * len(joint)
+        shown = self._candidates(found.get(RETRIEVAL), found.get(VERIFICATION)) or [()] * len(joint)
         return [self._one(row, answers, alone, coverage, refusals[row], shown[row]) for row in range(len(joint))]
 
     def log_probabilities(self, photos: Sequence[bytes | Path]) -> F32:
@@ -188,11 +206,17 @@ class FusedPredictor:
         found = self._look(self.pictures_of([read_photo(photo) for photo in photos]))
         return self.fusion.log_probabilities(say_all(self.fusion, self.experts, found))
 
-    def _candidates(self, hits: Hits | None) -> list[tuple[Candidate, ...]]:
+    def _candidates(self, hits: Hits | None, verified: Verified | None) -> list[tuple[Candidate, ...]]:
         """The nearest places of each photo, of what the champion's network found; none without an index."""
         if self.retrieval is None or hits is None or hits.rows is None:
             return []
-        return self.retrieval.candidates_of(hits.similarity, hits.rows)
+        candidates = self.retrieval.candidates_of(hits.similarity, hits.rows)
+        if verified is None:
+            return candidates
+        return [
+            by_shared_features(mine, shared)
+            for mine, shared in zip(candidates, shared_by_location(verified, self.retrieval.index), strict=True)
+        ]
 
     def _look(self, pictures: Mapping[int, Pictures]) -> dict[str, Any]:
         """What every expert sees."""
@@ -201,7 +225,7 @@ class FusedPredictor:
             for encoder in self.encoders
         }
         photos = Photos(vectors, pictures.__getitem__)
-        return {expert.name: expert.look(photos) for expert in self.experts}
+        return look_all(self.experts, photos)
 
     def _named(self, expert: str) -> str:
         names = [one.name for one in self.experts]
@@ -302,6 +326,11 @@ def load_fused(layout: Layout, *, encoder_loader: EncoderLoader | None = None, r
     open_classifier = classifier_opener(folders, runtime)
     classifiers = [name for name in folders if kind_of(name) in CLASSIFIERS]
     experts += [classifier_expert(name, open_classifier(folders[name]), fusion.grid) for name in classifiers]
+    if VERIFICATION in fusion.experts:
+        of_networks = {beside: network.index for beside, network in networks.items()}
+        rows = np.arange(networks[""].index.rows.num_rows)
+        views = np.array(storage.read_parquet(folders["fusion"] / VIEWS_FILE, ["view"])["view"].to_pylist(), np.str_)
+        experts.append(verification_over(of_networks, rows, views, fusion.grid))
     retrieval = networks[""].predictor() if networks else None
     indexes = {network.model_version: network.index for network in networks.values()}
     encoders = [network.encoder for network in networks.values()]

@@ -24,6 +24,7 @@ from geoloc_dagster.geo.distance import score_m
 from geoloc_dagster.geo.evenly import points_inside
 from geoloc_dagster.prediction.champion import read_champion
 from geoloc_dagster.prediction.ensemble import member_indexes, members_of
+from geoloc_dagster.prediction.experts import I64, Hits, Verified
 from geoloc_dagster.prediction.fusion import FUSION_FILE, GRID_FILE, VIEWS_FILE, Fusion, head_file
 from geoloc_dagster.prediction.fusion_fit import fit_fusion, say_all
 from geoloc_dagster.prediction.panel import (
@@ -35,10 +36,12 @@ from geoloc_dagster.prediction.panel import (
     PlacesExpert,
     Search,
     classifier_expert,
+    look_all,
     view_table,
 )
 from geoloc_dagster.prediction.parts import BESIDE, CLASSIFIERS, KINDS
 from geoloc_dagster.prediction.questions import Division, Questions, distinct_places, divide_catalog
+from geoloc_dagster.prediction.verification import verification_over
 from geoloc_dagster.retrieval.encoder import Pictures, Vectors
 from geoloc_dagster.retrieval.index import GalleryIndex, latest_index, load_index
 from geoloc_dagster.retrieval.place_head import learn_place_head
@@ -180,7 +183,11 @@ def gather(
 ) -> list[Expert]:
     """The experts over a gallery: classifiers' folders by name, `indexes` by what follows the names of their experts."""
     experts = [expert for beside, index in indexes.items() for expert in index_experts(index, gallery, grid, beside)]
-    return experts + [trained_classifier(name, folder, grid) for name, folder in classifiers.items()]
+    experts += [trained_classifier(name, folder, grid) for name, folder in classifiers.items()]
+    if indexes and indexes[""].local is not None:
+        rows = rows_in(indexes[""], gallery)
+        experts.append(verification_over(indexes, rows, np.unique(indexes[""].views()[rows]), grid))
+    return experts
 
 
 def champions_of(layout: Layout) -> dict[str, Path]:
@@ -191,22 +198,21 @@ def champions_of(layout: Layout) -> dict[str, Path]:
 
 def index_experts(index: GalleryIndex, gallery: pd.DataFrame, grid: AnswerGrid, beside: str = "") -> list[Expert]:
     """Nearest pictures, and a classifier learned from their vectors, over those rows of an index that are in the gallery."""
-    vectors = index.vectors()
-    rows = pd.Index(index.rows["capture_id"].to_pylist()).get_indexer(pd.Index(gallery["capture_id"]))
-    rows = np.sort(rows[rows >= 0])
+    vectors, rows = index.vectors(), rows_in(index, gallery)
     cells = grid.cells_of(index.lat_deg[rows], index.lng_deg[rows])
-    views = [f"{place} {view}" for place, view in zip(*(index.rows[c].take(rows).to_pylist() for c in _VIEW), strict=True)]
-    classes, first = np.unique(views, return_index=True)
-    code = np.searchsorted(classes, views).astype(np.int64)
-    head = learn_place_head(vectors[rows], code, len(classes))
+    classes, first, code = np.unique(index.views()[rows], return_index=True, return_inverse=True)
+    head = learn_place_head(vectors[rows], code.astype(np.int64), len(classes))
     version = index.model_version
     return [
         HitsExpert(version, flat_search(vectors[rows]), cells, grid, RETRIEVAL + beside),
-        PlacesExpert(version, head, view_table(cells[first], grid), grid, PLACES + beside),
+        PlacesExpert(version, head, view_table(cells[first], grid), grid, PLACES + beside, classes),
     ]
 
 
-_VIEW = ("location_id", "view")
+def rows_in(index: GalleryIndex, gallery: pd.DataFrame) -> I64:
+    """The rows of an index that are in a gallery, ascending."""
+    rows = pd.Index(index.rows["capture_id"].to_pylist()).get_indexer(pd.Index(gallery["capture_id"]))
+    return np.sort(rows[rows >= 0]).astype(np.int64)
 
 
 def flat_search(vectors: Vectors) -> Search:
@@ -243,8 +249,8 @@ def look_at(
             return reader.pictures(ids, size, {name: sha256[name] for name in ids})
 
         block = Photos({version: values[start : start + len(ids)] for version, values in vectors.items()}, pictures)
-        for expert in experts:
-            found[expert.name].append(expert.look(block))
+        for name, seen in look_all(experts, block).items():
+            found[name].append(seen)
         if progress is not None:
             progress(start + len(ids), len(questions))
     return {name: join(parts) for name, parts in found.items()}
@@ -252,10 +258,11 @@ def look_at(
 
 def join(parts: list[Any]) -> Any:
     """What an expert saw of several blocks, as one."""
-    from geoloc_dagster.prediction.experts import Hits
-
+    if parts and isinstance(parts[0], Verified):
+        return Verified(join([part.hits for part in parts]), [one for part in parts for one in part.features])
     if parts and isinstance(parts[0], Hits):
-        return Hits(np.concatenate([part.similarity for part in parts]), np.concatenate([part.cells for part in parts]))
+        rows = None if parts[0].rows is None else np.concatenate([part.rows for part in parts])
+        return Hits(np.concatenate([part.similarity for part in parts]), np.concatenate([part.cells for part in parts]), rows)
     return np.concatenate(parts) if parts else np.empty((0, 0), np.float32)
 
 
@@ -280,7 +287,7 @@ def _write(layout: Layout, fusion: Fusion, experts: Sequence[Expert], report: Fu
                 expert.head.save(folder / head_file(expert.model_version))
                 table: Any = expert.table
                 cell = np.where(np.asarray(table.sum(axis=1)).ravel() > 0, np.asarray(table.argmax(axis=1)).ravel(), -1)
-                write_parquet(folder / VIEWS_FILE, pa.table({"cell": cell.astype(np.int64)}))
+                write_parquet(folder / VIEWS_FILE, pa.table({"cell": cell.astype(np.int64), "view": expert.views.tolist()}))
         write_report(report, folder)
         write_manifest(folder, kind="fusion", experts={name: fit.model_version for name, fit in fusion.experts.items()})
     write_pointer(layout.fusions / LATEST, {"fusion": name})

@@ -24,7 +24,7 @@ from geoloc_dagster.geo.answer_grid import AnswerGrid
 from geoloc_dagster.geo.distance import great_circle_m
 from geoloc_dagster.prediction.answers import answer_on_grid, conformal_quantile, more_probable
 from geoloc_dagster.prediction.calibration import Familiarity, fit_beta_map, fit_familiarity, halves_by_place
-from geoloc_dagster.prediction.experts import F32, F64, I64, Hits, joint
+from geoloc_dagster.prediction.experts import F32, F64, I64, Hits, Verified, joint
 from geoloc_dagster.prediction.fitting import fit_weights
 from geoloc_dagster.prediction.fusion import ExpertFit, Fusion
 from geoloc_dagster.prediction.panel import Expert
@@ -140,7 +140,7 @@ def say_all(fusion: Fusion, experts: Sequence[Expert], found: Mapping[str, Any])
 
 
 def _part(found: Any, rows: I64) -> Any:
-    return found.take(rows) if isinstance(found, Hits) else found[rows]
+    return found.take(rows) if isinstance(found, (Hits, Verified)) else found[rows]
 
 
 def _familiarity(experts: Sequence[Expert], found: Mapping[str, Any], truth: Truth, refused: float) -> Familiarity | None:

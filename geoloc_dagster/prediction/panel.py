@@ -2,16 +2,17 @@
 
 `retrieval` looks for the nearest pictures of the index, `places` weighs the directions of their vectors; `cells`, `scenes` and
 `sequence` are trained classifiers of S2 cells. What an expert sees does not depend on the fit, so it looks once and can be asked
-under many.
+under many. `verification` looks at what those of retrieval found.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 from scipy import sparse
 
 from geoloc_dagster.geo.answer_grid import AnswerGrid
@@ -61,8 +62,8 @@ class Expert(Protocol):
         """Names the exact weights."""
         ...
 
-    def look(self, photos: Photos) -> Any:
-        """What it finds, before any fit."""
+    def look(self, photos: Photos, found: Mapping[str, Any]) -> Any:
+        """What it finds, before any fit; `found` is what those before it found, by name."""
         ...
 
     def fit(self, found: Any, truth: I64) -> GridParameters:
@@ -91,7 +92,7 @@ class HitsExpert:
     grid: AnswerGrid
     name: str = RETRIEVAL
 
-    def look(self, photos: Photos) -> Hits:
+    def look(self, photos: Photos, found: Mapping[str, Any]) -> Hits:
         """The nearest pictures."""
         similarity, rows = self.search(_vectors(photos, self.model_version), min(HITS, len(self.cells)))
         return Hits(similarity.astype(np.float64), self.cells[rows], rows)
@@ -107,15 +108,16 @@ class HitsExpert:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlacesExpert:
-    """A linear classifier of the gallery's views."""
+    """A linear classifier of the gallery's views; `views` are their names, where there is one per class."""
 
     model_version: str
     head: PlaceHead
     table: sparse.csr_matrix
     grid: AnswerGrid
     name: str = PLACES
+    views: npt.NDArray[np.str_] = field(default_factory=lambda: np.empty(0, np.str_))
 
-    def look(self, photos: Photos) -> F32:
+    def look(self, photos: Photos, found: Mapping[str, Any]) -> F32:
         """Log-probabilities of the views."""
         return self.head.log_probabilities(_vectors(photos, self.model_version))
 
@@ -133,6 +135,14 @@ class PlacesExpert:
     def say(self, found: F32, fitted: GridParameters) -> F32:
         """Views added up by cell."""
         return classes_on_grid(found, self.table, self.grid, fitted)
+
+
+def look_all(experts: Sequence[Expert], photos: Photos) -> dict[str, Any]:
+    """What every expert finds, by name, one after the other."""
+    found = dict[str, Any]()
+    for expert in experts:
+        found[expert.name] = expert.look(photos, found)
+    return found
 
 
 class CellClassifier(Protocol):
@@ -172,7 +182,7 @@ class ClassifierExpert:
         """Of the classifier."""
         return self.model.model_version
 
-    def look(self, photos: Photos) -> F32:
+    def look(self, photos: Photos, found: Mapping[str, Any]) -> F32:
         """Log-probabilities of its finest cells."""
         return np.asarray(self.model.log_probabilities(photos.pictures(self.model.size))[HIERARCHY], np.float32)
 

@@ -30,6 +30,8 @@ class Candidate:
         vote_share: Share of all votes that pictures of this location got, 0 to 1.
         distance_to_answer_m: Great-circle metres to the predicted position.
         distance_to_first_m: Great-circle metres to the first candidate: whether the alternatives are next door or across town.
+        shared_features: Local features that the photo has in one arrangement with the picture of it that has most of them; None
+            where it was not compared.
     """
 
     lat_deg: float
@@ -43,6 +45,7 @@ class Candidate:
     captured_on: date | None
     licence: str
     attribution: str
+    shared_features: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; degrees to 7 decimals (1 cm), metres to decimetres."""
@@ -58,6 +61,7 @@ class Candidate:
             "captured_on": None if self.captured_on is None else self.captured_on.isoformat(),
             "licence": self.licence,
             "attribution": self.attribution,
+            "shared_features": self.shared_features,
         }
 
 

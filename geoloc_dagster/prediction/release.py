@@ -122,6 +122,8 @@ def _fusion_parts(layout: Layout, parts: Mapping[str, Any]) -> dict[str, Any]:
     ours = {kind: Path(parts[kind]["folder"]).name for kind in CLASSIFIERS if kind in parts}
     if "model" in parts:
         ours |= dict.fromkeys(("retrieval", "places"), Path(parts["model"]["folder"]).name)
+        held = storage.read_json(layout.root / parts["index"]["folder"] / storage.MANIFEST).get("local_features")
+        ours |= {"verification": held} if held else {}
     beside: dict[str, Any] = {}
     for recipe, version in named_members(fitted, "retrieval").items():
         index = latest_index(layout.indexes_of(recipe))

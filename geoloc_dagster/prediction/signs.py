@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from geoloc_dagster.geo.distance import EARTH_RADIUS_M, unit_vectors
-from geoloc_dagster.prediction.experts import F64, Hits
+from geoloc_dagster.prediction.experts import F64, Hits, Verified
 from geoloc_dagster.prediction.panel import PLACES, RETRIEVAL, Expert, HitsExpert, PlacesExpert
+from geoloc_dagster.prediction.verification import VerificationExpert
 
 NEAR_M = 50.0
 """What lies so near to a place shows the same buildings."""
@@ -35,7 +36,8 @@ def signs_of(experts: Sequence[Expert], found: Mapping[str, Any], own: tuple[F64
 
     Of each network of retrieval: similarities at some ranks, how far the first stands out from those behind it, how many of the
     first lie where the first does; of its `places` the log-probability of the best view, of all views there, of the best view
-    elsewhere, and the entropy. Of two networks whether they find the same places.
+    elsewhere, and the entropy. Of two networks whether they find the same places. Of the pictures that were compared feature by
+    feature how much the best ones share with the photo, and whether the best lies where the network's first does.
 
     Args:
         experts: that looked.
@@ -44,19 +46,26 @@ def signs_of(experts: Sequence[Expert], found: Mapping[str, Any], own: tuple[F64
     """
     by_name = {one.name: one for one in experts}
     at = None if own is None else unit_vectors(*own)
-    signs, networks = dict[str, F64](), list[tuple[str, Hits]]()
+    signs, networks, looked = dict[str, F64](), list[tuple[str, Hits]](), dict[str, Any]()
     for name, hits in found.items():
         beside, seen_by = name.removeprefix(RETRIEVAL), by_name[name]
         head = by_name.get(PLACES + beside)
         if not isinstance(seen_by, HitsExpert) or not isinstance(head, PlacesExpert) or hits.similarity.shape[1] <= _BEHIND:
             continue
         vectors = _with_nowhere(seen_by.grid.vectors())
-        hits = _without(hits, vectors, at)
+        hits = looked[name] = _without(hits, vectors, at)
         networks.append((beside, hits))
-        said = {**_of_hits(hits, vectors), **_of_views(found[PLACES + beside], vectors[head.cells()], at)}
+        of_cells = vectors[head.cells()]
+        looked[head.name] = _elsewhere(found[head.name], of_cells, at)
+        said = {**_of_hits(hits, vectors), **_of_views(found[head.name], of_cells, at)}
         signs |= {f"{sign}{beside}": values for sign, values in said.items()}
     for beside, hits in networks[1:]:
         signs[f"agrees{beside}"] = _agreement(networks[0][1], hits)
+    for expert in experts:
+        if isinstance(expert, VerificationExpert) and set(expert.sources) <= set(looked):
+            verified: Verified = found[expert.name]
+            compared = verified.hits if at is None else expert.compare(verified.features, looked).hits
+            signs |= _of_compared(compared, networks[0][1], _with_nowhere(expert.grid.vectors()))
     return signs
 
 
@@ -69,13 +78,19 @@ def _without(hits: Hits, vectors: F64, at: F64 | None) -> Hits:
     """The first hits, less those near to `at`; where too few are left the last stands for those that lack, and lies nowhere."""
     depth = min(_DEPTH, hits.similarity.shape[1])
     if at is None:
-        return Hits(hits.similarity[:, :depth], hits.cells[:, :depth])
+        return Hits(hits.similarity[:, :depth], hits.cells[:, :depth], None if hits.rows is None else hits.rows[:, :depth])
     near = np.einsum("nkd,nd->nk", vectors[hits.cells], at) > _HIDDEN
     order = np.argsort(near, axis=1, kind="stable")[:, :depth]
     similarity, gone = np.take_along_axis(hits.similarity, order, 1), np.take_along_axis(near, order, 1)
     least = np.where(gone, np.inf, similarity).min(axis=1, keepdims=True)
     least = np.where(np.isfinite(least), least, hits.similarity[:, -1:])
-    return Hits(np.where(gone, least, similarity), np.where(gone, -1, np.take_along_axis(hits.cells, order, 1)))
+    rows = None if hits.rows is None else np.where(gone, -1, np.take_along_axis(hits.rows, order, 1))
+    return Hits(np.where(gone, least, similarity), np.where(gone, -1, np.take_along_axis(hits.cells, order, 1)), rows)
+
+
+def _elsewhere(log_probabilities: Any, vectors: F64, at: F64 | None) -> Any:
+    """Of views at `vectors`, (V, 3): what is said of them, less those near to `at`, which cannot be."""
+    return log_probabilities if at is None else np.where(at @ vectors.T > _HIDDEN, -np.inf, log_probabilities)
 
 
 def _of_hits(hits: Hits, vectors: F64) -> dict[str, F64]:
@@ -92,7 +107,7 @@ def _of_views(log_probabilities: Any, vectors: F64, at: F64 | None) -> dict[str,
     for start in range(0, len(said), _BLOCK):
         block = np.asarray(log_probabilities[start : start + _BLOCK], np.float64)
         if at is not None:
-            block = np.where(at[start : start + _BLOCK] @ vectors.T > _HIDDEN, -np.inf, block)
+            block = _elsewhere(block, vectors, at[start : start + _BLOCK])
             left = np.logaddexp.reduce(block, axis=1, keepdims=True)
             nothing = np.isneginf(left)  # then all are as likely
             block = np.where(nothing, -np.log(block.shape[1]), block - np.where(nothing, 0, left))
@@ -109,6 +124,20 @@ def _of_views(log_probabilities: Any, vectors: F64, at: F64 | None) -> dict[str,
             ]
         )
     return {"best_view": said[:, 0], "best_place": said[:, 1], "next_place": said[:, 2], "entropy": said[:, 3]}
+
+
+def _of_compared(compared: Hits, first: Hits, vectors: F64) -> dict[str, F64]:
+    """What the best shares with the photo, the next where it lies, the best elsewhere; whether it lies where `first` begins."""
+    shares, where = np.maximum(compared.similarity, 0), vectors[compared.cells]
+    best = where[np.arange(len(where)), compared.similarity.argmax(axis=1)]
+    there = np.einsum("nkd,nd->nk", where, best) > _NEAR
+    at_best = np.sort(np.where(there, shares, 0), axis=1)
+    return {
+        "shared": shares.max(axis=1),
+        "shared_next": at_best[:, -2],
+        "shared_elsewhere": np.where(there, 0, shares).max(axis=1),
+        "shared_first": (np.einsum("nd,nd->n", best, vectors[first.cells[:, 0]]) > _NEAR).astype(np.float64),
+    }
 
 
 def _agreement(first: Hits, second: Hits) -> F64:

@@ -12,7 +12,6 @@ the slowest at every layer. On a GPU the next crops are decoded while it works.
 from __future__ import annotations
 
 import functools
-import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,9 +28,8 @@ from geoloc_dagster.dataset.pictures import COLUMNS, Pixels, channels_first, dec
 from geoloc_dagster.dataset.schema import embeddings_schema
 from geoloc_dagster.errors import IntegrityError, ModelMismatchError
 from geoloc_dagster.retrieval.encoder import Encoder, Pictures
+from geoloc_dagster.retrieval.rebuilt import sound_table
 from geoloc_dagster.scale.engine import LOCAL, UNIT, Engine, Tick, counted
-
-logger = logging.getLogger(__name__)
 
 _AHEAD = 2
 _READ_ROWS = UNIT  # crops held in memory at once: about 40 MB of pixels at 224 px
@@ -200,19 +198,12 @@ def embed_piece(piece: EmbeddingPiece, tick: Tick) -> list[str]:
 # --- the table -------------------------------------------------------------------------------------------------------
 def _sound_table(path: Path, dimension: int) -> Any | None:
     """The table, or None after discarding one that is damaged or holds vectors of another dimension."""
-    if not (path.exists() or storage.table_exists(path)):
-        return None
-    try:
-        storage.verify_table(path)
-        table = storage.open_table(path)
-        if table is not None and table.schema.field("vector").type.list_size == dimension:
-            return table
-        reason = f"its vectors do not have dimension {dimension}"
-    except (IntegrityError, OSError, ValueError, pa.ArrowException) as error:
-        reason = str(error)
-    logger.warning("Starting %s afresh, every batch must be embedded again: %s", path, reason)
-    storage.remove_table(path)
-    return None
+
+    def wrong(table: Any) -> str:
+        same = table.schema.field("vector").type.list_size == dimension
+        return "" if same else f"its vectors do not have dimension {dimension}"
+
+    return sound_table(path, wrong)
 
 
 def _is_current(table: Any, batch: str, model_version: str, wanted: dict[str, str]) -> bool:

@@ -1,14 +1,15 @@
 """The gallery as an index: nearest vectors in, rows of the catalog out.
 
-An index is a folder that never changes: `vectors.faiss`, `rows.parquet` (row n describes vector n) and a manifest with the
-sha256 of both. The folder is named by the sha256 of its manifest, so every byte below it can be checked from its name.
+An index is a folder that never changes: `vectors.faiss`, `rows.parquet` (row n describes vector n), where they are wanted the
+local features of the rows, and a manifest with the sha256 of all. The folder is named by the sha256 of its manifest, so every
+byte below it can be checked from its name.
 """
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from geoloc_dagster.retrieval.cells import CellIds, cell_ids
 from geoloc_dagster.retrieval.encoder import Vectors
 from geoloc_dagster.retrieval.index_file import check_index_file
 from geoloc_dagster.retrieval.index_planner import EXACT, Plan, PlanSettings, build, lists_of, plan_index, search_parameters
+from geoloc_dagster.retrieval.local_features import VERSION
+from geoloc_dagster.retrieval.local_gallery import LocalGallery, read_local_gallery, write_local_gallery
 from geoloc_dagster.retrieval.pointer import read_pointer, write_pointer
 
 DEFAULT_S2_LEVEL = 16
@@ -55,7 +58,7 @@ class IndexResult:
 class GalleryIndex:
     """A verified index in memory; `rows` has one row per vector, with `s2_cell` beside the catalog's columns.
 
-    Rows that are `hidden` are never found.
+    Rows that are `hidden` are never found. `local` are the rows' local features, where the index was built with them.
     """
 
     folder: Path
@@ -66,6 +69,7 @@ class GalleryIndex:
     cells: CellIds
     faiss_index: Any
     hidden: npt.NDArray[np.int64] | None = None
+    local: LocalGallery | None = None
 
     @property
     def model_version(self) -> str:
@@ -112,6 +116,11 @@ class GalleryIndex:
         is_exact = self.manifest.get("plan", {}).get("kind", EXACT) == EXACT
         return found if is_exact else found / np.linalg.norm(found, axis=1, keepdims=True)
 
+    def views(self) -> npt.NDArray[np.str_]:
+        """The name of each row's view, (rows,): those of one view are taken from one place in one direction."""
+        places, views = (self.rows[column].to_pylist() for column in ("location_id", "view"))
+        return np.array([f"{place} {view}" for place, view in zip(places, views, strict=True)], np.str_)
+
     def without(self, capture_ids: Iterable[str]) -> GalleryIndex:
         """The same index, which finds none of these captures: a picture that asks must not find itself."""
         asked = pa.array(sorted(capture_ids), pa.string())
@@ -127,6 +136,7 @@ def build_index(
     out_folder: Path,
     *,
     plan: PlanSettings | None = None,
+    local_features: Path | None = None,
     s2_level: int = DEFAULT_S2_LEVEL,
     provenance: dict[str, Any] | None = None,
 ) -> IndexResult:
@@ -140,12 +150,13 @@ def build_index(
         model_version: The champion; every batch must hold its vectors and no others.
         out_folder: Where the folder named by content goes.
         plan: What the index has to do, which decides its kind.
+        local_features: Lance table of local features, where the index is to hold those of its rows too.
         s2_level: Level of the cells on which probabilities are stated.
         provenance: Facts for the manifest, e.g. the catalog's sha256.
 
     Raises:
         ModelMismatchError: naming the batches that lack vectors of `model_version`, and what they hold instead.
-        IntegrityError: the embeddings table has changed since it was written.
+        IntegrityError: a table has changed since it was written, or that of local features lacks some.
         NotEnoughDataError: the catalog has no usable row.
     """
     gallery = catalog.filter(catalog["usable"]).sort_by("capture_id")
@@ -166,7 +177,13 @@ def build_index(
         "embeddings_version": version,
         "provenance": provenance or {},
     }
-    folder, created = _publish(out_folder, build(vectors, planned.kind), rows, facts)
+
+    def add_local_features(folder: Path) -> dict[str, Any]:
+        if local_features is None:
+            return {}
+        return {"local_features": VERSION, "local_features_version": write_local_gallery(local_features, gallery, folder)}
+
+    folder, created = _publish(out_folder, build(vectors, planned.kind), rows, facts, add_local_features)
     size = sum(file.stat().st_size for file in folder.iterdir())
     locations = len(rows["location_id"].unique())
     write_pointer(out_folder / _LATEST, {"index": folder.name})
@@ -220,15 +237,20 @@ def _refuse_mixed(held: pa.Table, gallery: pa.Table, model_version: str) -> None
         raise ModelMismatchError(f"the index is to hold only {model_version}, but {shown}")
 
 
-def _publish(out_folder: Path, index: Any, rows: pa.Table, facts: dict[str, Any]) -> tuple[Path, bool]:
-    """Write the three files beside their final place and rename; the name is known only when they are written."""
+def _publish(
+    out_folder: Path, index: Any, rows: pa.Table, facts: dict[str, Any], add: Callable[[Path], dict[str, Any]]
+) -> tuple[Path, bool]:
+    """Write the files beside their final place and rename; the name is known only when they are written.
+
+    `add` writes more of them, and says what the manifest is to say of these.
+    """
     with storage.translated_errors(out_folder):
         out_folder.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".", suffix=".part", dir=out_folder))
         try:
             storage.write_bytes(staging / _VECTORS, faiss.serialize_index(index).tobytes())
             storage.write_parquet(staging / _ROWS, rows)
-            storage.write_manifest(staging, **facts)
+            storage.write_manifest(staging, **facts, **add(staging))
             folder = out_folder / _content_name(staging)
             if folder.exists() and _is_intact(folder):
                 return folder, False
@@ -296,4 +318,6 @@ def load_index(folder: Path) -> GalleryIndex:
             _REBUILD,
         )
     lat, lng = (storage.numbers(rows, c).astype(np.float64) for c in ("lat_deg", "lng_deg"))
-    return GalleryIndex(folder, manifest, rows, lat, lng, storage.numbers(rows, "s2_cell").astype(np.uint64), index)
+    local = read_local_gallery(folder, rows.num_rows) if "local_features" in manifest else None
+    cells = storage.numbers(rows, "s2_cell").astype(np.uint64)
+    return GalleryIndex(folder, manifest, rows, lat, lng, cells, index, local=local)

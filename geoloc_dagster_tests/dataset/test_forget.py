@@ -27,6 +27,7 @@ from geoloc_dagster.imagery.google import GoogleStreetView
 from geoloc_dagster.imagery.provider import Location, Terms, View
 from geoloc_dagster.imagery.tombstones import read_tombstones
 from geoloc_dagster.retrieval.embedding import embed_batch
+from geoloc_dagster.retrieval.local_table import make_local_features
 from geoloc_dagster.storage import append_rows, open_table, verify_table, write_json, write_parquet
 from geoloc_dagster_tests.dataset.exported import NOW, fill
 from geoloc_dagster_tests.emulator.stub_city import ORIGIN, STEP_DEG, TODAY, StubCity
@@ -100,12 +101,14 @@ def test_crops_go_with_their_captures(layout: Layout):
     assert batch in result.batches
 
 
-def test_vectors_of_every_network_go_with_their_captures(layout: Layout):
+def test_vectors_of_every_network_and_local_features_go_with_their_captures(layout: Layout):
     batch = "100m-0000"
     write_crops(layout.panoramas, layout.crops, batch, CropSettings(size=16, min_decodable_share=0))
     tables = {"embeddings": layout.embeddings, "embeddings-wide": layout.embeddings_of("wide")}
     for path in tables.values():
         embed_batch(FakeEncoder(), layout.crops, path, batch)
+    tables["local_features"] = layout.local_features
+    make_local_features(layout.crops, layout.local_features, batch)
     result = forget(layout, Request("creator", "ann"), now=NOW)
     for name, path in tables.items():
         assert result.deleted[name] == result.deleted["crops"] > 0

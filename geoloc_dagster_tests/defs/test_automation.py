@@ -26,6 +26,7 @@ def trained(graph: Graph) -> None:
     collected(graph, FIRST, SECOND)
     graph.tick()
     graph.done("crops", FIRST, SECOND)
+    graph.done("local_features", FIRST, SECOND)
     graph.done("catalog")
     graph.done("checkpoints", "retrieval")
     graph.done("evaluations", "retrieval")
@@ -132,8 +133,9 @@ def test_the_night_stays_within_its_budget_and_revisits_come_last(
 
 def test_collected_batches_are_cropped_and_pending_ones_are_not_waited_for(graph: Graph) -> None:
     collected(graph, FIRST, SECOND)
-    assert graph.tick() == {"crops": {FIRST, SECOND}}
+    assert graph.tick() == {"crops": {FIRST, SECOND}, "local_features": {FIRST, SECOND}}
     graph.done("crops", FIRST, SECOND)
+    graph.done("local_features", FIRST, SECOND)
     assert graph.tick() == {"catalog": {None}, "data_card": {None}}  # although the third batch has nothing yet
 
 
@@ -226,6 +228,7 @@ def test_a_failed_gate_stops_neither_its_neighbours_nor_is_it_released_by_them(g
     assert graph.tick()["crops"] == {FIRST, SECOND}
     assert not graph.run("crops", FIRST)
     assert graph.run("crops", SECOND)
+    graph.done("local_features", SECOND)
     assert graph.tick() == {"catalog": {None}, "data_card": {None}}  # the neighbour goes on
     graph.done("catalog")
     graph.done("panoramas", THIRD)

@@ -54,7 +54,7 @@ def test_materializations_and_automation_do_not_mix(graphs: tuple[Graph, Graph],
         first.done(asset)
     first.done("panoramas", "100m-0000")
     assert second.tick() == {}
-    assert first.tick() == {"crops": {"100m-0000"}}
+    assert first.tick() == {"crops": {"100m-0000"}, "local_features": {"100m-0000"}}
     assert instance.get_materialized_partitions(first.region.key("panoramas")) == {"100m-0000"}
     assert instance.get_materialized_partitions(second.region.key("panoramas")) == set()
 

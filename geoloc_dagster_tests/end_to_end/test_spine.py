@@ -61,6 +61,7 @@ def test_one_command_leads_from_polygon_to_release(finished: Path) -> None:
     assets = summary["assets"]
     assert assets["panoramas"] == {"partitions": 3, "rows": ROWS, "seconds": assets["panoramas"]["seconds"]}
     assert assets["crops"]["rows"] == assets["embeddings"]["rows"] == assets["faiss_index"]["rows"] == ROWS
+    assert assets["local_features"]["rows"] == ROWS
     figures = summary["recipes"]["small"]["test"]
     recall = figures["same_place"]["recall@1"]
     assert 0 <= recall["low"] <= recall["value"] <= recall["high"] <= 1
@@ -90,7 +91,7 @@ def test_a_second_run_adds_no_rows_and_keeps_the_release(finished: Path) -> None
     layout = layout_of(finished)
     before = read_json(layout.releases / "CURRENT.json")
     version = open_table(layout.panoramas).version
-    geoloc("run", "--select", "panoramas,crops,catalog,champion,embeddings,faiss_index,release", cwd=finished)
+    geoloc("run", "--select", "panoramas,crops,catalog,champion,embeddings,local_features,faiss_index,release", cwd=finished)
     assert open_table(layout.panoramas).version == version
     assert open_table(layout.crops).count_rows() == ROWS
     assert read_json(layout.releases / "CURRENT.json")["release"] == before["release"]

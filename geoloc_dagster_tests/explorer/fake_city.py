@@ -180,7 +180,10 @@ class City:
         held = [place for place in self.places if place.years]
         place = min(held, key=lambda p: abs(great_circle_m(lat, lng, p.lat_deg, p.lng_deg) - rank * 150))
         away = float(great_circle_m(lat, lng, place.lat_deg, place.lng_deg))
-        captures = [{**view, "similarity": round(0.9 - 0.07 * rank - 0.01 * i, 3)} for i, view in enumerate(place.views()[:2])]
+        captures = [
+            {**view, "similarity": round(0.9 - 0.07 * rank - 0.01 * i, 3), "shared_features": None if rank > 3 else 90 // rank}
+            for i, view in enumerate(place.views()[:2])
+        ]
         return {
             "rank": rank,
             "location_id": place.location_id,

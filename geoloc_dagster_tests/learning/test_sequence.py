@@ -182,7 +182,7 @@ def test_a_photo_is_the_only_view_of_its_place_at_an_unknown_heading(asked: dict
 
     grid = on_towns(one.model.partitioning)
     expert = trained_classifier("sequence", one.made.folder, grid)
-    found = expert.look(Photos({}, lambda size: photos.numpy()))
+    found = expert.look(Photos({}, lambda size: photos.numpy()), {})
     said = np.exp(expert.say(found, GridParameters(None, 0.001)))
     assert np.allclose(said.sum(axis=1), 1, atol=1e-4)
     town = grid.cells_of(one.model.finest.lat_deg, one.model.finest.lng_deg)

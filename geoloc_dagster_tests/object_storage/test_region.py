@@ -95,7 +95,7 @@ def test_another_machine_answers_from_the_same_release(finished: Path, tmp_path:
 def test_a_second_run_on_another_machine_adds_no_rows_and_keeps_the_release(finished: Path, tmp_path: Path) -> None:
     layout = layout_of(finished)
     before, version = read_json(layout.releases / "CURRENT.json"), open_table(layout.panoramas).version
-    select = "buffer_csvs,panoramas,crops,catalog,champion,embeddings,faiss_index,release"
+    select = "buffer_csvs,panoramas,crops,catalog,champion,embeddings,local_features,faiss_index,release"
     geoloc("run", "--select", select, cwd=finished, GEOLOC_CACHE=str(tmp_path / "cache"))
     assert open_table(layout.panoramas).version == version
     assert open_table(layout.crops).count_rows() == ROWS

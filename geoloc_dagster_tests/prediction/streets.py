@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
@@ -22,13 +23,13 @@ def place_position(place: int) -> tuple[float, float]:
     return 59.31 + 0.001 * (place // 12), 18.05 + 0.002 * (place % 12)
 
 
-def write_streets(layout: Layout) -> pa.Table:
-    """Write crops and catalog; every third place is of dev, and of test."""
+def write_streets(layout: Layout, picture: Callable[[int, int], bytes] = jpeg) -> pa.Table:
+    """Write crops and catalog; every third place is of dev, and of test. `picture` takes place and day."""
     rows: list[dict[str, Any]] = []
     for place in range(PLACES):
         lat_deg, lng_deg = place_position(place)
         for day, taken in enumerate(DATES):
-            image = jpeg(place, day)
+            image = picture(place, day)
             rows.append(
                 {
                     "capture_id": f"c{place:03d}-{day}",

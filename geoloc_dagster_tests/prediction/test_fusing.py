@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,11 @@ from geoloc_dagster.prediction.questions import divide_catalog
 from geoloc_dagster.prediction.release import newest_fusion
 from geoloc_dagster.retrieval.embedding import embed_batch
 from geoloc_dagster.retrieval.index import build_index
+from geoloc_dagster.retrieval.local_table import make_local_features
 from geoloc_dagster_tests.prediction.streets import BATCH, PLACES, place_position, write_streets
 from geoloc_dagster_tests.prediction.world import FIRST, NOW, SECOND, publish, trained, trusting_loader, write_model
 from geoloc_dagster_tests.retrieval.city import DATES, FakeEncoder, jpeg
+from geoloc_dagster_tests.retrieval.facades import facade_jpeg
 
 
 @pytest.fixture(scope="module")
@@ -49,15 +52,18 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     return Settings.model_validate({"data_root": str(root), "region": {**region, "districts": str(root / "districts.geojson")}})
 
 
-def fused_region(settings: Settings) -> Layout:
+def fused_region(settings: Settings, picture: Callable[[int, int], bytes] = jpeg, *, verified: bool = False) -> Layout:
     layout = Layout(settings.data_root)
-    catalog = write_streets(layout)
+    catalog = write_streets(layout, picture)
     write_boundary(layout.boundary, Boundary("testville", shapely.box(18.04, 59.30, 18.10, 59.34), "EPSG:32633", 15.0))
     trained(layout, FIRST, 0.7)
     promote_best(layout, ["retrieval"], now=NOW)
     version = read_champion(layout).model_version
     embed_batch(FakeEncoder(version), layout.crops, layout.embeddings, BATCH)
-    build_index(layout.embeddings, catalog, version, layout.indexes)
+    local = layout.local_features if verified else None
+    if verified:
+        make_local_features(layout.crops, layout.local_features, BATCH)
+    build_index(layout.embeddings, catalog, version, layout.indexes, local_features=local)
     return layout
 
 
@@ -230,6 +236,68 @@ def test_a_fusion_of_other_models_is_left_out_of_the_release(settings: Settings,
     make_fusion(own, other)
     publish(other)
     assert load_fused(other, encoder_loader=trusting_loader).predict([jpeg(3, 7)])[0].within[25] > 0.5
+
+
+@pytest.fixture(scope="module")
+def verified(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, Layout]:
+    """A region of facades, which the encoder's few colours tell apart badly from a step aside."""
+    own = settings.model_copy(update={"data_root": tmp_path_factory.mktemp("verified")})
+    return own, fused_region(own, facade_jpeg, verified=True)
+
+
+def test_pictures_that_are_compared_feature_by_feature_find_more_and_refuse_more(verified: tuple[Settings, Layout]):
+    own, layout = verified
+    made = make_fusion(own, layout)
+    assert set(made.weights) == {"retrieval", "places", "verification"}
+    figures = {name: said["25"]["value"] for name, said in made.report["figures"].items()}
+    assert figures["verification"] > max(figures["retrieval"], figures["places"]) + 0.05
+    assert figures["fusion"] > max(figures["retrieval"], figures["places"]) + 0.05
+    publish(layout)
+    predictor = load_fused(layout, encoder_loader=trusting_loader)
+    assert set(predictor.sizes) == {32, 200}
+    photos = [facade_jpeg(place, 7) for place in range(0, PLACES, 3)]
+    for place, answer in zip(range(0, PLACES, 3), predictor.predict(photos, expert="verification"), strict=True):
+        candidates = {one.location_id for one in answer.candidates}
+        off_m = great_circle_m(*place_position(place), answer.lat_deg, answer.lng_deg)
+        assert off_m < 5 or str(place) not in candidates  # it knows which of those that were found is right
+        shared = [one.shared_features for one in answer.candidates if one.shared_features is not None]
+        assert shared == sorted(shared, reverse=True)
+        assert answer.candidates[0].to_json()["shared_features"] == shared[0]
+    known = predictor.fusion.familiarity
+    assert known is not None
+    assert known.weights["shared"] > 0
+    strangers = predictor.predict([facade_jpeg(place) for place in range(5_000, 5_040)])
+    assert np.mean([bool(answer.refusal) for answer in strangers]) > 0.9
+    assert np.mean([bool(answer.refusal) for answer in predictor.predict(photos)]) < 0.3
+
+
+def test_held_out_pictures_are_compared_with_what_is_left(verified: tuple[Settings, Layout]):
+    own, layout = verified
+    make_fusion(own, layout)
+    publish(layout)
+    predictor = load_fused(layout, encoder_loader=trusting_loader)
+    hidden = predictor.without([f"c011-{day}" for day in range(3)])
+    photo = [facade_jpeg(11, 0)]  # the very picture of the gallery
+    assert predictor.predict(photo, expert="verification")[0].candidates[0].location_id == "11"
+    (answer,) = hidden.predict(photo, expert="verification")
+    assert "11" not in {one.location_id for one in answer.candidates}
+    assert great_circle_m(*place_position(11), answer.lat_deg, answer.lng_deg) > 50
+
+
+def test_a_fusion_with_features_that_the_index_has_not_is_left_out_of_the_release(verified: tuple[Settings, Layout]):
+    own, layout = verified
+    make_fusion(own, layout)
+    catalog = storage.read_parquet(layout.catalog)
+    build_index(layout.embeddings, catalog, FIRST, layout.indexes)
+    try:
+        publish(layout)
+        with pytest.raises(NoReleaseError, match="no fusion"):
+            load_fused(layout, encoder_loader=trusting_loader)
+        assert set(make_fusion(own, layout).weights) == {"retrieval", "places"}
+        publish(layout)
+        assert load_fused(layout, encoder_loader=trusting_loader).sizes == [32]
+    finally:
+        build_index(layout.embeddings, catalog, FIRST, layout.indexes, local_features=layout.local_features)
 
 
 WIDE = "wide-cccccccccccc"

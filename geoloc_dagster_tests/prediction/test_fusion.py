@@ -373,7 +373,7 @@ def test_an_index_of_known_pictures_says_who_is_a_stranger(grid: AnswerGrid):
 
     def look(vectors: np.ndarray) -> dict[str, Any]:
         vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-        return {expert.name: expert.look(Photos({"m-1": vectors}, lambda size: np.empty(0, np.uint8))) for expert in experts}
+        return {expert.name: expert.look(Photos({"m-1": vectors}, lambda size: np.empty(0, np.uint8)), {}) for expert in experts}
 
     which = rng.integers(0, PLACES, 400)
     found = look(codes[which] + 0.3 * rng.normal(size=(400, 32)))

@@ -71,6 +71,10 @@ class City:
         return self.root / "tables" / "embeddings.lance"
 
     @property
+    def local_features(self) -> Path:
+        return self.root / "tables" / "local_features.lance"
+
+    @property
     def indexes(self) -> Path:
         return self.root / "index"
 

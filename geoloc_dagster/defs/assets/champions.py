@@ -75,9 +75,31 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
 
     @region.asset(
         "release",
-        deps=[region.all_of("embeddings"), "catalog"],
+        deps=["crops"],
+        partitions_def=region.batches,
+        automation_condition=refresh_condition(),
+        kinds={"lance"},
+    )
+    def local_features(context: dg.AssetExecutionContext, scale: dg.ResourceParam[Scale]) -> dg.MaterializeResult:
+        """By what crops are compared feature by feature (SIFT), one batch replaced per commit of a Lance table."""
+        from geoloc_dagster.retrieval.local_table import make_local_features
+
+        layout, batch, engine = region.layout, context.partition_key, scale.engine()
+        made = make_local_features(layout.crops, layout.local_features, batch, progress=reporter(context), engine=engine)
+        return dg.MaterializeResult(
+            metadata=facts(
+                made.rows, layout.local_features, partitioned=True, features=made.features, table_version=made.table_version
+            )
+        )
+
+    has_index = bool(region.recipes_of("retrieval"))
+    verified = [local_features] if has_index and settings.fusion.verify else []
+
+    @region.asset(
+        "release",
+        deps=[region.all_of("embeddings"), *(region.all_of("local_features") for _ in verified), "catalog"],
         checks=[size_check],
-        automation_condition=fan_in_condition(region, "embeddings"),
+        automation_condition=fan_in_condition(region, "embeddings", *("local_features" for _ in verified)),
         freshness_policy=imagery_policy(region),
         kinds={"faiss"},
     )
@@ -95,7 +117,9 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
         catalog = read_parquet(layout.catalog)
         version = table_version(layout.embeddings)
         plan = PlanSettings(settings.index.recall, settings.index.exact_below_mb * 10**6)
-        result = build_index(layout.embeddings, catalog, read_champion(layout).model_version, layout.indexes, plan=plan)
+        local = layout.local_features if verified else None
+        champion = read_champion(layout).model_version
+        result = build_index(layout.embeddings, catalog, champion, layout.indexes, plan=plan, local_features=local)
         index_members(layout, settings.fusion.ensemble, catalog, plan)
         check = dg.AssetCheckResult(
             check_name="size", passed=result.vectors == result.rows, metadata={"vectors": result.vectors, "rows": result.rows}
@@ -130,4 +154,4 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
             metadata=facts(len(exports.made), folder, bytes=exports.bytes, largest_difference=difference), check_results=[check]
         )
 
-    return [champion, *([embeddings, faiss_index] if region.recipes_of("retrieval") else []), onnx_models]
+    return [champion, *([embeddings, *verified, faiss_index] if has_index else []), onnx_models]

@@ -127,7 +127,7 @@ export class AnswerPanel {
       h('h3', {}, h('span', {}, `${one.rank}. ${format.position(one.lat_deg, one.lng_deg, 4)}`), h('span', {}, format.percent(one.confidence))),
       h('p', { class: 'muted small' }, `${format.distance(one.distance_m)} from the best position`, this.#fromTruth(one)),
       h('div', { class: 'pictures' }, (one.captures ?? []).map((capture) =>
-        picture(capture, { alt: `View of candidate ${one.rank}, ${when(capture)}`, lines: [`similarity ${format.quantity(capture.similarity)}`] })))))));
+        picture(capture, { alt: `View of candidate ${one.rank}, ${when(capture)}`, lines: alike(capture) })))))));
   }
 
   #fromTruth({ lat_deg: lat, lng_deg: lng }) {
@@ -241,6 +241,10 @@ const HEADLINES = {
       `${named && answer.district ? `In ${answer.district}. ` : ''}${radius ? `${format.percent(p)} that it was taken within ${format.distance(Number(radius))} of this.` : ''}`];
   },
 };
+
+function alike({ similarity, shared_features: shared }) {
+  return [`similarity ${format.quantity(similarity)}`, Number.isInteger(shared) ? `${shared} details in common` : ''].filter(Boolean);
+}
 
 function photoHead(item, ...text) {
   const held = item.sample;

@@ -1,0 +1,37 @@
+"""Tables that can always be computed again from the crops: one that is damaged is started afresh, and said so."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from geoloc_dagster import storage
+from geoloc_dagster.errors import IntegrityError
+
+logger = logging.getLogger(__name__)
+
+
+def sound_table(path: Path, wrong: Callable[[Any], str]) -> Any | None:
+    """The table; None where there is none, or after discarding one that is damaged or of another shape.
+
+    Args:
+        path: of the Lance table.
+        wrong: why a table is of another shape; empty where it is not.
+    """
+    if not (path.exists() or storage.table_exists(path)):
+        return None
+    try:
+        storage.verify_table(path)
+        table = storage.open_table(path)
+        reason = "it is gone" if table is None else wrong(table)
+        if not reason:
+            return table
+    except (IntegrityError, OSError, ValueError, pa.ArrowException) as error:  # ValueError: what Lance says of damage
+        reason = str(error)
+    logger.warning("Starting %s afresh, every batch must be made again: %s", path, reason)
+    storage.remove_table(path)
+    return None
