@@ -9,12 +9,14 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from geoloc_dagster.config import Layout, Settings
 from geoloc_dagster.errors import GeolocError
@@ -67,7 +69,7 @@ def create_app(settings: Settings, layout: Layout, *, load: Callable[[], Served]
     _add_pages(app)
     _add_errors(app)
     app.add_middleware(GZipMiddleware, minimum_size=_PICTURE_BYTES, compresslevel=_COMPRESSION)
-    app.middleware("http")(_guard(state))
+    app.add_middleware(Guard, state=state)
     return app
 
 
@@ -99,41 +101,68 @@ def _add_errors(app: FastAPI) -> None:
         return Problem(error.status_code, str(error.detail), error.headers).response()
 
 
-def _guard(state: State) -> Callable[..., object]:
-    """Security headers on every answer, refusal of other sites' requests, and counting."""
-    policy = _content_policy(state.settings.explorer.tile_origin)
+class Guard:
+    """Security headers on every answer, refusal of other sites' requests, and counting.
 
-    async def guard(request: Request, call_next: Callable[[Request], asyncio.Future[Response]]) -> Response:
-        began = time.perf_counter()
-        origin = request.headers.get("origin")
-        if request.method == "POST" and origin is not None and origin.partition("://")[2] != request.headers.get("host"):
-            response: Response = Problem(403, "another site sent this request").response()
-        else:
-            response = await _answered(request, call_next)
-        route = getattr(request.scope.get("route"), "path", "other")
-        state.metrics.requests.labels(route, str(response.status_code)).inc()
-        state.metrics.seconds.labels(route).observe(time.perf_counter() - began)
-        response.headers["Content-Security-Policy"] = policy
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Referrer-Policy"] = "no-referrer"
-        response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
-        response.headers["Permissions-Policy"] = "camera=(), geolocation=(), microphone=()"
-        if request.url.path.startswith("/static/vendor/"):
-            response.headers["Cache-Control"] = f"public, max-age={_YEAR_S}, immutable"
-        elif "Cache-Control" not in response.headers:
-            response.headers["Cache-Control"] = "no-cache" if request.url.path.startswith("/static/") else "no-store"
-        return response
+    Args:
+        app: what answers.
+        state: of the explorer.
+    """
 
-    return guard
+    def __init__(self, app: ASGIApp, state: State) -> None:
+        self._app, self._state = app, state
+        self._headers = {
+            "Content-Security-Policy": _content_policy(state.settings.explorer.tile_origin),
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",
+            "Cross-Origin-Resource-Policy": "same-origin",
+            "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began, status = time.perf_counter(), 0
+
+        async def guarded(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                self._count(scope, status, began)
+                self._add_headers(scope["path"], MutableHeaders(raw=message["headers"]))
+            await send(message)
+
+        if _comes_from_elsewhere(scope):
+            await Problem(403, "another site sent this request").response()(scope, receive, guarded)
+            return
+        try:
+            await self._app(scope, receive, guarded)
+        except Exception as error:
+            if status:  # half of an answer is out, and is cut off there
+                raise
+            logger.error("a request failed", exc_info=error)
+            await Problem(500, "something went wrong here; the log says what").response()(scope, receive, guarded)
+
+    def _count(self, scope: Scope, status: int, began: float) -> None:
+        route = getattr(scope.get("route"), "path", "other")
+        self._state.metrics.requests.labels(route, str(status)).inc()
+        self._state.metrics.seconds.labels(route).observe(time.perf_counter() - began)
+
+    def _add_headers(self, path: str, headers: MutableHeaders) -> None:
+        headers.update(self._headers)
+        if path.startswith("/static/vendor/"):
+            headers["Cache-Control"] = f"public, max-age={_YEAR_S}, immutable"
+        elif "Cache-Control" not in headers:
+            headers["Cache-Control"] = "no-cache" if path.startswith("/static/") else "no-store"
 
 
-async def _answered(request: Request, call_next: Callable[[Request], asyncio.Future[Response]]) -> Response:
-    """What a route says; where it breaks an answer like every other, so that its headers and the counts are there too."""
-    try:
-        return await call_next(request)
-    except Exception as error:
-        logger.error("a request failed", exc_info=error)
-        return Problem(500, "something went wrong here; the log says what").response()
+def _comes_from_elsewhere(scope: Scope) -> bool:
+    """Whether a page of another site sent this."""
+    headers = Headers(scope=scope)
+    origin = headers.get("origin")
+    return scope["method"] == "POST" and origin is not None and origin.partition("://")[2] != headers.get("host")
 
 
 def _content_policy(tile_origin: str | None) -> str:
