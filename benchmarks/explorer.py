@@ -4,9 +4,10 @@
 
 `--region` is a folder whose `geoloc run` went as far as `release`, such as a copy of `benchmarks/usual`. Photos are held-out
 pictures of that region, enlarged to 640 pixels, as a user's are; each is sent by itself. The bare model is the release's own
-encoder on the same photos, decoded and stacked in sixteens: decoding and forward pass and nothing else. The two alternate, and
-the median of the ratios counts. Beside the ratio of the clock, in which the askers take their part of the cores, stands that of
-processor time: of the bare model, and of the explorer without the askers. It holds beside other work too.
+encoder on the same photos, decoded and stacked in sixteens: decoding and forward pass and nothing else; beside it stands the same
+with the search and the comparison of features that the experts add. They alternate with the explorer, and the median of the ratios
+counts. Beside the ratio of the clock, in which the askers take their part of the cores, stands that of processor time: of the bare
+model, and of the explorer without the askers. It holds beside other work too.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from geoloc_dagster.config import Layout
 from geoloc_dagster.config.loader import load_settings
 from geoloc_dagster.explorer.places import Places
 from geoloc_dagster.prediction.fused import FusedPredictor, load_fused
+from geoloc_dagster.prediction.panel import Photos, look_all
+from geoloc_dagster.prediction.photo import as_picture
 
 SIDE = 640
 BATCH = 16
@@ -117,13 +120,16 @@ async def asked(url: str, photos: list[bytes], askers: int) -> tuple[float, list
     return time.perf_counter() - began, times, wrong
 
 
-def bare(predictor: FusedPredictor, photos: list[bytes]) -> float:
-    """Seconds to decode the photos and put them through the networks in sixteens."""
+def bare(predictor: FusedPredictor, photos: list[bytes], *, experts: bool) -> float:
+    """Seconds to decode the photos and put them through the networks in sixteens; or through all that the experts look at."""
     began = time.perf_counter()
     for start in range(0, len(photos), BATCH):
-        pictures = predictor.pictures_of(photos[start : start + BATCH])
-        for encoder in predictor.encoders:
-            encoder.embed(pictures[encoder.image_size], BATCH)
+        part = photos[start : start + BATCH]
+        sizes = predictor.sizes if experts else {encoder.image_size for encoder in predictor.encoders}
+        pictures = {size: np.stack([as_picture(photo, size) for photo in part]) for size in sizes}
+        vectors = {one.model_version: one.embed(pictures[one.image_size], BATCH) for one in predictor.encoders}
+        if experts:
+            look_all(predictor.experts, Photos(vectors, pictures.__getitem__))
     return time.perf_counter() - began
 
 
@@ -160,13 +166,15 @@ def main() -> None:
     with running(config, photos[0]) as (url, process, _):
         asyncio.run(asked(url, photos, options.askers))
         ratios, busy, rates, all_times, failed = list[float](), list[float](), list[float](), list[float](), 0
+        of_experts = list[float]()
         for _ in range(options.rounds):
             before = processor_s(process)
             took, times, wrong = asyncio.run(asked(url, photos, options.askers))
             spent, before = processor_s(process) - before, time.process_time()
-            alone = bare(predictor, photos)
+            alone = bare(predictor, photos, experts=False)
             busy.append((time.process_time() - before) / spent)
             ratios.append(alone / took)
+            of_experts.append(bare(predictor, photos, experts=True) / took)
             rates.append(len(photos) / took)
             all_times += times
             failed += wrong
@@ -175,7 +183,11 @@ def main() -> None:
         print(f"p50 {p50 * 1e3:.0f} ms, p95 {p95 * 1e3:.0f} ms, {statistics.median(rates):.1f} photos/s")
         shown = ", ".join(f"{one:.2f}" for one in ratios)
         print(f"share of the bare model ({len(predictor.encoders)} networks): {statistics.median(ratios):.2f} ({shown})")
-        print(f"the same of processor time, without the askers: {statistics.median(busy):.2f} ({min(busy):.2f}-{max(busy):.2f})")
+        shown = ", ".join(f"{one:.2f}" for one in of_experts)
+        print(f"share of all that its {len(predictor.experts)} experts look at: {statistics.median(of_experts):.2f} ({shown})")
+        print(
+            f"share of the bare model in processor time, without the askers: {statistics.median(busy):.2f} ({min(busy):.2f}-{max(busy):.2f})"
+        )
         memory = [resident_mb(process)]
         for _ in range(options.soak // len(photos)):
             _, _, wrong = asyncio.run(asked(url, photos, options.askers))
