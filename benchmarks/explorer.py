@@ -5,9 +5,9 @@
 `--region` is a folder whose `geoloc run` went as far as `release`, such as a copy of `benchmarks/usual`. Photos are held-out
 pictures of that region, enlarged to 640 pixels, as a user's are; each is sent by itself. The bare model is the release's own
 encoder on the same photos, decoded and stacked in sixteens: decoding and forward pass and nothing else; beside it stands the same
-with the search and the comparison of features that the experts add. They alternate with the explorer, and the median of the ratios
-counts. Beside the ratio of the clock, in which the askers take their part of the cores, stands that of processor time: of the bare
-model, and of the explorer without the askers. It holds beside other work too.
+with the search and the comparison of features that the experts add. They alternate with the explorer, and the median of the
+ratios counts. Beside the ratio of the clock, in which the askers take their part of the cores, stands that of processor time: of
+the bare model, and of the explorer without the askers. It holds beside other work too.
 """
 
 from __future__ import annotations
@@ -185,9 +185,8 @@ def main() -> None:
         print(f"share of the bare model ({len(predictor.encoders)} networks): {statistics.median(ratios):.2f} ({shown})")
         shown = ", ".join(f"{one:.2f}" for one in of_experts)
         print(f"share of all that its {len(predictor.experts)} experts look at: {statistics.median(of_experts):.2f} ({shown})")
-        print(
-            f"share of the bare model in processor time, without the askers: {statistics.median(busy):.2f} ({min(busy):.2f}-{max(busy):.2f})"
-        )
+        shown = f"{statistics.median(busy):.2f} ({min(busy):.2f}-{max(busy):.2f})"
+        print(f"share of the bare model in processor time, without the askers: {shown}")
         memory = [resident_mb(process)]
         for _ in range(options.soak // len(photos)):
             _, _, wrong = asyncio.run(asked(url, photos, options.askers))
