@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
@@ -75,18 +76,22 @@ class GridParameters:
     Attributes:
         temperature: T of exp(similarity / T), and of p ** (1 / T) where a classifier says probabilities; None is 1 there.
         floor: the part that follows the prior.
+        nothing: of hits, the similarity of what is no hit: where all are less similar than that, most of the probability follows
+            the prior. None where hits are taken at their word.
     """
 
     temperature: float | None
     floor: float
+    nothing: float | None = None
 
 
 def votes_on_grid(hits: Hits, grid: AnswerGrid, said: GridParameters) -> F32:
     """Log-probabilities over the grid, (N, cells), of what hits vote for."""
-    weights = np.where(hits.cells < 0, 0, _votes(hits, said))
+    weights, none = _votes(hits, said)
+    weights = np.where(hits.cells < 0, 0, weights)
     photo = np.repeat(np.arange(len(hits)), hits.cells.shape[1])
     votes = sparse.csr_matrix((weights.ravel(), (photo, np.maximum(hits.cells, 0).ravel())), shape=(len(hits), len(grid)))
-    return _with_floor(votes.toarray(), grid, said.floor)
+    return _with_floor(votes.toarray() + none * grid.prior, grid, said.floor)
 
 
 def spread_table(level: CellLevel, grid: AnswerGrid) -> sparse.csr_matrix:
@@ -131,11 +136,25 @@ def classes_on_grid(log_probabilities: npt.ArrayLike, table: sparse.csr_matrix, 
     return _with_floor(np.asarray(spread), grid, said.floor)
 
 
-def best_votes(hits: Hits, grid: AnswerGrid, truth: I64) -> GridParameters:
-    """Those under which the true cells of some photos are likeliest; photos off the grid (-1) say nothing."""
+def best_votes(
+    hits: Hits,
+    grid: AnswerGrid,
+    truth: I64,
+    temperatures: Sequence[float] = TEMPERATURES,
+    nothing: Sequence[float | None] = (None,),
+) -> GridParameters:
+    """Those under which the true cells of some photos are likeliest; photos off the grid (-1) say nothing.
+
+    Args:
+        hits: of the photos.
+        grid: the cells.
+        truth: the true cell of each photo.
+        temperatures: that are tried.
+        nothing: similarities of what is no hit that are tried.
+    """
     known = np.flatnonzero(truth >= 0)
     part = hits.take(known)
-    tried = [GridParameters(temperature, floor) for temperature in TEMPERATURES for floor in FLOORS]
+    tried = [GridParameters(*values) for values in product(temperatures, FLOORS, nothing)]
     return max(tried, key=lambda said: _likelihood(_votes_at(part, grid, truth[known], said)))
 
 
@@ -167,16 +186,19 @@ def _probabilities(log_probabilities: F64, temperature: float) -> F64:
 
 def _votes_at(hits: Hits, grid: AnswerGrid, truth: I64, said: GridParameters) -> F64:
     """The probability that votes give to one cell of each photo."""
-    weights = _votes(hits, said)
-    share = np.where(hits.cells == truth[:, None], weights, 0).sum(axis=1) / weights.sum(axis=1)
+    weights, none = _votes(hits, said)
+    at_truth = np.where(hits.cells == truth[:, None], weights, 0).sum(axis=1) + none[:, 0] * grid.prior[truth]
+    share = at_truth / (weights.sum(axis=1) + none[:, 0])
     return (1 - said.floor) * share + said.floor * grid.prior[truth]
 
 
-def _votes(hits: Hits, said: GridParameters) -> F64:
-    """Of every hit, (N, k); the most similar one has a vote of 1."""
+def _votes(hits: Hits, said: GridParameters) -> tuple[F64, F64]:
+    """Of every hit, (N, k), and of what is no hit, (N, 1); the most similar has a vote of 1."""
     if said.temperature is None:
         raise ValueError("votes need a temperature")
-    return np.exp((hits.similarity - hits.similarity.max(axis=1, keepdims=True)) / said.temperature)
+    none = -np.inf if said.nothing is None else said.nothing
+    most = np.maximum(hits.similarity.max(axis=1, keepdims=True), none)
+    return np.exp((hits.similarity - most) / said.temperature), np.exp((none - most) / said.temperature)
 
 
 def _likelihood(probabilities: F64) -> float:

@@ -35,6 +35,7 @@ class ExpertFit:
         temperature: of votes, and of the probabilities of classifiers.
         alone_weight: with which it is asked alone.
         alone_prior_weight: likewise, of the prior.
+        nothing: of votes, see `GridParameters`.
     """
 
     model_version: str
@@ -43,11 +44,12 @@ class ExpertFit:
     temperature: float | None
     alone_weight: float
     alone_prior_weight: float
+    nothing: float | None = None
 
     @property
     def parameters(self) -> GridParameters:
         """How what it finds is brought to the grid."""
-        return GridParameters(self.temperature, self.floor)
+        return GridParameters(self.temperature, self.floor, self.nothing)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

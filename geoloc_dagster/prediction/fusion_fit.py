@@ -128,7 +128,7 @@ def _fit(
         said[expert.name] = expert.say(seen, own)
         weight, prior_weight = fit_weights({expert.name: said[expert.name]}, grid, cells[chosen]) if alone else ({}, 0.0)
         fits[expert.name] = ExpertFit(
-            expert.model_version, 0.0, own.floor, own.temperature, weight.get(expert.name, 0.0), prior_weight
+            expert.model_version, 0.0, own.floor, own.temperature, weight.get(expert.name, 0.0), prior_weight, own.nothing
         )
     weights, prior_weight = fit_weights(said, grid, cells[chosen])
     return _Fitted({name: replace(fit, weight=weights[name]) for name, fit in fits.items()}, prior_weight)

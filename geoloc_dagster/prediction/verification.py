@@ -33,6 +33,8 @@ _OF_A_VIEW = 2
 _UNIT = 20.0
 """Doublings of the shared features in one unit of similarity, so that temperatures are as those of cosines."""
 _NONE = -1.0
+_BY_CHANCE = tuple((np.log2(1 + np.array([16, 20, 25, 30])) / _UNIT).tolist())
+_TEMPERATURES = (0.0075, 0.01, 0.015)  # steeper than would be likeliest alone: in the product others say what it leaves open
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,8 +84,8 @@ class VerificationExpert:
         return Verified(Hits(similarity, np.where(tried >= 0, self.cells[tried], -1), tried), features)
 
     def fit(self, found: Verified, truth: I64) -> GridParameters:
-        """Temperature and floor of the votes."""
-        return best_votes(found.hits, self.grid, truth)
+        """Temperature and floor of the votes, and how much two pictures share by chance."""
+        return best_votes(found.hits, self.grid, truth, _TEMPERATURES, _BY_CHANCE)
 
     def say(self, found: Verified, fitted: GridParameters) -> F32:
         """What the compared pictures vote for."""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from geoloc_dagster.geo.answer_grid import AnswerGrid, build_grid
-from geoloc_dagster.prediction.experts import GridParameters, Hits
+from geoloc_dagster.prediction.experts import GridParameters, Hits, best_votes, votes_on_grid
 from geoloc_dagster.prediction.panel import HitsExpert, Photos, PlacesExpert, view_table
 from geoloc_dagster.prediction.signs import signs_of
 from geoloc_dagster.prediction.verification import COMPARED, VerificationExpert
@@ -103,6 +103,28 @@ def test_hits_name_rows_of_the_gallery_and_not_of_the_index(gallery: LocalGaller
     assert seen.hits.rows is not None
     assert rows[seen.hits.rows[0, best]] // DAYS == 3
     assert seen.hits.cells[0, best] == grid.cells_of(LAT, LNG)[3]
+
+
+def test_what_two_pictures_share_by_chance_says_nothing(grid: AnswerGrid):
+    cells = np.array([[3, 5, 7]])
+    told = GridParameters(0.01, 0.001, nothing=0.2)
+    by_chance = np.exp(votes_on_grid(Hits(np.array([[0.15, 0.14, 0.13]]), cells), grid, told).astype(float))
+    np.testing.assert_allclose(by_chance[0], grid.prior, atol=0.01)
+    shared = np.exp(votes_on_grid(Hits(np.array([[0.3, 0.14, 0.13]]), cells), grid, told).astype(float))
+    assert shared[0, 3] > 0.99
+    taken_at_their_word = votes_on_grid(Hits(np.array([[0.15, 0.14, 0.13]]), cells), grid, GridParameters(0.01, 0.001))
+    assert np.exp(taken_at_their_word[0, 3]) > 0.6
+    for said in (by_chance, shared):
+        assert said.sum() == pytest.approx(1, abs=1e-4)
+
+
+def test_how_much_is_shared_by_chance_is_learned(grid: AnswerGrid):
+    """Of ten photos five share 40 features with the right place; five share 14 with a wrong one."""
+    right, wrong = np.log2(41) / 20, np.log2(15) / 20
+    hits = Hits(np.array([[right, wrong]] * 5 + [[wrong, wrong]] * 5), np.array([[1, 2]] * 5 + [[3, 4]] * 5))
+    truth = np.array([1] * 5 + [7] * 5)
+    chances = (0.05, 0.22, 0.4)
+    assert best_votes(hits, grid, truth, (0.01,), chances).nothing == 0.22
 
 
 def test_some_photos_of_many_are_taken_with_their_features(gallery: LocalGallery, grid: AnswerGrid):
