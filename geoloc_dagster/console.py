@@ -151,23 +151,15 @@ def candidates_table(title: str, candidates: Sequence[Candidate], top: int) -> T
     """Known places that look like a photo, most similar first."""
     table = Table(title=title, title_justify="left")
     compared = any(candidate.shared_features is not None for candidate in candidates)
-    for column in (
-        "#",
-        "lat, lng",
-        "similarity",
-        *(["in common"] if compared else []),
-        "to answer",
-        "location",
-        "captured",
-        "attribution",
-    ):
+    common = ["in common"] if compared else []
+    for column in ("#", "lat, lng", "similarity", *common, "to answer", "location", "captured", "attribution"):
         table.add_column(column, justify="right" if column in ("#", "similarity", "in common", "to answer") else "left")
     for rank, candidate in enumerate(candidates[:top], start=1):
         table.add_row(
             str(rank),
             f"{candidate.lat_deg:.6f}, {candidate.lng_deg:.6f}",
             f"{candidate.similarity:.3f}",
-            *([str(candidate.shared_features or "")] if compared else []),
+            *(["" if candidate.shared_features is None else str(candidate.shared_features)] if compared else []),
             f"{candidate.distance_to_answer_m:,.0f} m",
             candidate.location_id,
             "" if candidate.captured_on is None else f"{candidate.captured_on:%Y-%m}",

@@ -59,8 +59,7 @@ def fan_in_condition(region: Region, *partitioned: str) -> dg.AutomationConditio
     something = functools.reduce(operator.and_, each)
     others_missing = AC.any_deps_match(AC.missing()).ignore(fan_in)
     due = (AC.missing() & ~AC.execution_failed()) | AC.any_deps_updated().since_last_handled()
-    on_its_way = AC.any_deps_in_progress() | AC.any_deps_match(AC.will_be_requested()).allow(fan_in)
-    ready = something & ~others_missing & ~on_its_way & AC.all_deps_blocking_checks_passed()
+    ready = something & ~others_missing & ~AC.any_deps_in_progress() & AC.all_deps_blocking_checks_passed()
     return (due & ready & ~AC.in_progress()).with_label("follow_all_batches")
 
 

@@ -62,9 +62,7 @@ def inliers(first: U8, second: U8) -> int:
     """How many features of two pictures match in one arrangement; 0 where no such is plausible for one place."""
     if min(len(first), len(second)) < _LEAST_MATCHES:
         return 0
-    agreement = (
-        _signs(first) @ _signs(second).T
-    )  # bits that agree less those that do not; OpenCV's matcher takes four times as long
+    agreement = _signs(first) @ _signs(second).T  # bits that agree less those that do not; OpenCV's matcher takes longer
     nearest = agreement.argmax(axis=1)
     mutual = np.flatnonzero(agreement.argmax(axis=0)[nearest] == np.arange(len(first)))
     if len(mutual) < _LEAST_MATCHES:

@@ -98,6 +98,13 @@ def pinned(tmp_path: Path) -> Layout:
     return layout
 
 
+def test_the_local_features_of_an_index_are_pinned_too(tmp_path: Path) -> None:
+    layout = released(build_city(tmp_path))
+    path = layout.indexes / storage.read_json(layout.indexes / "LATEST.json")["index"] / "manifest.json"
+    storage.write_json(path, storage.read_json(path) | {"local_features_version": 7})
+    assert pinned_versions(layout)[layout.local_features] == {7}
+
+
 def test_what_a_release_was_made_from_stays_readable(pinned: Layout) -> None:
     index = next(pinned.indexes.glob("index-*/manifest.json"))
     of_index = int(storage.read_json(index)["embeddings_version"])
