@@ -33,26 +33,27 @@ class ManyHandedCity(City):
     Args:
         origin: as of `City`.
         seed: likewise.
-        hands: processes that draw, this one among them.
+        hands: processes that draw. This one does not where there are several: its threads would take the interpreter from each
+            other, and from whoever answers requests, which made a picture three times as dear.
     """
 
     def __init__(self, origin: tuple[float, float], seed: int = 0, hands: int = 1) -> None:
         super().__init__(origin, seed)
         place = f"{origin[0]!r},{origin[1]!r}"
-        self._others = [Hand("geoloc_dagster.emulator.hands", place, str(seed)) for _ in range(hands - 1)]
+        self._hands = [Hand("geoloc_dagster.emulator.hands", place, str(seed)) for _ in range(hands if hands > 1 else 0)]
 
     def draw(self, camera: Camera, date: dt.date) -> View:
         """As `City.draw`; a part of the city whose process has died is drawn here."""
-        number = (math.floor(camera.x_m / _PART_M) + math.floor(camera.y_m / _PART_M)) % (len(self._others) + 1)
-        if number:
+        if self._hands:
+            number = (math.floor(camera.x_m / _PART_M) + math.floor(camera.y_m / _PART_M)) % len(self._hands)
             with contextlib.suppress(OSError, EOFError):
                 question = json.dumps([asdict(camera), date.isoformat()]).encode()
-                return self._others[number - 1].ask(question, lambda answer: _view(answer, camera.width, camera.height))
+                return self._hands[number].ask(question, lambda answer: _view(answer, camera.width, camera.height))
         return super().draw(camera, date)
 
     def close(self) -> None:
         """End the other processes."""
-        for hand in self._others:
+        for hand in self._hands:
             hand.close()
 
 

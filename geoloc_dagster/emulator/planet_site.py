@@ -37,7 +37,7 @@ class _PlanetSite:
     def __init__(self, options: EmulatorOptions, desk: Desk) -> None:
         self._seed, self._desk = options.seed, desk
         module = "geoloc_dagster.emulator.planet_site"
-        self._hands = [Hand(module, str(options.seed)) for _ in range(options.hands - 1)]
+        self._hands = [Hand(module, str(options.seed)) for _ in range(options.hands if options.hands > 1 else 0)]
         self._planet: Planet | None = None
         self._lock = threading.Lock()
 
@@ -72,10 +72,9 @@ class _PlanetSite:
 
     def _photo(self, number: int) -> bytes:
         """The file of a photo, by turns from each of the hands; of one that has died, from here."""
-        turn = number % (len(self._hands) + 1)
-        if turn:
+        if self._hands:
             with contextlib.suppress(OSError, EOFError):
-                return self._hands[turn - 1].ask(str(number).encode(), _read)
+                return self._hands[number % len(self._hands)].ask(str(number).encode(), _read)
         return self._own().picture(number).jpeg()
 
     def _own(self) -> Planet:
