@@ -24,6 +24,7 @@ from geoloc_dagster.evaluation.geolocation_reports import radius_name
 from geoloc_dagster.evaluation.recall_area import RecallArea, recall_area, recall_area_table, summarise_recall_area
 from geoloc_dagster.evaluation.tables import TextTable
 from geoloc_dagster.geo.distance import great_circle_m
+from geoloc_dagster.prediction.regions import holds, true_places
 
 if TYPE_CHECKING:
     from geoloc_dagster.prediction.fusion import FusedAnswers, Fusion
@@ -104,8 +105,8 @@ def measure_fusion(
     best = max(said, key=lambda name: figures[name][-1].value)
     names = [*(str(radius) for radius in fusion.radii_m), "score"]
     gains = {name: paired_differences(measures[TOGETHER] - measures[name], truth.places, _BOOTSTRAP, seed) for name in said}
-    true_cells = fusion.grid.cells_of(truth.lat_deg, truth.lng_deg)
-    covered = answers[TOGETHER].regions[np.arange(len(questions)), np.maximum(true_cells, 0)] & (true_cells >= 0)
+    where = true_places(fusion.grid, truth.lat_deg, truth.lng_deg)
+    covered = holds(answers[TOGETHER].regions, where)
     frame: Any = questions.frame
     regions = coverage_report(
         covered,
@@ -119,7 +120,7 @@ def measure_fusion(
     )
     areas_km2 = fusion.grid.areas_km2()
     searched = {
-        name: recall_area(one.log_probabilities, areas_km2, true_cells, truth.places, bootstrap=_BOOTSTRAP, seed=seed)
+        name: recall_area(one.log_probabilities, areas_km2, where.cells, truth.places, bootstrap=_BOOTSTRAP, seed=seed)
         for name, one in answers.items()
     }
     reliabilities = [

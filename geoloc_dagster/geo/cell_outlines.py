@@ -29,8 +29,12 @@ def outlines(ids: s2.U64) -> list[BaseGeometry]:
     for count in np.unique(pieces).tolist():
         chosen = np.flatnonzero(pieces == count)
         lat_deg, lng_deg = _edges(ids[chosen], count)
-        for place, lat, lng in zip(chosen.tolist(), lat_deg, lng_deg, strict=True):
-            made[place] = _polygon(lat, lng)
+        plain = (np.ptp(lng_deg, axis=1) < 180) & (np.abs(lat_deg).max(axis=1, initial=0) <= _POLE_DEG)
+        rings = shapely.polygons(np.stack([lng_deg[plain], lat_deg[plain]], axis=-1))
+        for place, ring in zip(chosen[plain].tolist(), rings, strict=True):
+            made[place] = ring
+        for at in np.flatnonzero(~plain).tolist():
+            made[chosen[at]] = polygon_of(lat_deg[at], lng_deg[at])
     return made
 
 
@@ -61,7 +65,8 @@ def _edges(ids: s2.U64, pieces: int) -> tuple[s2.F64, s2.F64]:
     return np.degrees(np.arctan2(z, np.hypot(x, y))), np.degrees(np.arctan2(y, x))
 
 
-def _polygon(lat_deg: s2.F64, lng_deg: s2.F64) -> BaseGeometry:
+def polygon_of(lat_deg: s2.F64, lng_deg: s2.F64) -> BaseGeometry:
+    """The polygon in (lng, lat) within a ring of positions; two where it lies across the antimeridian."""
     lat, lng = _without_pole(lat_deg, lng_deg)
     lng = lng[0] + np.concatenate([[0.0], np.cumsum((np.diff(lng) + 180) % 360 - 180)])
     around = (lng_deg[0] - lng[-1] + 180) % 360 - 180 + lng[-1] - lng[0]

@@ -149,8 +149,15 @@ def centres(ids: npt.ArrayLike) -> tuple[F64, F64]:
 
 def corners(ids: npt.ArrayLike) -> tuple[F64, F64]:
     """(lat, lng) in degrees of the four corners of each cell, against the clock: shapes (..., 4)."""
-    points = _corner_points(_ids(ids))
+    points = corner_vectors(_ids(ids))
     return _degrees(points[..., 0], points[..., 1], points[..., 2])
+
+
+def corner_vectors(ids: U64) -> F64:
+    """Unit vectors of the corners, against the clock: shape (..., 4, 3)."""
+    face, i, j, size = _square(ids)
+    across = [(i, j), (i + size, j), (i + size, j + size), (i, j + size)]
+    return np.stack([_unit(face, _uv(column / _SIZE), _uv(row / _SIZE)) for column, row in across], axis=-2)
 
 
 def neighbours(ids: npt.ArrayLike) -> U64:
@@ -163,13 +170,37 @@ def neighbours(ids: npt.ArrayLike) -> U64:
 
 
 def areas_m2(ids: npt.ArrayLike) -> F64:
-    """The area of each cell on the sphere of radius `EARTH_RADIUS_M`, square metres, to six digits also for leaves.
-
-    Source: Eriksson, On the measure of solid angles, Math. Mag. 63 (1990), for each half of the square.
-    """
-    points = _corner_points(_ids(ids))
+    """The area of each cell on the sphere of radius `EARTH_RADIUS_M`, square metres, to six digits also for leaves."""
+    points = corner_vectors(_ids(ids))
     a, b, c, d = (points[..., corner, :] for corner in range(4))
-    return (_triangle(a, b, c) + _triangle(a, c, d)) * EARTH_RADIUS_M**2
+    return (triangle_areas(a, b, c) + triangle_areas(a, c, d)) * EARTH_RADIUS_M**2
+
+
+def fewest(ids: npt.ArrayLike) -> U64:
+    """The same cover with the parent in place of its four children, as often as that goes; ascending.
+
+    Args:
+        ids: of cells that do not overlap.
+    """
+    cells = np.unique(_ids(ids))
+    for level in range(MAX_LEVEL, 0, -1):
+        around, count = np.unique(parents(cells[levels(cells) == level], level - 1), return_counts=True)
+        whole = around[count == 4]
+        if whole.size:
+            low, high = ranges(whole)
+            at = np.searchsorted(low, cells, side="right") - 1
+            within = (at >= 0) & (cells <= high[np.maximum(at, 0)])
+            cells = np.sort(np.concatenate([cells[~within], whole]))
+    return cells
+
+
+def triangle_areas(a: F64, b: F64, c: F64) -> F64:
+    """Of spherical triangles, steradians, without loss where they are small; unit vectors of the corners, (..., 3) each.
+
+    Source: Eriksson, On the measure of solid angles, Math. Mag. 63 (1990).
+    """
+    volume = (a * np.cross(b - a, c - a)).sum(-1)
+    return 2 * np.arctan2(np.abs(volume), 1 + (a * b).sum(-1) + (b * c).sum(-1) + (c * a).sum(-1))
 
 
 # --- positions to ids ------------------------------------------------------------------------------------------------
@@ -285,19 +316,6 @@ def _cube(face: I64, u: F64, v: F64) -> F64:
 def _unit(face: I64, u: F64, v: F64) -> F64:
     points = _cube(face, u, v)
     return points / np.sqrt((points * points).sum(-1, keepdims=True))
-
-
-def _corner_points(ids: U64) -> F64:
-    """Unit vectors of the corners, against the clock: shape (..., 4, 3)."""
-    face, i, j, size = _square(ids)
-    across = [(i, j), (i + size, j), (i + size, j + size), (i, j + size)]
-    return np.stack([_unit(face, _uv(column / _SIZE), _uv(row / _SIZE)) for column, row in across], axis=-2)
-
-
-def _triangle(a: F64, b: F64, c: F64) -> F64:
-    """Steradians, without loss where the triangle is small."""
-    volume = (a * np.cross(b - a, c - a)).sum(-1)
-    return 2 * np.arctan2(np.abs(volume), 1 + (a * b).sum(-1) + (b * c).sum(-1) + (c * a).sum(-1))
 
 
 def _wrapped(face: I64, i: I64, j: I64) -> U64:

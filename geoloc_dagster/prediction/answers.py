@@ -1,4 +1,4 @@
-"""From probabilities over the grid to an answer: a position, how likely it is near, and a region that holds the truth."""
+"""From probabilities over the grid to an answer: a position, and how likely the truth is near."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from geoloc_dagster.geo.answer_grid import AnswerGrid
 from geoloc_dagster.geo.distance import EARTH_RADIUS_M
 from geoloc_dagster.prediction.experts import F32, F64, I64
 
-Bool = npt.NDArray[np.bool_]
 _CANDIDATES, _MASS = 32, 512  # twice as many of both cost four times as much and were right no more often
 _BLOCK = 64
 
@@ -69,38 +67,3 @@ def _answers(said: F32, vectors: F64, radii_m: Sequence[int]) -> tuple[I64, F64]
 def _chord(radius_m: float) -> float:
     """Of the unit sphere; 20 cm more, which is what rounding makes of the distance of a cell from itself."""
     return 2 * np.sin(min(radius_m / (2 * EARTH_RADIUS_M), np.pi / 2)) + 3e-8
-
-
-def more_probable(log_probabilities: F32, truth: I64) -> F64:
-    """The probability of all cells that are likelier than the true one, (N,); 1 where the truth is off the grid.
-
-    0 where the true cell is the likeliest. It is the score of adaptive prediction sets (Romano, Sesia and Candès, Classification
-    with Valid and Adaptive Coverage, NeurIPS 2020), without the true cell's own probability.
-    """
-    rows = np.arange(len(truth))
-    own = log_probabilities[rows, np.maximum(truth, 0)][:, None]
-    before = np.where(log_probabilities > own, np.exp(log_probabilities.astype(np.float64)), 0).sum(axis=1)
-    return np.where(truth >= 0, before, 1.0)
-
-
-def conformal_quantile(scores: F64, coverage: float) -> float:
-    """The least bound that holds `coverage` of new photos on average, whatever the experts are worth.
-
-    The ceil((n + 1) coverage)-th smallest of n scores (split conformal prediction: Vovk, Gammerman and Shafer, 2005; Lei et al.,
-    JASA 2018); infinite where there are too few photos to promise it.
-    """
-    rank = int(np.ceil((len(scores) + 1) * coverage))
-    return float("inf") if rank > len(scores) else float(np.sort(scores)[rank - 1])
-
-
-def region_cells(log_probabilities: F32, bound: float) -> Bool:
-    """The cells of the region of each photo, (N, cells): those with no more than `bound` of probability before them."""
-    order = np.argsort(-log_probabilities, axis=1, kind="stable")
-    mass = np.take_along_axis(np.exp(log_probabilities.astype(np.float64)), order, 1)
-    before = np.concatenate([np.zeros((len(mass), 1)), np.cumsum(mass, axis=1)[:, :-1]], axis=1)
-    ties = np.concatenate([np.zeros((len(mass), 1), bool), mass[:, 1:] == mass[:, :-1]], axis=1)
-    first = np.maximum.accumulate(np.where(ties, 0, np.arange(mass.shape[1])), axis=1)
-    before = np.take_along_axis(before, first, 1)  # cells that are equally probable are in or out together, as in the score
-    chosen = np.zeros(log_probabilities.shape, bool)
-    np.put_along_axis(chosen, order, before <= bound, axis=1)
-    return chosen

@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import shapely
 from shapely.geometry import mapping
-from shapely.geometry.base import BaseGeometry
 
 from geoloc_dagster import storage
 from geoloc_dagster.config.layout import Layout
@@ -35,6 +33,7 @@ from geoloc_dagster.prediction.panel import (
 from geoloc_dagster.prediction.parts import CLASSIFIERS, kind_of
 from geoloc_dagster.prediction.photo import as_picture, read_photo
 from geoloc_dagster.prediction.protocol import Candidate
+from geoloc_dagster.prediction.regions import outline_of
 from geoloc_dagster.prediction.release import Release, release_of, served_manifest
 from geoloc_dagster.prediction.retrieval import RetrievalPredictor
 from geoloc_dagster.prediction.runtimes import EncoderLoader, Runtime, classifier_opener, encoder_opener
@@ -64,7 +63,7 @@ class FusedPrediction:
         lng_deg: likewise.
         within: radius in metres -> calibrated probability that it was taken so near.
         coverage: share of photos whose place lies in regions like this one.
-        region: GeoJSON geometry of the cells that hold the place with that coverage.
+        region: GeoJSON geometry of the cells, and parts of cells, that hold the place with that coverage.
         region_km2: its area.
         refusal: why this is no answer; empty where it is one.
         experts: name -> its own answer and its weight.
@@ -104,24 +103,6 @@ class FusedPrediction:
         }
 
 
-class CellShapes:
-    """Outlines of the cells of a grid in (lng, lat), each made once.
-
-    Args:
-        ids: of the cells.
-    """
-
-    def __init__(self, ids: s2.U64) -> None:
-        self._ids = ids
-        self._made: dict[int, BaseGeometry] = {}
-
-    def of(self, cells: I64) -> list[BaseGeometry]:
-        """Of some cells, by their places in the grid."""
-        missing = [cell for cell in cells.tolist() if cell not in self._made]
-        self._made.update(zip(missing, outlines(self._ids[missing]), strict=True))
-        return [self._made[cell] for cell in cells.tolist()]
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class FusedPredictor:
     """A released fusion in memory.
@@ -133,7 +114,6 @@ class FusedPredictor:
         retrieval: encoder and index, which also show the candidates; None without.
         encoders: of all networks of retrieval, that one among them.
         indexes: of these networks, by model version.
-        shapes: outlines of the grid's cells.
     """
 
     fusion: Fusion
@@ -142,7 +122,6 @@ class FusedPredictor:
     retrieval: RetrievalPredictor | None
     encoders: Sequence[Encoder]
     indexes: Mapping[str, GalleryIndex]
-    shapes: CellShapes
 
     @property
     def sizes(self) -> list[int]:
@@ -272,7 +251,7 @@ class FusedPredictor:
             lng_deg=float(answers.lng_deg[row]),
             within=dict(zip(self.fusion.radii_m, answers.within[row].tolist(), strict=True)),
             coverage=coverage,
-            region=mapping(shapely.union_all(self.shapes.of(np.flatnonzero(answers.regions[row])))),
+            region=mapping(outline_of(answers.regions[row], self.fusion.grid)),
             region_km2=float(answers.area_km2[row]),
             refusal=refusal,
             experts=experts,
@@ -334,7 +313,7 @@ def load_fused(layout: Layout, *, encoder_loader: EncoderLoader | None = None, r
     retrieval = networks[""].predictor() if networks else None
     indexes = {network.model_version: network.index for network in networks.values()}
     encoders = [network.encoder for network in networks.values()]
-    return FusedPredictor(fusion, experts, release_id, retrieval, encoders, indexes, CellShapes(fusion.grid.ids))
+    return FusedPredictor(fusion, experts, release_id, retrieval, encoders, indexes)
 
 
 def _index_experts(folder: Path, fusion: Fusion, network: Release, beside: str) -> list[Expert]:

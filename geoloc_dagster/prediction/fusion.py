@@ -15,9 +15,10 @@ import numpy as np
 
 from geoloc_dagster.errors import IntegrityError
 from geoloc_dagster.geo.answer_grid import AnswerGrid, read_grid
-from geoloc_dagster.prediction.answers import Bool, answer_on_grid, region_cells
+from geoloc_dagster.prediction.answers import answer_on_grid
 from geoloc_dagster.prediction.calibration import BetaMap, Familiarity
 from geoloc_dagster.prediction.experts import F32, F64, I64, GridParameters, joint
+from geoloc_dagster.prediction.regions import Inside, areas_km2, fill_regions
 from geoloc_dagster.storage import read_json, verify_manifest
 
 FUSION_FILE, GRID_FILE, VIEWS_FILE = "fusion.json", "grid.parquet", "views.parquet"
@@ -61,7 +62,8 @@ class FusedAnswers:
         lng_deg: (N,).
         cells: (N,) of the grid, in which the answers lie.
         within: (N, radii): calibrated probability that the photo was taken within each radius of the answer.
-        regions: (N, grid): the cells that hold the place with the coverage asked for.
+        regions: (N, grid): how far from its position each cell belongs to the region that holds the place with the coverage asked
+            for, see `fill_regions`.
         area_km2: (N,) of these regions.
         log_probabilities: (N, grid).
     """
@@ -70,7 +72,7 @@ class FusedAnswers:
     lng_deg: F64
     cells: I64
     within: F64
-    regions: Bool
+    regions: F32
     area_km2: F64
     log_probabilities: F32
 
@@ -86,6 +88,7 @@ class Fusion:
         radii_m: for which there is a probability, ascending.
         maps: radius -> calibration of the probability within it.
         bounds: coverage, such as `0.9` -> the bound of regions that hold so many places.
+        inside: how regions fill a cell.
         familiarity: which photos look like none of the region; None without an index.
         largest_region_km2: an answer with a larger region is no answer; None where every one is.
     """
@@ -96,6 +99,7 @@ class Fusion:
     radii_m: tuple[int, ...]
     maps: dict[int, BetaMap]
     bounds: dict[float, float]
+    inside: Inside
     familiarity: Familiarity | None
     largest_region_km2: float | None
 
@@ -128,14 +132,14 @@ class Fusion:
         """
         found = answer_on_grid(log_probabilities, self.grid, self.radii_m)
         within = np.stack([self.maps[radius](found.near[:, number]) for number, radius in enumerate(self.radii_m)], axis=1)
-        regions = region_cells(log_probabilities, self.bounds[coverage])
+        regions = fill_regions(log_probabilities, self.bounds[coverage], self.inside)
         return FusedAnswers(
             self.grid.lat_deg[found.cells],
             self.grid.lng_deg[found.cells],
             found.cells,
             np.maximum.accumulate(within, axis=1),  # further is never less likely
             regions,
-            regions @ self.grid.areas_km2(),
+            areas_km2(regions, self.grid),
             log_probabilities,
         )
 
@@ -148,6 +152,7 @@ class Fusion:
             "radii_m": list(self.radii_m),
             "maps": {str(radius): asdict(one) for radius, one in self.maps.items()},
             "bounds": {str(coverage): bound if np.isfinite(bound) else None for coverage, bound in self.bounds.items()},
+            "inside": list(self.inside.away_m),
             "familiarity": None if self.familiarity is None else asdict(self.familiarity),
             "largest_region_km2": self.largest_region_km2,
         }
@@ -170,7 +175,7 @@ def read_fusion(folder: Path) -> Fusion:
     if grid.fingerprint() != values["grid_sha256"]:
         raise IntegrityError(f"{folder / GRID_FILE} is not the grid of {folder / FUSION_FILE}", _REMEDY)
     familiarity = values["familiarity"]
-    if familiarity is not None and "weights" not in familiarity:
+    if "inside" not in values or (familiarity is not None and "weights" not in familiarity):
         raise IntegrityError(f"{folder / FUSION_FILE} was fitted by an earlier version of this package", _REMEDY)
     return Fusion(
         grid,
@@ -179,6 +184,7 @@ def read_fusion(folder: Path) -> Fusion:
         tuple(values["radii_m"]),
         {int(radius): BetaMap(**one) for radius, one in values["maps"].items()},
         {float(coverage): float("inf") if bound is None else float(bound) for coverage, bound in values["bounds"].items()},
+        Inside(tuple(values["inside"])),
         None if familiarity is None else Familiarity(**familiarity),
         values["largest_region_km2"],
     )

@@ -22,12 +22,13 @@ from geoloc_dagster.config.settings import COVERAGES
 from geoloc_dagster.errors import NotEnoughDataError
 from geoloc_dagster.geo.answer_grid import AnswerGrid
 from geoloc_dagster.geo.distance import great_circle_m
-from geoloc_dagster.prediction.answers import answer_on_grid, conformal_quantile, more_probable
+from geoloc_dagster.prediction.answers import answer_on_grid
 from geoloc_dagster.prediction.calibration import Familiarity, fit_beta_map, fit_familiarity, halves_by_place
 from geoloc_dagster.prediction.experts import F32, F64, I64, Hits, Verified, joint
 from geoloc_dagster.prediction.fitting import fit_weights
 from geoloc_dagster.prediction.fusion import ExpertFit, Fusion
 from geoloc_dagster.prediction.panel import Expert
+from geoloc_dagster.prediction.regions import conformal_quantile, learn_inside, region_scores, true_places
 from geoloc_dagster.prediction.signs import signs_of
 
 _LEAST_PLACES = 20
@@ -77,7 +78,8 @@ def fit_fusion(
             f"only {count} places of the split dev can be asked about, fewer than the {_LEAST_PLACES} that a calibration needs",
             "Give `splits.dev_share` more, or collect more places with two dates.",
         )
-    cells = grid.cells_of(truth.lat_deg, truth.lng_deg)
+    where = true_places(grid, truth.lat_deg, truth.lng_deg)
+    cells = where.cells
     first = halves_by_place(truth.places, seed)
     fused = np.empty((len(truth), len(grid)), np.float32)
     for half in (first, ~first):
@@ -85,7 +87,9 @@ def fit_fusion(
         fused[~half] = others.together(experts, {name: _part(one, np.flatnonzero(~half)) for name, one in found.items()}, grid)
     answers = answer_on_grid(fused, grid, radii_m)
     error_m = great_circle_m(truth.lat_deg, truth.lng_deg, grid.lat_deg[answers.cells], grid.lng_deg[answers.cells])
-    scores = more_probable(fused, cells)
+    scores = np.empty(len(truth))
+    for half in (first, ~first):
+        scores[~half] = region_scores(fused[~half], where.take(~half), learn_inside(fused[half], where.take(half)))
     fitted = _fit(experts, found, grid, cells, np.ones(len(truth), bool), alone=True)
     return Fusion(
         grid,
@@ -94,6 +98,7 @@ def fit_fusion(
         tuple(radii_m),
         {radius: fit_beta_map(answers.near[:, number], error_m <= radius) for number, radius in enumerate(radii_m)},
         {coverage: conformal_quantile(scores, coverage) for coverage in COVERAGES},
+        learn_inside(fused, where),
         _familiarity(experts, found, truth, refused),
         largest_region_km2,
     )

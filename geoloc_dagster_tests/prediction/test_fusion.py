@@ -15,7 +15,7 @@ from geoloc_dagster.geo.answer_grid import AnswerGrid, build_grid
 from geoloc_dagster.geo.distance import great_circle_m
 from geoloc_dagster.geo.partitioning import LevelRule, partition
 from geoloc_dagster.geo.region_classes import region_classes
-from geoloc_dagster.prediction.answers import answer_on_grid, conformal_quantile, more_probable, region_cells
+from geoloc_dagster.prediction.answers import answer_on_grid
 from geoloc_dagster.prediction.calibration import BetaMap, fit_beta_map, fit_familiarity, halves_by_place
 from geoloc_dagster.prediction.experts import (
     GridParameters,
@@ -33,6 +33,7 @@ from geoloc_dagster.prediction.fusing import flat_search
 from geoloc_dagster.prediction.fusion import Fusion
 from geoloc_dagster.prediction.fusion_fit import Truth, fit_fusion, say_all
 from geoloc_dagster.prediction.panel import HitsExpert, Photos, PlacesExpert, view_table
+from geoloc_dagster.prediction.regions import holds, true_places
 from geoloc_dagster.prediction.signs import signs_of
 from geoloc_dagster.retrieval.place_head import learn_place_head
 
@@ -233,41 +234,6 @@ def test_near_is_the_probability_within_each_radius(grid: AnswerGrid):
             assert answers.near[row, number] == pytest.approx(np.exp(said[row])[away <= radius].sum(), abs=2e-3)
 
 
-def test_regions_hold_as_many_places_as_was_asked_for(grid: AnswerGrid):
-    _, cells = drawn_truth(grid, 1_500, 13)
-    said = Drawn("a", grid, 2.5, 14).seen(cells)
-    bound = conformal_quantile(more_probable(said[:750], cells[:750]), 0.9)
-    region = region_cells(said[750:], bound)
-    covered = region[np.arange(750), cells[750:]]
-    assert covered.mean() == pytest.approx(0.9, abs=0.035)
-    assert np.array_equal(covered, more_probable(said[750:], cells[750:]) <= bound + 1e-9)
-    assert region[np.arange(750), said[750:].argmax(1)].all()
-
-
-def test_the_quantile_is_that_of_the_next_photo():
-    scores = np.arange(1, 10) / 10
-    assert conformal_quantile(scores, 0.9) == 0.9
-    assert conformal_quantile(scores, 0.5) == 0.5
-    assert conformal_quantile(scores, 0.95) == float("inf")
-
-
-def test_cells_that_are_equally_probable_are_in_or_out_together():
-    said = np.log(np.array([[0.2, 0.3, 0.2, 0.1, 0.2]], np.float32))
-    assert region_cells(said, 0.3).tolist() == [[True, True, True, False, True]]
-    assert region_cells(said, 0.29).tolist() == [[False, True, False, False, False]]
-    for cell in range(5):
-        score = more_probable(said, np.array([cell]))[0]
-        assert region_cells(said, score)[0, cell]
-        assert score == 0 or not region_cells(said, score - 1e-3)[0, cell]
-    blind = np.full((1, 7), np.log(1 / 7), np.float32)
-    assert region_cells(blind, 0.0).all()
-
-
-def test_off_the_grid_is_in_no_region(grid: AnswerGrid):
-    said = Drawn("a", grid, 1.0, 15).seen(np.array([3]))
-    assert more_probable(said, np.array([-1]))[0] == 1.0
-
-
 # --- calibration ------------------------------------------------------------------------------------------------------
 def test_a_probability_that_is_too_sure_is_brought_down():
     rng = np.random.default_rng(0)
@@ -341,7 +307,8 @@ def test_the_fusion_is_better_than_either_and_means_what_it_says(grid: AnswerGri
     assert abs(together.within[:, 0].mean() - right.mean()) < 0.04
     sure = together.within[:, 0] > 0.8
     assert right[sure].mean() > 0.75
-    assert together.regions[np.arange(1_200), cells].mean() == pytest.approx(0.9, abs=0.03)
+    where = true_places(grid, truth.lat_deg, truth.lng_deg)
+    assert holds(together.regions, where).mean() == pytest.approx(0.9, abs=0.03)
     assert (np.diff(together.within, axis=1) >= 0).all()
 
 

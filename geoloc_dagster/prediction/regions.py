@@ -1,0 +1,164 @@
+"""Regions that hold the true place as often as promised: the likeliest cells of the grid, the last of them in part.
+
+A region is filled in the order of probability until the bound is reached, within a cell from where its places are outwards: how
+far from there photos are taken is learned with the bound. So the region of a photo whose place is all but certain can be smaller
+than a cell, that of a doubtful one is as large as the doubt, and both hold together what was promised.
+
+The score of a photo is the probability that is filled in before its true place. It is that of adaptive prediction sets (Romano,
+Sesia and Candès, Classification with Valid and Adaptive Coverage, NeurIPS 2020), with the place within the cell where they draw a
+random number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from geoloc_dagster.geo import s2
+from geoloc_dagster.geo.answer_grid import AnswerGrid
+from geoloc_dagster.geo.cell_caps import cap_areas_m2, cap_outlines
+from geoloc_dagster.geo.cell_outlines import outlines
+from geoloc_dagster.geo.distance import great_circle_m
+from geoloc_dagster.prediction.experts import F32, F64, I64
+
+WHOLE = np.float32(np.inf)
+_NOT_IN = np.float32(-1)
+_FEW = 4  # as many cells that are equally probable are filled side by side; more are in or out as a whole
+_LEAST_M = 1.0  # so that no region is a point
+_STEPS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """How far from a cell's position photos are taken in it.
+
+    Attributes:
+        away_m: ascending, metres: as many photos lie between one and the next, and beyond the last.
+    """
+
+    away_m: tuple[float, ...]
+
+    def before(self, away_m: F64) -> F64:
+        """Share of photos that were taken nearer, of those of the likeliest cell: the shape given, 0 to 1."""
+        return np.searchsorted(self.away_m, np.maximum(away_m, _LEAST_M)) / (len(self.away_m) + 1)
+
+    def reach_m(self, share: F64) -> F64:
+        """How far one can go before more than that share was nearer; infinite for 1."""
+        number = np.floor(np.minimum(share, 1) * (len(self.away_m) + 1) + 1e-9).astype(np.int64)
+        return np.append(self.away_m, np.inf)[number.clip(0, len(self.away_m))]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TruePlaces:
+    """Where N photos were taken, on the grid.
+
+    Attributes:
+        cells: (N,); -1 off the grid.
+        away_m: (N,) from the cell's position.
+    """
+
+    cells: I64
+    away_m: F64
+
+    def take(self, chosen: npt.NDArray[np.bool_] | slice) -> TruePlaces:
+        """Those of some photos."""
+        return TruePlaces(self.cells[chosen], self.away_m[chosen])
+
+
+def true_places(grid: AnswerGrid, lat_deg: F64, lng_deg: F64) -> TruePlaces:
+    """Positions on the grid."""
+    cells = grid.cells_of(lat_deg, lng_deg)
+    held = np.maximum(cells, 0)
+    return TruePlaces(cells, great_circle_m(lat_deg, lng_deg, grid.lat_deg[held], grid.lng_deg[held]))
+
+
+def learn_inside(log_probabilities: F32, truth: TruePlaces) -> Inside:
+    """From photos that were taken in the likeliest cell; where there are none, that cell is in or out as a whole."""
+    own, equal, _ = _own(log_probabilities, truth.cells)
+    chosen = (truth.cells >= 0) & (own >= log_probabilities.max(axis=1)) & (equal <= _FEW)
+    if not chosen.any():
+        return Inside(())
+    steps = min(_STEPS, int(chosen.sum()))
+    found = np.quantile(np.maximum(truth.away_m[chosen], _LEAST_M), np.arange(1, steps + 1) / (steps + 1), method="inverted_cdf")
+    return Inside(tuple(np.round(found, 2).tolist()))
+
+
+def region_scores(log_probabilities: F32, truth: TruePlaces, inside: Inside) -> F64:
+    """The probability that is filled in before each true place, (N,); infinite off the grid.
+
+    Args:
+        log_probabilities: over the grid, (N, cells).
+        truth: where the photos were taken.
+        inside: how cells are filled.
+    """
+    own, equal, before = _own(log_probabilities, truth.cells)
+    together = np.where(equal <= _FEW, equal * np.exp(own.astype(np.float64)), 0.0)
+    return np.where(truth.cells >= 0, before + together * inside.before(truth.away_m), np.inf)
+
+
+def _own(log_probabilities: F32, cells: I64) -> tuple[F32, I64, F64]:
+    """Log-probability of each true cell, how many are as probable, and the probability of those that are more so."""
+    own = log_probabilities[np.arange(len(cells)), np.maximum(cells, 0)]
+    equal = (log_probabilities == own[:, None]).sum(axis=1)
+    before = np.where(log_probabilities > own[:, None], np.exp(log_probabilities.astype(np.float64)), 0).sum(axis=1)
+    return own, equal, before
+
+
+def conformal_quantile(scores: F64, coverage: float) -> float:
+    """The least bound that holds `coverage` of new photos on average, whatever the experts are worth.
+
+    The ceil((n + 1) coverage)-th smallest of n scores (split conformal prediction: Vovk, Gammerman and Shafer, 2005; Lei et al.,
+    JASA 2018); infinite where there are too few photos to promise it.
+    """
+    rank = int(np.ceil((len(scores) + 1) * coverage))
+    return float("inf") if rank > len(scores) else float(np.sort(scores)[rank - 1])
+
+
+def fill_regions(log_probabilities: F32, bound: float, inside: Inside) -> F32:
+    """How far from its position each cell belongs to the region of each photo, metres: (N, cells).
+
+    `WHOLE` for all of a cell, negative for none of it. What has no more than `bound` of probability before it is in the region, so
+    that it is never empty.
+    """
+    order = np.argsort(-log_probabilities, axis=1, kind="stable")
+    mass = np.take_along_axis(np.exp(log_probabilities.astype(np.float64)), order, 1)
+    upto = np.cumsum(mass, axis=1)
+    columns = np.arange(mass.shape[1])
+    opens = np.concatenate([np.ones((len(mass), 1), bool), mass[:, 1:] != mass[:, :-1]], axis=1)
+    first = np.maximum.accumulate(np.where(opens, columns, 0), axis=1)
+    closes = np.concatenate([opens[:, 1:], np.ones((len(mass), 1), bool)], axis=1)
+    last = np.minimum.accumulate(np.where(closes, columns, mass.shape[1])[:, ::-1], axis=1)[:, ::-1]
+    before = np.take_along_axis(upto - mass, first, 1)
+    together = np.where(last - first < _FEW, np.take_along_axis(upto, last, 1) - before, 0.0)
+    filled = np.where(before <= bound, WHOLE, _NOT_IN)
+    part = (before <= bound) & (before + together > bound)
+    filled[part] = inside.reach_m((bound - before[part]) / together[part])
+    regions = np.empty(log_probabilities.shape, np.float32)
+    np.put_along_axis(regions, order, filled, axis=1)
+    return regions
+
+
+def holds(regions: F32, truth: TruePlaces) -> npt.NDArray[np.bool_]:
+    """Which regions, as `fill_regions` makes them, hold the true place: (N,)."""
+    filled = regions[np.arange(len(regions)), np.maximum(truth.cells, 0)]
+    return (truth.cells >= 0) & (np.maximum(truth.away_m, _LEAST_M).astype(np.float32) <= filled)
+
+
+def areas_km2(regions: F32, grid: AnswerGrid) -> F64:
+    """Of each region, (N,)."""
+    areas = (regions == WHOLE) @ grid.areas_km2()
+    rows, cells = np.nonzero((regions >= 0) & (regions < WHOLE))
+    caps = cap_areas_m2(grid.ids[cells], grid.lat_deg[cells], grid.lng_deg[cells], regions[rows, cells])
+    np.add.at(areas, rows, caps / 1e6)
+    return areas
+
+
+def outline_of(region: F32, grid: AnswerGrid) -> BaseGeometry:
+    """One region, (cells,), in (lng, lat)."""
+    whole, part = np.flatnonzero(region == WHOLE), np.flatnonzero((region >= 0) & (region < WHOLE))
+    caps = cap_outlines(grid.ids[part], grid.lat_deg[part], grid.lng_deg[part], region[part])
+    return shapely.union_all([*outlines(s2.fewest(grid.ids[whole])), *caps])

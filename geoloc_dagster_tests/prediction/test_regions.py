@@ -1,0 +1,152 @@
+"""Regions hold as many places as was asked for, by being smaller than a cell where the place is all but certain."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import shapely
+
+from geoloc_dagster.geo.answer_grid import AnswerGrid, build_grid
+from geoloc_dagster.prediction.regions import (
+    WHOLE,
+    Inside,
+    TruePlaces,
+    areas_km2,
+    conformal_quantile,
+    fill_regions,
+    holds,
+    learn_inside,
+    outline_of,
+    region_scores,
+    true_places,
+)
+
+METRES = Inside((1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0))  # a tenth of the photos between any two
+ALL, NONE = float("inf"), -1.0
+PLACES = 300
+
+
+@pytest.fixture(scope="module")
+def grid() -> AnswerGrid:
+    rng = np.random.default_rng(0)
+    lat, lng = np.meshgrid(np.linspace(44.99, 45.01, 50), np.linspace(-30.01, -29.99, 50))
+    places = 45 + rng.uniform(-0.01, 0.01, PLACES), -30 + rng.uniform(-0.01, 0.01, PLACES)
+    return build_grid(*places, inside=(lat.ravel(), lng.ravel()), finest_level=20)
+
+
+def drawn(grid: AnswerGrid, count: int, sure: Any, seed: int, metres: float = 2.0) -> tuple[np.ndarray, TruePlaces]:
+    """Photos near the positions of cells, and what somebody says of them who is right as often as `sure` of it."""
+    rng = np.random.default_rng(seed)
+    sure = np.broadcast_to(sure, count)
+    cells = rng.choice(np.flatnonzero(grid.places), count)
+    said = np.log(rng.uniform(0.9, 1.1, (count, len(grid))) * np.where(grid.places, 1.0, 1e-3) * (1 - sure)[:, None] / PLACES)
+    named = np.where(rng.random(count) < sure, cells, rng.choice(np.flatnonzero(grid.places), count))
+    said[np.arange(count), named] = np.log(sure)
+    said -= np.log(np.exp(said).sum(1, keepdims=True))
+    away = rng.normal(0, metres / 111_000, (2, count))
+    lat_deg, lng_deg = grid.lat_deg[cells] + away[0], grid.lng_deg[cells] + away[1] / np.cos(np.radians(45))
+    return said.astype(np.float32), true_places(grid, lat_deg, lng_deg)
+
+
+@pytest.mark.parametrize("coverage", [0.5, 0.9, 0.95])
+def test_regions_hold_as_many_places_as_was_asked_for_where_the_likeliest_cell_alone_holds_more(
+    grid: AnswerGrid, coverage: float
+):
+    said, truth = drawn(grid, 3_000, 0.97, 1, metres=1.0)
+    right = truth.cells == said.argmax(1)
+    assert right.mean() > 0.9
+    early, late = np.arange(3_000) < 1_500, np.arange(3_000) >= 1_500
+    inside = learn_inside(said[early], truth.take(early))
+    bound = conformal_quantile(region_scores(said[early], truth.take(early), inside), coverage)
+    regions = fill_regions(said[late], bound, inside)
+    assert holds(regions, truth.take(late)).mean() == pytest.approx(coverage, abs=0.04)
+    if coverage <= 0.9:  # within the likeliest cell alone
+        assert (areas_km2(regions, grid) < grid.areas_km2()[said[late].argmax(1)]).mean() > 0.9
+
+
+def test_a_photo_in_doubt_has_a_larger_region_than_one_that_is_certain(grid: AnswerGrid):
+    """Somebody who knows what he is worth: most photos are all but certain, one in ten is a guess."""
+    sure = np.where(np.arange(2_000) % 10 > 0, 0.99, 0.15)
+    said, truth = drawn(grid, 2_000, sure, 2)
+    inside = learn_inside(said, truth)
+    regions = fill_regions(said, conformal_quantile(region_scores(said, truth, inside), 0.9), inside)
+    kept = holds(regions, truth)
+    assert kept.mean() == pytest.approx(0.9, abs=0.01)
+    assert kept[sure < 0.5].mean() > 0.75  # where one cell would hold 15 %
+    area = areas_km2(regions, grid)
+    assert np.median(area[sure < 0.5]) > 20 * np.median(area[sure > 0.5])
+
+
+def test_the_score_is_the_least_bound_that_holds_the_place(grid: AnswerGrid):
+    said, truth = drawn(grid, 60, 0.6, 3)
+    inside = learn_inside(said, truth)
+    scores = region_scores(said, truth, inside)
+    for row, score in enumerate(scores.tolist()):
+        one, where = said[row : row + 1], truth.take(slice(row, row + 1))
+        assert holds(fill_regions(one, score + 1e-9, inside), where)[0]
+        assert score < 1e-9 or not holds(fill_regions(one, score - 1e-5, inside), where)[0]
+
+
+def test_the_likeliest_cell_is_filled_from_its_position_outwards():
+    said = np.log(np.array([[0.2, 0.7, 0.1]], np.float32))
+    assert fill_regions(said, 0.36, METRES).tolist() == [[NONE, 6, NONE]]
+    assert fill_regions(said, 0.7001, METRES).tolist() == [[1, ALL, NONE]]
+    assert fill_regions(said, 0.801, METRES).tolist() == [[6, ALL, NONE]]
+    assert fill_regions(said, 0.0, METRES).tolist() == [[NONE, 1, NONE]]  # never empty
+    assert fill_regions(said, float("inf"), METRES).tolist() == [[ALL, ALL, ALL]]
+
+
+def test_cells_that_are_equally_probable_are_filled_together():
+    said = np.log(np.array([[0.2, 0.3, 0.2, 0.1, 0.2]], np.float32))
+    assert fill_regions(said, 0.2, METRES).tolist() == [[NONE, 7, NONE, NONE, NONE]]
+    assert fill_regions(said, 0.601, METRES).tolist() == [[6, ALL, 6, NONE, 6]]
+    blind = np.full((1, 7), np.log(1 / 7), np.float32)
+    assert (fill_regions(blind, 0.0, METRES) == WHOLE).all()  # many: in or out as a whole
+    for away_m in (0.0, 400.0):
+        assert region_scores(blind, TruePlaces(np.array([3]), np.array([away_m])), METRES) == 0
+
+
+def test_how_cells_are_filled_is_learned_from_photos_of_the_likeliest_cell_alone():
+    said = np.log(np.array([[0.9, 0.1]] * 6, np.float32))
+    inside = learn_inside(said, TruePlaces(np.array([0, 0, 0, 0, 1, -1]), np.array([0.2, 3, 7.5, 20, 400, 1])))
+    assert inside.away_m == (1.0, 3.0, 7.5, 20.0)
+    assert inside.before(np.array([0.0, 1.0, 3.0, 3.1, 500.0])).tolist() == [0, 0, 0.2, 0.4, 0.8]
+    assert inside.reach_m(np.array([0.0, 0.2, 0.39, 0.8, 1.0])).tolist() == [1, 3, 3, ALL, ALL]
+    nobody = learn_inside(said, TruePlaces(np.full(6, -1), np.zeros(6)))
+    assert fill_regions(said[:1], 0.1, nobody).tolist() == [[ALL, NONE]]  # the whole cell or nothing
+
+
+def test_off_the_grid_is_in_no_region(grid: AnswerGrid):
+    said, _ = drawn(grid, 1, 0.9, 4)
+    nowhere = true_places(grid, np.array([0.0]), np.array([0.0]))
+    assert nowhere.cells.tolist() == [-1]
+    assert region_scores(said, nowhere, METRES)[0] == float("inf")
+    assert not holds(fill_regions(said, float("inf"), METRES), nowhere)[0]
+
+
+def test_the_quantile_is_that_of_the_next_photo():
+    scores = np.arange(1, 10) / 10
+    assert conformal_quantile(scores, 0.9) == 0.9
+    assert conformal_quantile(scores, 0.5) == 0.5
+    assert conformal_quantile(scores, 0.95) == float("inf")
+
+
+def test_what_is_drawn_is_what_holds_and_as_large_as_is_said(grid: AnswerGrid):
+    said, truth = drawn(grid, 40, 0.5, 5)
+    regions = fill_regions(said, 0.8, learn_inside(said, truth))
+    areas = areas_km2(regions, grid)
+    rng = np.random.default_rng(6)
+    for row in range(40):
+        shape = outline_of(regions[row], grid)
+        km2_per_deg2 = 111.1949**2 * np.cos(np.radians(45))
+        assert shape.is_valid
+        assert shape.area * km2_per_deg2 == pytest.approx(areas[row], rel=2e-3)
+        near = rng.choice(np.flatnonzero(grid.places), 30)
+        near[:10] = truth.cells[row]
+        lat_deg, lng_deg = grid.lat_deg[near] + rng.normal(0, 5e-5, 30), grid.lng_deg[near] + rng.normal(0, 5e-5, 30)
+        held = holds(np.repeat(regions[row : row + 1], 30, 0), true_places(grid, lat_deg, lng_deg))
+        drawn_in = shapely.contains_xy(shape, lng_deg, lat_deg)
+        assert (held == drawn_in).mean() > 0.95  # a circle is drawn with 52 corners
+        assert 0 < held.sum()
