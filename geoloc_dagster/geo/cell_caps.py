@@ -31,7 +31,7 @@ def cap_outlines(ids: s2.U64, lat_deg: s2.F64, lng_deg: s2.F64, radius_m: s2.F64
 
 def _rings(ids: s2.U64, lat_deg: s2.F64, lng_deg: s2.F64, radius_m: s2.F64) -> s2.F64:
     """Unit vectors around each position, against the clock: (cells, 52, 3)."""
-    lat, lng, here = np.radians(lat_deg), np.radians(lng_deg), unit_vectors(lat_deg, lng_deg)
+    lng, here = np.radians(lng_deg), unit_vectors(lat_deg, lng_deg)
     east = np.stack([-np.sin(lng), np.cos(lng), np.zeros_like(lng)], axis=-1)
     north = np.cross(here, east)
     corners = s2.corner_vectors(ids)

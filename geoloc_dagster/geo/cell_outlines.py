@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import shapely
@@ -30,7 +30,7 @@ def outlines(ids: s2.U64) -> list[BaseGeometry]:
         chosen = np.flatnonzero(pieces == count)
         lat_deg, lng_deg = _edges(ids[chosen], count)
         plain = (np.ptp(lng_deg, axis=1) < 180) & (np.abs(lat_deg).max(axis=1, initial=0) <= _POLE_DEG)
-        rings = shapely.polygons(np.stack([lng_deg[plain], lat_deg[plain]], axis=-1))
+        rings: Any = shapely.polygons(np.stack([lng_deg[plain], lat_deg[plain]], axis=-1))
         for place, ring in zip(chosen[plain].tolist(), rings, strict=True):
             made[place] = ring
         for at in np.flatnonzero(~plain).tolist():

@@ -15,7 +15,7 @@ from geoloc_dagster.config.layout import Layout
 from geoloc_dagster.errors import NoReleaseError
 from geoloc_dagster.geo import s2
 from geoloc_dagster.geo.cell_outlines import outlines
-from geoloc_dagster.prediction.experts import F32, F64, I64, Hits, Verified
+from geoloc_dagster.prediction.experts import F32, F64, Hits, Verified
 from geoloc_dagster.prediction.fusion import VIEWS_FILE, FusedAnswers, Fusion, head_file, read_fusion
 from geoloc_dagster.prediction.fusion_fit import say_all
 from geoloc_dagster.prediction.panel import (

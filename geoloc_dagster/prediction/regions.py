@@ -121,8 +121,8 @@ def conformal_quantile(scores: F64, coverage: float) -> float:
 def fill_regions(log_probabilities: F32, bound: float, inside: Inside) -> F32:
     """How far from its position each cell belongs to the region of each photo, metres: (N, cells).
 
-    `WHOLE` for all of a cell, negative for none of it. What has no more than `bound` of probability before it is in the region, so
-    that it is never empty.
+    `WHOLE` for all of a cell, negative for none of it. What has no more than `bound` of probability before it is in the region,
+    so that it is never empty.
     """
     order = np.argsort(-log_probabilities, axis=1, kind="stable")
     mass = np.take_along_axis(np.exp(log_probabilities.astype(np.float64)), order, 1)
@@ -152,7 +152,7 @@ def areas_km2(regions: F32, grid: AnswerGrid) -> F64:
     """Of each region, (N,)."""
     areas = (regions == WHOLE) @ grid.areas_km2()
     rows, cells = np.nonzero((regions >= 0) & (regions < WHOLE))
-    caps = cap_areas_m2(grid.ids[cells], grid.lat_deg[cells], grid.lng_deg[cells], regions[rows, cells])
+    caps = cap_areas_m2(grid.ids[cells], grid.lat_deg[cells], grid.lng_deg[cells], regions[rows, cells].astype(np.float64))
     np.add.at(areas, rows, caps / 1e6)
     return areas
 
@@ -160,5 +160,5 @@ def areas_km2(regions: F32, grid: AnswerGrid) -> F64:
 def outline_of(region: F32, grid: AnswerGrid) -> BaseGeometry:
     """One region, (cells,), in (lng, lat)."""
     whole, part = np.flatnonzero(region == WHOLE), np.flatnonzero((region >= 0) & (region < WHOLE))
-    caps = cap_outlines(grid.ids[part], grid.lat_deg[part], grid.lng_deg[part], region[part])
+    caps = cap_outlines(grid.ids[part], grid.lat_deg[part], grid.lng_deg[part], region[part].astype(np.float64))
     return shapely.union_all([*outlines(s2.fewest(grid.ids[whole])), *caps])
