@@ -30,6 +30,7 @@ _NOT_IN = np.float32(-1)
 _FEW = 4  # as many cells that are equally probable are filled side by side; more are in or out as a whole
 _LEAST_M = 1.0  # so that no region is a point
 _STEPS = 256
+_ROWS = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +104,17 @@ def region_scores(log_probabilities: F32, truth: TruePlaces, inside: Inside) -> 
 def _own(log_probabilities: F32, cells: I64) -> tuple[F32, I64, F64]:
     """Log-probability of each true cell, how many are as probable, and the probability of those that are more so."""
     own = log_probabilities[np.arange(len(cells)), np.maximum(cells, 0)]
-    equal = (log_probabilities == own[:, None]).sum(axis=1)
-    before = np.where(log_probabilities > own[:, None], np.exp(log_probabilities.astype(np.float64)), 0).sum(axis=1)
+    equal, before = np.empty(len(cells), np.int64), np.empty(len(cells))
+    for part in _blocks(len(cells)):
+        said, level = log_probabilities[part], own[part, None]
+        equal[part] = (said == level).sum(axis=1)
+        before[part] = np.where(said > level, np.exp(said.astype(np.float64)), 0).sum(axis=1)
     return own, equal, before
+
+
+def _blocks(count: int) -> list[slice]:
+    """Rows at once, so that what is in between takes little memory."""
+    return [slice(start, start + _ROWS) for start in range(0, count, _ROWS)]
 
 
 def conformal_quantile(scores: F64, coverage: float) -> float:
@@ -124,8 +133,15 @@ def fill_regions(log_probabilities: F32, bound: float, inside: Inside) -> F32:
     `WHOLE` for all of a cell, negative for none of it. What has no more than `bound` of probability before it is in the region,
     so that it is never empty.
     """
-    order = np.argsort(-log_probabilities, axis=1, kind="stable")
-    mass = np.take_along_axis(np.exp(log_probabilities.astype(np.float64)), order, 1)
+    regions = np.empty(log_probabilities.shape, np.float32)
+    for part in _blocks(len(regions)):
+        regions[part] = _fill(log_probabilities[part], bound, inside)
+    return regions
+
+
+def _fill(said: F32, bound: float, inside: Inside) -> F32:
+    order = np.argsort(-said, axis=1, kind="stable")
+    mass = np.take_along_axis(np.exp(said.astype(np.float64)), order, 1)
     upto = np.cumsum(mass, axis=1)
     columns = np.arange(mass.shape[1])
     opens = np.concatenate([np.ones((len(mass), 1), bool), mass[:, 1:] != mass[:, :-1]], axis=1)
@@ -137,7 +153,7 @@ def fill_regions(log_probabilities: F32, bound: float, inside: Inside) -> F32:
     filled = np.where(before <= bound, WHOLE, _NOT_IN)
     part = (before <= bound) & (before + together > bound)
     filled[part] = inside.reach_m((bound - before[part]) / together[part])
-    regions = np.empty(log_probabilities.shape, np.float32)
+    regions = np.empty(said.shape, np.float32)
     np.put_along_axis(regions, order, filled, axis=1)
     return regions
 

@@ -83,6 +83,7 @@ def test_ask_answers_a_held_out_view(viewer: Viewer, theme: str, width: int) -> 
     assert viewer.count(".map-canvas .marker-truth") == viewer.count(".map-canvas .marker-model") == 1
     assert viewer.count(".map-canvas .marker-expert") == 3
     viewer.see("Photos are stored nowhere", "away", "Within", "retrieval", "Emulated city · CC0-1.0", "With 90")
+    viewer.see("90 details in common", "30 details in common")
     shown(viewer, f"ask-{theme}-{width}")
 
 
