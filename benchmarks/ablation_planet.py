@@ -40,7 +40,8 @@ from geoloc_dagster.geo.partitioning import HIERARCHY, LevelRule, partition
 from geoloc_dagster.learning.multitask_model import load_multitask_model
 from geoloc_dagster.learning.multitask_recipe import MultitaskRecipe
 from geoloc_dagster.learning.multitask_training import train_multitask
-from geoloc_dagster.storage import append_rows, read_parquet
+from geoloc_dagster.storage import read_parquet
+from geoloc_dagster.tables import append_rows
 
 SIZE = (96, 96)
 VARIANTS: dict[str, dict[str, Any]] = {

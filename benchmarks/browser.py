@@ -37,7 +37,7 @@ from geoloc_dagster.imagery.maps_walks import Walks
 from geoloc_dagster.imagery.processes import session_members
 from geoloc_dagster.imagery.provider import Location, View
 from geoloc_dagster.imagery.tab import Tab
-from geoloc_dagster.storage import open_table
+from geoloc_dagster.tables import open_table
 from geoloc_dagster_tests.imagery.walking import NOW, PERMITTED, shift_px
 
 ORIGIN, SEED, TODAY = (45.0, -30.0), 3, dt.date(2026, 11, 21)

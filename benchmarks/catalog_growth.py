@@ -38,6 +38,7 @@ from geoloc_dagster.dataset.forget import Request, forget
 from geoloc_dagster.dataset.freshness import usable_rows
 from geoloc_dagster.dataset.schema import CAPTURES, CROPS
 from geoloc_dagster.geo.boundary import Boundary, write_boundary
+from geoloc_dagster.tables import append_rows, open_table, replace_batch, verify_table
 
 DATES = (dt.date(2018, 6, 1), dt.date(2021, 6, 1), dt.date(2024, 6, 1))
 VIEWS = 6
@@ -132,9 +133,9 @@ def measure(rows: int, picture_bytes: int) -> dict[str, float]:
         commit = list[float]()
         for first in range(0, rows, BATCH_ROWS):
             shared = made(first, min(BATCH_ROWS, rows - first), side, picture_bytes)
-            storage.append_rows(layout.panoramas, captures(shared))
+            append_rows(layout.panoramas, captures(shared))
             cropped = crops(shared)
-            commit.append(timed(lambda table=cropped: storage.append_rows(layout.crops, table)))
+            commit.append(timed(lambda table=cropped: append_rows(layout.crops, table)))
         said = {"commit": float(np.median(commit[-5:]))}
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         said["catalog"] = timed(lambda: assemble_catalog(settings, layout))
@@ -142,11 +143,11 @@ def measure(rows: int, picture_bytes: int) -> dict[str, float]:
         said["bytes_per_row"] = layout.catalog.stat().st_size / rows
         said["read"] = timed(lambda: storage.read_parquet(layout.catalog))
         said["count"] = timed(lambda: usable_rows(layout.catalog))
-        said["verify"] = timed(lambda: storage.verify_table(layout.crops))
+        said["verify"] = timed(lambda: verify_table(layout.crops))
         again = crops(made(0, min(BATCH_ROWS, rows), side, picture_bytes))
-        said["replace"] = timed(lambda: storage.replace_batch(layout.crops, again, "30m-0000"))
+        said["replace"] = timed(lambda: replace_batch(layout.crops, again, "30m-0000"))
         said["forget"] = timed(lambda: forget(layout, Request("pano", "p0000001-0"), now=NOW))
-        table = storage.open_table(layout.crops)
+        table = open_table(layout.crops)
         assert table is not None
         assert table.count_rows() == rows - VIEWS, "one panorama is gone, and nothing else"
         return said

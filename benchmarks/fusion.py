@@ -28,7 +28,8 @@ from geoloc_dagster.prediction.fusion_fit import Truth
 from geoloc_dagster.prediction.panel import ClassifierExpert, Photos, look_all
 from geoloc_dagster.prediction.questions import Division, divide_catalog
 from geoloc_dagster.prediction.signs import signs_of
-from geoloc_dagster.storage import open_table, read_parquet
+from geoloc_dagster.storage import read_parquet
+from geoloc_dagster.tables import open_table
 
 NEAR_M = 25
 

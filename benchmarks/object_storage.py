@@ -29,6 +29,7 @@ import pyarrow as pa
 from geoloc_dagster import storage
 from geoloc_dagster.config import Layout
 from geoloc_dagster.object_storage.binding import attach, working_copy_at
+from geoloc_dagster.tables import append_rows, open_table, verify_table
 from geoloc_dagster_tests.object_storage.server import BUCKET, KEYS, object_server
 
 ROWS, COMMITS, PICTURE_BYTES, FILES = 256, 12, 20_000, 200
@@ -49,13 +50,11 @@ def steps(root: Path) -> dict[str, float]:
     pictures = pa.array([os.urandom(PICTURE_BYTES) for _ in range(ROWS)])
     rows = pa.table({"capture_id": [uuid4().hex for _ in range(ROWS)], "image": pictures})
     made = {
-        f"commit of {ROWS} rows, {ROWS * PICTURE_BYTES / 1e6:.0f} MB": median_s(
-            lambda: storage.append_rows(table, rows), COMMITS
-        ),
-        "opening the table": median_s(lambda: storage.open_table(table), 20),
-        f"verifying it ({COMMITS} files)": median_s(lambda: storage.verify_table(table), 5),
+        f"commit of {ROWS} rows, {ROWS * PICTURE_BYTES / 1e6:.0f} MB": median_s(lambda: append_rows(table, rows), COMMITS),
+        "opening the table": median_s(lambda: open_table(table), 20),
+        f"verifying it ({COMMITS} files)": median_s(lambda: verify_table(table), 5),
     }
-    opened = storage.open_table(table)
+    opened = open_table(table)
     assert opened is not None
     made["reading it whole"] = median_s(lambda: opened.to_table(), 3)
     made["writing a small file"] = median_s(lambda: storage.write_json(root / "reports" / f"{uuid4().hex}.json", {}), FILES)

@@ -32,7 +32,8 @@ import yaml
 
 from geoloc_dagster.config import Layout
 from geoloc_dagster.dataset.pending import registered_batches
-from geoloc_dagster.storage import open_table, read_json, read_parquet, verify_table
+from geoloc_dagster.storage import read_json, read_parquet
+from geoloc_dagster.tables import open_table, verify_table
 from geoloc_dagster_tests.end_to_end.regions import ORIGIN, rectangle, write_region
 from geoloc_dagster_tests.scale.cluster import (
     ADDRESS,

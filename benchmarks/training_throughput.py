@@ -32,7 +32,7 @@ from geoloc_dagster.learning.module import RetrievalModule
 from geoloc_dagster.learning.pictures import read_pictures
 from geoloc_dagster.learning.recipe import Recipe, load_recipe
 from geoloc_dagster.learning.training import train
-from geoloc_dagster.storage import append_rows, open_table
+from geoloc_dagster.tables import append_rows, open_table
 
 PICTURES = 512
 

@@ -18,7 +18,8 @@ from geoloc_dagster.evaluation.summary import CLASSIFIERS
 from geoloc_dagster.geo.boundary import read_boundary
 from geoloc_dagster.imagery.coverage import read_lookups
 from geoloc_dagster.learning.registry import newest_training
-from geoloc_dagster.storage import open_table, read_geoparquet, read_json, read_parquet
+from geoloc_dagster.storage import read_geoparquet, read_json, read_parquet
+from geoloc_dagster.tables import open_table
 from geoloc_dagster.viz import overview
 
 _STYLE = """

@@ -23,7 +23,7 @@ MAY_IMPORT_DAGSTER = ("defs/", "definitions.py", "cli.py", "templates/", "traini
 # What each package may import of ours, beside itself. Up to `retrieval` each knows only what lies below it; the last three
 # show and judge one another's results. Geography stands alone, learning never sees imagery, imagery never sees learning,
 # and does not know that there is an emulator: it is one more service under another address.
-BASE = {"failpoints", "errors", "guards", "storage", "object_storage", "config", "cores", "__init__"}
+BASE = {"failpoints", "errors", "guards", "storage", "tables", "object_storage", "config", "cores", "__init__"}
 LAYERS = {
     "object_storage": {"errors", "failpoints"},
     "geo": {"errors", "storage", "failpoints", "guards"},

@@ -14,6 +14,16 @@ import pytest
 
 from geoloc_dagster import storage
 from geoloc_dagster.errors import DataRootError, DiskFullError, GateError, IntegrityError, SchemaVersionError, UnsafeFileError
+from geoloc_dagster.tables import (
+    append_rows,
+    delete_rows,
+    discard_files,
+    open_table,
+    replace_batch,
+    replace_batch_files,
+    verify_table,
+    write_uncommitted,
+)
 
 
 def rows(batch: str, count: int, version: str = "1") -> pa.Table:
@@ -107,9 +117,9 @@ def test_a_manifest_names_the_file_that_changed_and_the_one_that_is_gone(tmp_pat
 
 
 def test_data_of_a_newer_version_is_refused_not_guessed(tmp_path: Path) -> None:
-    storage.append_rows(tmp_path / "crops.lance", rows("a", 1, version="2"))
+    append_rows(tmp_path / "crops.lance", rows("a", 1, version="2"))
     with pytest.raises(SchemaVersionError, match=r"crops\.lance has schema version 2"):
-        storage.open_table(tmp_path / "crops.lance")
+        open_table(tmp_path / "crops.lance")
     storage.write_json(tmp_path / "manifest.json", {"schema_version": 2, "files": {}})
     with pytest.raises(SchemaVersionError):
         storage.verify_manifest(tmp_path)
@@ -117,66 +127,66 @@ def test_data_of_a_newer_version_is_refused_not_guessed(tmp_path: Path) -> None:
 
 def test_a_batch_is_replaced_in_one_commit_and_the_others_stay(tmp_path: Path) -> None:
     path = tmp_path / "crops.lance"
-    storage.append_rows(path, rows("a", 3))
-    before = storage.append_rows(path, rows("b", 2))
-    assert storage.replace_batch(path, rows("a", 1), "a") == before + 1
-    dataset = storage.open_table(path)
+    append_rows(path, rows("a", 3))
+    before = append_rows(path, rows("b", 2))
+    assert replace_batch(path, rows("a", 1), "a") == before + 1
+    dataset = open_table(path)
     assert sorted(dataset.to_table()["capture_id"].to_pylist()) == ["a0", "b0", "b1"]
-    assert storage.open_table(path, version=before).count_rows() == 5  # older versions stay readable
+    assert open_table(path, version=before).count_rows() == 5  # older versions stay readable
 
 
 def written(path: Path, batch: str, count: int) -> list[str]:
     table = rows(batch, count)
-    return storage.write_uncommitted(path, table.to_batches(), table.schema, seal=True)
+    return write_uncommitted(path, table.to_batches(), table.schema, seal=True)
 
 
 def ids_of(path: Path) -> list[str]:
-    dataset = storage.open_table(path)
+    dataset = open_table(path)
     return [] if dataset is None else sorted(dataset.to_table()["capture_id"].to_pylist())
 
 
 def test_files_written_elsewhere_become_a_batch_in_one_commit(tmp_path: Path) -> None:
     path = tmp_path / "crops.lance"
-    before = storage.append_rows(path, pa.concat_tables([rows("a", 3), rows("b", 2)]))  # two batches in one file
-    storage.append_rows(path, rows("c", 1))
+    before = append_rows(path, pa.concat_tables([rows("a", 3), rows("b", 2)]))  # two batches in one file
+    append_rows(path, rows("c", 1))
     files = [*written(path, "a", 1), *written(path, "c", 0)]
     assert ids_of(path) == ["a0", "a1", "a2", "b0", "b1", "c0"], "nothing is seen before the commit"
-    assert storage.replace_batch_files(path, files, "a", rows("a", 1).schema) == before + 2
+    assert replace_batch_files(path, files, "a", rows("a", 1).schema) == before + 2
     assert ids_of(path) == ["a0", "b0", "b1", "c0"]
-    storage.replace_batch_files(path, [], "c", rows("a", 1).schema)
+    replace_batch_files(path, [], "c", rows("a", 1).schema)
     assert ids_of(path) == ["a0", "b0", "b1"]
-    storage.verify_table(path)
+    verify_table(path)
 
 
 def test_the_later_of_two_that_replace_one_batch_wins_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, schema = tmp_path / "crops.lance", rows("a", 1).schema
-    storage.append_rows(path, rows("b", 1))
+    append_rows(path, rows("b", 1))
     late, early = written(path, "a", 3), written(path, "a", 3)
     commit = lance.LanceDataset.commit
 
     def overtaken(*args, **kwargs):  # the other one commits after this one has looked and before it commits
         monkeypatch.setattr(lance.LanceDataset, "commit", commit)
-        storage.replace_batch_files(path, early, "a", schema)
+        replace_batch_files(path, early, "a", schema)
         return commit(*args, **kwargs)
 
     monkeypatch.setattr(lance.LanceDataset, "commit", overtaken)
-    storage.replace_batch_files(path, late, "a", schema)
+    replace_batch_files(path, late, "a", schema)
     assert ids_of(path) == ["a0", "a1", "a2", "b0"], "nothing is there twice"
 
 
 def test_replacing_begins_again_where_others_changed_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, schema = tmp_path / "crops.lance", rows("a", 1).schema
-    storage.append_rows(path, pa.concat_tables([rows("a", 2), rows("b", 2)]))
+    append_rows(path, pa.concat_tables([rows("a", 2), rows("b", 2)]))
     ours, theirs = written(path, "a", 3), written(path, "b", 1)
     commit = lance.LanceDataset.commit
 
     def overtaken(*args, **kwargs):
         monkeypatch.setattr(lance.LanceDataset, "commit", commit)
-        storage.replace_batch_files(path, theirs, "b", schema)
+        replace_batch_files(path, theirs, "b", schema)
         return commit(*args, **kwargs)
 
     monkeypatch.setattr(lance.LanceDataset, "commit", overtaken)
-    storage.replace_batch_files(path, ours, "a", schema)
+    replace_batch_files(path, ours, "a", schema)
     assert ids_of(path) == ["a0", "a1", "a2", "b0"]
 
 
@@ -186,31 +196,31 @@ def test_what_goes_wrong_while_rows_are_made_is_raised_as_it_was(tmp_path: Path)
         raise GateError("too dark")
 
     with pytest.raises(GateError, match="too dark"):
-        storage.write_uncommitted(tmp_path / "crops.lance", broken(), rows("a", 1).schema)
+        write_uncommitted(tmp_path / "crops.lance", broken(), rows("a", 1).schema)
 
 
 def test_files_that_were_purged_before_their_commit_are_not_committed(tmp_path: Path) -> None:
     path, schema = tmp_path / "crops.lance", rows("a", 1).schema
-    storage.append_rows(path, rows("a", 2))
+    append_rows(path, rows("a", 2))
     files = written(path, "a", 3)
-    storage.append_rows(path, rows("b", 1))
-    storage.delete_rows(path, "batch = 'b'")
+    append_rows(path, rows("b", 1))
+    delete_rows(path, "batch = 'b'")
     with pytest.raises(IntegrityError, match="was purged before it was committed"):
-        storage.replace_batch_files(path, files, "a", schema)
+        replace_batch_files(path, files, "a", schema)
     assert ids_of(path) == ["a0", "a1"]
 
 
 def test_what_is_discarded_leaves_no_file(tmp_path: Path) -> None:
     path = tmp_path / "crops.lance"
-    storage.discard_files(path, written(path, "a", 3))
+    discard_files(path, written(path, "a", 3))
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
 
 
 def test_every_changed_byte_of_a_lance_table_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "panoramas.lance"
-    storage.append_rows(path, rows("a", 40))
-    storage.append_rows(path, rows("b", 40))
-    storage.verify_table(path)
+    append_rows(path, rows("a", 40))
+    append_rows(path, rows("b", 40))
+    verify_table(path)
     newest = min((path / "_versions").glob("*.manifest"), key=lambda file: int(file.stem))
     rng = random.Random(0)
     for file in [*(path / "data").iterdir(), newest]:
@@ -219,21 +229,21 @@ def test_every_changed_byte_of_a_lance_table_is_refused_by_name(tmp_path: Path) 
             position = rng.randrange(len(content))
             file.write_bytes(content[:position] + bytes([content[position] ^ 1 << rng.randrange(8)]) + content[position + 1 :])
             with pytest.raises(IntegrityError, match=file.name):
-                storage.verify_table(path)
+                verify_table(path)
         file.write_bytes(content)
-    storage.verify_table(path)
+    verify_table(path)
 
 
 def test_a_table_whose_writer_was_killed_before_the_checksums_is_not_lost(tmp_path: Path) -> None:
     path = tmp_path / "panoramas.lance"
-    storage.append_rows(path, rows("a", 4))
+    append_rows(path, rows("a", 4))
     for seal in (tmp_path / "panoramas.lance.sha256").iterdir():
         seal.unlink()
-    storage.verify_table(path)
+    verify_table(path)
     file = next((path / "data").iterdir())
     file.write_bytes(file.read_bytes()[:-1] + b"?")
     with pytest.raises(IntegrityError):
-        storage.verify_table(path)
+        verify_table(path)
 
 
 @pytest.mark.parametrize(("name", "content"), [("a.pkl", b""), ("a.npy", b"\x93NUMPY"), ("innocent.json", b"\x80\x04\x95")])

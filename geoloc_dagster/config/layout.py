@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from geoloc_dagster.storage import tables_in
+from geoloc_dagster.tables import tables_in
 
 
 @dataclass(frozen=True, slots=True)

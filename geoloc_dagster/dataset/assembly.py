@@ -15,7 +15,8 @@ from geoloc_dagster.dataset.leakage import find_leaks
 from geoloc_dagster.errors import LeakageError
 from geoloc_dagster.geo.boundary import Boundary, read_boundary
 from geoloc_dagster.geo.districts import unnamed_level
-from geoloc_dagster.storage import open_table, read_geoparquet, table_version, verify_table, write_parquet
+from geoloc_dagster.storage import read_geoparquet, write_parquet
+from geoloc_dagster.tables import open_table, table_version, verify_table
 
 EXAMPLES = 10
 

@@ -27,7 +27,7 @@ from geoloc_dagster.dataset.split_lists import read_split_lists
 from geoloc_dagster.dataset.thumbnails import read_thumbnails
 from geoloc_dagster.errors import IntegrityError, NotEnoughDataError
 from geoloc_dagster.geo.districts import S2_LEVEL, district_of
-from geoloc_dagster.storage import open_table
+from geoloc_dagster.tables import open_table
 
 Progress = Callable[[int, int], None]
 BoolArray = npt.NDArray[np.bool_]

@@ -16,7 +16,8 @@ from geoloc_dagster.errors import NotEnoughDataError
 from geoloc_dagster.geo import s2
 from geoloc_dagster.geo.partitioning import DROPPED, LevelRule, Partitioning, partition
 from geoloc_dagster.geo.partitioning_folder import read_partitioning, write_partitioning
-from geoloc_dagster.storage import open_table, read_parquet, sha256_file, write_parquet
+from geoloc_dagster.storage import read_parquet, sha256_file, write_parquet
+from geoloc_dagster.tables import open_table
 
 FINGERPRINT = b"geoloc_cells_fingerprint"
 """Metadata of the table of cell labels: the partitioning that they are of."""

@@ -18,7 +18,7 @@ from PIL import Image
 
 from geoloc_dagster.dataset.schema import MAP_CLASSES
 from geoloc_dagster.errors import ImageError, IntegrityError
-from geoloc_dagster.storage import open_table
+from geoloc_dagster.tables import open_table
 
 if TYPE_CHECKING:
     import lance

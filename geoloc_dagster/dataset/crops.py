@@ -39,7 +39,8 @@ from geoloc_dagster.imagery.quality import (
     to_grey,
 )
 from geoloc_dagster.scale.engine import LOCAL, Engine, Tick, counted
-from geoloc_dagster.storage import discard_files, open_table, replace_batch_files, table_version, write_json, write_uncommitted
+from geoloc_dagster.storage import write_json
+from geoloc_dagster.tables import discard_files, open_table, replace_batch_files, table_version, write_uncommitted
 
 _log = logging.getLogger(__name__)
 _CHUNK_ROWS = 128  # captures in memory at a time; crops are 60 times smaller than screenshots

@@ -17,7 +17,8 @@ from geoloc_dagster.config import Layout
 from geoloc_dagster.dataset.schema import TOMBSTONES
 from geoloc_dagster.errors import ConfigError
 from geoloc_dagster.failpoints import failpoint
-from geoloc_dagster.storage import append_rows, delete_rows, open_table, read_json, read_parquet, write_json
+from geoloc_dagster.storage import read_json, read_parquet, write_json
+from geoloc_dagster.tables import append_rows, delete_rows, open_table
 
 Kind = Literal["pano", "creator", "provider", "bbox"]
 MARK = "FORGOTTEN.json"

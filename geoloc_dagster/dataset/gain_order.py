@@ -16,7 +16,8 @@ from geoloc_dagster.config import Layout
 from geoloc_dagster.dataset.expected_gain import Gain, Pictures, Points, order_by_gain
 from geoloc_dagster.dataset.reach import ASSUMED_REACH_M, NEARBY_M, Reach, assumed_reach, learn_reach
 from geoloc_dagster.geo.distance import ecef_m
-from geoloc_dagster.storage import open_table, read_json, read_parquet
+from geoloc_dagster.storage import read_json, read_parquet
+from geoloc_dagster.tables import open_table
 
 F64 = npt.NDArray[np.float64]
 

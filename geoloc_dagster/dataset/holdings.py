@@ -20,7 +20,8 @@ from geoloc_dagster.dataset.pending import complete_locations
 from geoloc_dagster.geo.boundary import read_boundary
 from geoloc_dagster.geo.districts import S2_LEVEL, district_of, unnamed_level
 from geoloc_dagster.imagery.provider import failure_classes
-from geoloc_dagster.storage import open_table, read_parquet
+from geoloc_dagster.storage import read_parquet
+from geoloc_dagster.tables import open_table
 
 UNDATED = "undated"
 UNREGISTERED = "not registered"

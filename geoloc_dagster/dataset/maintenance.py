@@ -17,7 +17,8 @@ from typing import Any, Final
 from geoloc_dagster.config import Layout
 from geoloc_dagster.dataset.table_upkeep import TableState, look_at_table, tidy_table
 from geoloc_dagster.errors import GeolocError
-from geoloc_dagster.storage import MANIFEST, read_json, tables_in
+from geoloc_dagster.storage import MANIFEST, read_json
+from geoloc_dagster.tables import tables_in
 
 LEFTOVER_AGE: Final = dt.timedelta(days=1)
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.(?P<kind>part|old)")

@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 
 from geoloc_dagster.config import Layout
 from geoloc_dagster.geo.batches import BatchKey
-from geoloc_dagster.storage import open_table, read_parquet
+from geoloc_dagster.storage import read_parquet
+from geoloc_dagster.tables import open_table
 
 
 def registered_batches(layout: Layout) -> list[str]:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from geoloc_dagster.errors import ImageError, IntegrityError
-from geoloc_dagster.storage import open_table
+from geoloc_dagster.tables import open_table
 
 Pixels = npt.NDArray[np.uint8]
 COLUMNS = ["capture_id", "image", "sha256"]

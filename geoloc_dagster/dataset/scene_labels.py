@@ -26,7 +26,8 @@ from geoloc_dagster.errors import IntegrityError, ModelMismatchError
 from geoloc_dagster.failpoints import failpoint
 from geoloc_dagster.geo.batches import BatchKey
 from geoloc_dagster.imagery.photo_scenes import COLUMNS
-from geoloc_dagster.storage import open_table, read_parquet, replace_batch, table_version, write_json
+from geoloc_dagster.storage import read_parquet, write_json
+from geoloc_dagster.tables import open_table, replace_batch, table_version
 
 _log = logging.getLogger(__name__)
 _PICTURES_AT_ONCE = 64

@@ -27,7 +27,8 @@ from geoloc_dagster.errors import CollectionSourceError, IntegrityError, ModelMi
 from geoloc_dagster.failpoints import failpoint
 from geoloc_dagster.geo.batches import BatchKey
 from geoloc_dagster.imagery.emulated_maps import COLUMNS, fetch_maps
-from geoloc_dagster.storage import open_table, replace_batch, table_version, write_json
+from geoloc_dagster.storage import write_json
+from geoloc_dagster.tables import open_table, replace_batch, table_version
 
 if TYPE_CHECKING:
     from geoloc_dagster.imagery.client import ServiceClient

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from geoloc_dagster.failpoints import failpoint
-from geoloc_dagster.storage import open_table, read_json, seal_table, table_sizes, table_version, translated_errors, write_json
+from geoloc_dagster.storage import read_json, translated_errors, write_json
+from geoloc_dagster.tables import open_table, seal_table, table_sizes, table_version
 
 if TYPE_CHECKING:
     import lance

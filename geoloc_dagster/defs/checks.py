@@ -127,7 +127,7 @@ def _compare(context: dg.AssetCheckExecutionContext, region: Region, asset: str,
     from pathlib import Path
 
     from geoloc_dagster.dataset.table_upkeep import content_version
-    from geoloc_dagster.storage import table_version
+    from geoloc_dagster.tables import table_version
 
     event = context.instance.get_latest_materialization_event(region.key(asset))
     seen = None

@@ -43,14 +43,8 @@ from geoloc_dagster.learning.photo_models import AnyPhotoModel, load_photo_model
 from geoloc_dagster.learning.photo_rows import of_interest
 from geoloc_dagster.learning.recipe import load_recipe
 from geoloc_dagster.learning.registry import newest_training, require_training
-from geoloc_dagster.storage import (
-    atomic_folder,
-    read_json,
-    read_parquet,
-    table_version,
-    write_manifest,
-    write_parquet,
-)
+from geoloc_dagster.storage import atomic_folder, read_json, read_parquet, write_manifest, write_parquet
+from geoloc_dagster.tables import table_version
 from geoloc_dagster.viz.sheets import Tile, contact_sheet
 
 Progress = Callable[[int, int], None]

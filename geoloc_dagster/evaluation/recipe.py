@@ -22,7 +22,8 @@ from geoloc_dagster.learning.aggregation import build_network
 from geoloc_dagster.learning.encoder import Encoder, load_encoder
 from geoloc_dagster.learning.registry import Training, require_training
 from geoloc_dagster.prediction.champion import read_champion
-from geoloc_dagster.storage import read_json, read_parquet, table_version
+from geoloc_dagster.storage import read_json, read_parquet
+from geoloc_dagster.tables import table_version
 
 HELD_OUT = ("dev", "test")  # gates look at the first that can be evaluated, so that promotion does not select on test
 Progress = Callable[[int, int], None]

@@ -25,7 +25,8 @@ from geoloc_dagster.geo.distance import score_m
 from geoloc_dagster.learning.registry import require_training
 from geoloc_dagster.learning.sequence_model import SequenceModel, load_sequence_model
 from geoloc_dagster.learning.sequence_rows import SequenceRows, select_sequences
-from geoloc_dagster.storage import atomic_folder, read_json, read_parquet, table_version, write_manifest, write_parquet
+from geoloc_dagster.storage import atomic_folder, read_json, read_parquet, write_manifest, write_parquet
+from geoloc_dagster.tables import table_version
 from geoloc_dagster.viz.sheets import Tile, contact_sheet
 
 Progress = Callable[[int, int], None]

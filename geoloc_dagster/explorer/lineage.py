@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from geoloc_dagster.config import Layout, Settings
 from geoloc_dagster.learning.registry import trainings
-from geoloc_dagster.storage import open_table, table_exists, table_sizes, table_version
+from geoloc_dagster.tables import open_table, table_exists, table_sizes, table_version
 
 _MOST_FILES = 20_000
 

@@ -20,7 +20,8 @@ import pyarrow.compute as pc
 from geoloc_dagster.config import Layout
 from geoloc_dagster.dataset.held_out import asked
 from geoloc_dagster.dataset.pictures import CropReader
-from geoloc_dagster.storage import open_table, read_parquet, table_exists, table_version
+from geoloc_dagster.storage import read_parquet
+from geoloc_dagster.tables import open_table, table_exists, table_version
 
 _compute: Any = pc
 _CATALOG = [

@@ -16,7 +16,7 @@ from geoloc_dagster.imagery.boxes import build_redactor
 from geoloc_dagster.imagery.bulk_job import Job
 from geoloc_dagster.imagery.provider import Capture, Failure
 from geoloc_dagster.imagery.writer import capture_row, redacted
-from geoloc_dagster.storage import write_uncommitted
+from geoloc_dagster.tables import write_uncommitted
 
 _ROWS_AT_ONCE = 16
 _MOST_BYTES = 8 << 20  # handed over earlier where pictures are large, so that memory stays bounded

@@ -22,7 +22,8 @@ from geoloc_dagster.errors import ConfigError, IntegrityError
 from geoloc_dagster.geo.cell_sampling import missing_samples, take_samples
 from geoloc_dagster.geo.grid_cells import cell_of, read_grid_cells
 from geoloc_dagster.imagery.lookups import COMMIT_ROWS, CoverageService, LookupRun, look_up_chunks, lookup_ids
-from geoloc_dagster.storage import open_table, read_geoparquet
+from geoloc_dagster.storage import read_geoparquet
+from geoloc_dagster.tables import open_table
 
 _REGISTERED = ["series", "grid_cell", "lat_deg", "lng_deg", "pano_id"]
 

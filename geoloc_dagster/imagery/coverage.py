@@ -16,7 +16,7 @@ from geoloc_dagster.config import Layout, Settings
 from geoloc_dagster.dataset.schema import STREET_VIEW_METADATA
 from geoloc_dagster.geo.buffer_csv import read_buffer_csv, read_negatives
 from geoloc_dagster.geo.distance import geodesic_m
-from geoloc_dagster.storage import append_rows, open_table, table_version
+from geoloc_dagster.tables import append_rows, open_table, table_version
 
 
 @dataclass(frozen=True, slots=True)

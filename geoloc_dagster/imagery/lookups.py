@@ -25,7 +25,8 @@ from geoloc_dagster.errors import GeolocError
 from geoloc_dagster.failpoints import failpoint
 from geoloc_dagster.geo.buffers import rank_from_start
 from geoloc_dagster.imagery.provider import CollectionStopped, RequestFailedError
-from geoloc_dagster.storage import append_rows, open_table, read_geoparquet
+from geoloc_dagster.storage import read_geoparquet
+from geoloc_dagster.tables import append_rows, open_table
 
 COMMIT_ROWS = 200  # what a killed process can lose; each lookup is one small request
 

@@ -24,7 +24,8 @@ from geoloc_dagster.imagery.photo_table import Photo
 from geoloc_dagster.imagery.provider import Location, View
 from geoloc_dagster.imagery.tombstones import Tombstones, read_tombstones
 from geoloc_dagster.imagery.writer import CollectionResult, capture_id, known_ids, visit_row
-from geoloc_dagster.storage import append_rows, commit_files, open_table, read_parquet, table_version
+from geoloc_dagster.storage import read_parquet
+from geoloc_dagster.tables import append_rows, commit_files, open_table, table_version
 
 _PHOTOS_PER_PROCESS = 100  # a process takes about a second to start
 _COLUMNS = ("url", "lat_deg", "lng_deg", "captured_on", "precision", "creator", "licence", "attribution", "heading_deg")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from geoloc_dagster.imagery.provider import Panorama
-from geoloc_dagster.storage import open_table
+from geoloc_dagster.tables import open_table
 
 BBox = tuple[float, float, float, float]
 """(south, west, north, east), degrees."""

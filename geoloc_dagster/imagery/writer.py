@@ -31,7 +31,7 @@ from geoloc_dagster.imagery.provider import (
 )
 from geoloc_dagster.imagery.quality import open_header
 from geoloc_dagster.imagery.tombstones import Tombstones
-from geoloc_dagster.storage import append_rows, open_table, table_version
+from geoloc_dagster.tables import append_rows, open_table, table_version
 
 _log = logging.getLogger(__name__)
 _MAX_COMMIT_BYTES = 256 << 20  # commits earlier when pictures are large, so that memory stays bounded

@@ -17,7 +17,8 @@ from geoloc_dagster.learning.recipe import AnyRecipe, base_of
 from geoloc_dagster.learning.registry import require_training
 from geoloc_dagster.learning.sequence_recipe import SequenceRecipe
 from geoloc_dagster.learning.tracking import MlflowTarget
-from geoloc_dagster.storage import read_parquet, sha256_file, table_exists, table_version
+from geoloc_dagster.storage import read_parquet, sha256_file
+from geoloc_dagster.tables import table_exists, table_version
 
 
 def train_recipe(

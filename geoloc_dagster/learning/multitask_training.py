@@ -20,7 +20,7 @@ from geoloc_dagster.learning.multitask_network import MultitaskNetwork, build_mu
 from geoloc_dagster.learning.multitask_recipe import MultitaskRecipe
 from geoloc_dagster.learning.photo_rows import PhotoRows
 from geoloc_dagster.learning.photo_training import PhotoTraining, TrainingOptions
-from geoloc_dagster.storage import table_exists
+from geoloc_dagster.tables import table_exists
 
 
 def train_multitask(

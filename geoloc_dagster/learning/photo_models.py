@@ -19,7 +19,7 @@ from geoloc_dagster.learning.multitask_recipe import MultitaskRecipe
 from geoloc_dagster.learning.recipe import recipe_of
 from geoloc_dagster.learning.sequence_model import SequenceModel, load_sequence_model
 from geoloc_dagster.learning.sequence_recipe import SequenceRecipe
-from geoloc_dagster.storage import table_exists
+from geoloc_dagster.tables import table_exists
 
 AnyPhotoModel = CellsModel | MultitaskModel
 

@@ -14,6 +14,7 @@ from geoloc_dagster.config import Layout, Settings
 from geoloc_dagster.evaluation.tables import NONE, markdown_table
 from geoloc_dagster.imagery.licences import is_reserved
 from geoloc_dagster.prediction.cards import Card, publish_card
+from geoloc_dagster.tables import open_table, table_version
 
 _LISTED: Final = 40  # rows of a table; the facts have all of them
 _COLUMNS: Final = ["provider", "source", "licence", "attribution", "captured_on", "status", "redacted_boxes"]
@@ -31,8 +32,8 @@ def make_data_card(settings: Settings, layout: Layout) -> Card:
         "region": settings.region.name,
         "permission": settings.capture.permission,
         "versions": {
-            "panoramas": storage.table_version(layout.panoramas),
-            "crops": storage.table_version(layout.crops),
+            "panoramas": table_version(layout.panoramas),
+            "crops": table_version(layout.crops),
             "catalog_sha256": storage.sha256_file(layout.catalog),
         },
         "captures": _captures(layout),
@@ -44,7 +45,7 @@ def make_data_card(settings: Settings, layout: Layout) -> Card:
 
 def taken_down(layout: Layout) -> dict[str, int]:
     """How many captures were taken down, and by how many requests of which kind; whom they were about is not told."""
-    table = storage.open_table(layout.tombstones)
+    table = open_table(layout.tombstones)
     if table is None:
         return {"captures": 0}
     kinds = Counter(table.to_table(columns=["kind"])["kind"].to_pylist())
@@ -53,7 +54,7 @@ def taken_down(layout: Layout) -> dict[str, int]:
 
 
 def _captures(layout: Layout) -> dict[str, Any]:
-    table = storage.open_table(layout.panoramas)
+    table = open_table(layout.panoramas)
     if table is None:
         return {"rows": 0, "failed": 0, "blurred": 0, "by_source": {}, "by_licence": {}, "attributions": []}
     whole = table.to_table(columns=_COLUMNS)

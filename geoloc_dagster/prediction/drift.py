@@ -20,6 +20,7 @@ from geoloc_dagster.config.layout import Layout
 from geoloc_dagster.config.operation import DriftSettings
 from geoloc_dagster.evaluation.cluster_mean import ClusterMean, cluster_mean, t_quantile
 from geoloc_dagster.prediction.champion import Champion, read_champion
+from geoloc_dagster.tables import open_table
 
 Window = Literal["captured lately", "collected since the training"]
 _LEVEL = 0.05 / 2  # of a false alarm in each of the two windows
@@ -126,7 +127,7 @@ def _collected_since(layout: Layout, names: list[str], champion: Champion) -> np
     training: dict[str, Any] = storage.read_json(champion.folder / "training.json")
     finished = dt.datetime.fromisoformat(str(training["finished_at"]))
     finished = finished if finished.tzinfo else finished.replace(tzinfo=dt.UTC)
-    table = storage.open_table(layout.panoramas)
+    table = open_table(layout.panoramas)
     if table is None:
         return np.zeros(len(names), np.bool_)
     rows = table.to_table(columns=["capture_id", "fetched_at"])

@@ -19,6 +19,7 @@ from geoloc_dagster.prediction.cards import Card, publish_card
 from geoloc_dagster.prediction.champion import Champion, read_champion
 from geoloc_dagster.prediction.parts import KINDS
 from geoloc_dagster.prediction.release import newest_fusion
+from geoloc_dagster.tables import open_table
 
 _FEW: Final = 5  # places; with fewer a group's figure is left out
 _LISTED: Final = 40
@@ -130,7 +131,7 @@ def _taken_down_since(layout: Layout, finished_at: str) -> int:
     """Captures that were taken down after the training, which the model may have learned from."""
     import datetime as dt
 
-    table = storage.open_table(layout.tombstones)
+    table = open_table(layout.tombstones)
     if table is None:
         return 0
     finished = dt.datetime.fromisoformat(finished_at)

@@ -22,7 +22,6 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from geoloc_dagster import storage
 from geoloc_dagster.cores import processes_by_default
 from geoloc_dagster.dataset.pictures import COLUMNS, Pixels, channels_first, decode_row, verify_picture
 from geoloc_dagster.dataset.schema import embeddings_schema
@@ -30,6 +29,7 @@ from geoloc_dagster.errors import IntegrityError, ModelMismatchError
 from geoloc_dagster.retrieval.encoder import Encoder, Pictures
 from geoloc_dagster.retrieval.rebuilt import sound_table
 from geoloc_dagster.scale.engine import LOCAL, UNIT, Engine, Tick, counted
+from geoloc_dagster.tables import open_table, replace_batch_files, write_uncommitted
 
 _AHEAD = 2
 _READ_ROWS = UNIT  # crops held in memory at once: about 40 MB of pixels at 224 px
@@ -82,7 +82,7 @@ def embed_batch(
         ModelMismatchError: the encoder returned vectors of another shape, or ones that are not of length 1.
         EngineError: the pieces were lost; the vectors of before stay.
     """
-    crops = storage.open_table(crops_path)
+    crops = open_table(crops_path)
     if crops is None:
         raise IntegrityError(f"{crops_path} is missing", "Materialise `crops` first.")
     names = crops.to_table(columns=["capture_id", "sha256", "_rowoffset"], filter=f"batch = '{batch}'")
@@ -103,7 +103,7 @@ def embed_batch(
     tick = counted(progress, len(offsets))
     written = engine.map(embed_piece, pieces, tick, gpu=True)
     fragments = [fragment for piece in written for fragment in piece]
-    committed = storage.replace_batch_files(embeddings_path, fragments, batch, table_schema(encoder.dimension))
+    committed = replace_batch_files(embeddings_path, fragments, batch, table_schema(encoder.dimension))
     return EmbeddingResult(batch, encoder.model_version, len(offsets), undecodable, committed, changed=True)
 
 
@@ -192,7 +192,7 @@ def embed_piece(piece: EmbeddingPiece, tick: Tick) -> list[str]:
             yield from _vector_rows(encoder, piece.batch, rows, pictures, piece.batch_size).to_batches()
             tick(len(rows))
 
-    return storage.write_uncommitted(piece.embeddings_path, vectors(), table_schema(encoder.dimension), seal=True)
+    return write_uncommitted(piece.embeddings_path, vectors(), table_schema(encoder.dimension), seal=True)
 
 
 # --- the table -------------------------------------------------------------------------------------------------------
@@ -246,7 +246,7 @@ def _read_crops(piece: EmbeddingPiece, size: int, *, ahead: int = 0) -> Iterator
         verify_picture(piece.crops_path, row)
         return decode_row(row, size)
 
-    crops = storage.open_table(piece.crops_path, piece.version)
+    crops = open_table(piece.crops_path, piece.version)
     if crops is None:
         raise IntegrityError(f"{piece.crops_path} is missing", "Materialise `crops` first.")
     waiting: deque[tuple[list[dict[str, Any]], list[Future[Pixels]]]] = deque()

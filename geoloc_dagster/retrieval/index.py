@@ -30,6 +30,7 @@ from geoloc_dagster.retrieval.index_planner import EXACT, Plan, PlanSettings, bu
 from geoloc_dagster.retrieval.local_features import VERSION
 from geoloc_dagster.retrieval.local_gallery import LocalGallery, read_local_gallery, write_local_gallery
 from geoloc_dagster.retrieval.pointer import read_pointer, write_pointer
+from geoloc_dagster.tables import open_table, verify_table
 
 DEFAULT_S2_LEVEL = 16
 _VECTORS, _ROWS, _LATEST = "vectors.faiss", "rows.parquet", "LATEST.json"
@@ -206,8 +207,8 @@ def _gallery_vectors(path: Path, gallery: pa.Table, model_version: str) -> tuple
 def _verified_rows(path: Path) -> tuple[pa.Table, int]:
     """All rows of the embeddings table and its version, after comparing its files with their checksums."""
     try:
-        storage.verify_table(path, remedy=_EMBED)
-        table = storage.open_table(path)
+        verify_table(path, remedy=_EMBED)
+        table = open_table(path)
         assert table is not None  # verify_table opened it
         return table.to_table(), int(table.version)
     except (OSError, ValueError, pa.ArrowException) as error:  # what Lance says of a damaged manifest

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from geoloc_dagster import storage
 from geoloc_dagster.errors import IntegrityError, UnsafeFileError
 from geoloc_dagster.retrieval.local_features import U8, VERSION, WIDTH
+from geoloc_dagster.tables import open_table, verify_table
 
 FEATURES_FILE, OFFSETS_FILE = "local_features.npy", "local_offsets.npy"
 _MAKE = "Materialise `local_features` for every batch, then `faiss_index`; the last good release stays served."
@@ -52,10 +52,10 @@ def write_local_gallery(path: Path, gallery: pa.Table, folder: Path) -> int:
         IntegrityError: the table is damaged, or lacks the features of a row; says of which batches.
     """
     try:
-        storage.verify_table(path, remedy=_MAKE)
+        verify_table(path, remedy=_MAKE)
     except (OSError, ValueError, pa.ArrowException) as error:  # what Lance says of a damaged manifest
         raise IntegrityError(f"{path} is damaged: {error}", _MAKE) from error
-    table = storage.open_table(path)
+    table = open_table(path)
     assert table is not None  # verify_table opened it
     held: Any = table.to_table(columns=["capture_id", "crop_sha256", "model_version", "count"]).to_pandas()
     held["offset"] = np.arange(len(held))

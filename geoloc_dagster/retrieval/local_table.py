@@ -10,7 +10,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from geoloc_dagster import storage
 from geoloc_dagster.cores import processes_by_default
 from geoloc_dagster.dataset.pictures import COLUMNS, decode_row, verify_picture
 from geoloc_dagster.dataset.schema import LOCAL_FEATURES
@@ -18,6 +17,7 @@ from geoloc_dagster.errors import IntegrityError
 from geoloc_dagster.retrieval.local_features import SIDE, VERSION, local_features
 from geoloc_dagster.retrieval.rebuilt import sound_table
 from geoloc_dagster.scale.engine import LOCAL, UNIT, Engine, Tick, counted
+from geoloc_dagster.tables import open_table, replace_batch_files, write_uncommitted
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def make_local_features(
         IntegrityError: a crop is not the one that was written.
         EngineError: the pieces were lost; the features of before stay.
     """
-    crops = storage.open_table(crops_path)
+    crops = open_table(crops_path)
     if crops is None:
         raise IntegrityError(f"{crops_path} is missing", "Materialise `crops` first.")
     names = crops.to_table(columns=["capture_id", "sha256", "_rowoffset"], filter=f"batch = '{batch}'").to_pylist()
@@ -68,8 +68,8 @@ def make_local_features(
         for part in engine.cut(len(offsets))
     ]
     written = engine.map(make_piece, pieces, counted(progress, len(offsets)))
-    version = storage.replace_batch_files(out_path, [name for piece in written for name in piece], batch, LOCAL_FEATURES)
-    made = storage.open_table(out_path)
+    version = replace_batch_files(out_path, [name for piece in written for name in piece], batch, LOCAL_FEATURES)
+    made = open_table(out_path)
     return LocalFeaturesResult(batch, len(offsets), 0 if made is None else _count(made, batch), version, changed=True)
 
 
@@ -105,7 +105,7 @@ class LocalFeaturesPiece:
 
 def make_piece(piece: LocalFeaturesPiece, tick: Tick) -> list[str]:
     """Make the features of some crops and write them, uncommitted; what commits them. Raises as `make_local_features` does."""
-    crops = storage.open_table(piece.crops_path, piece.version)
+    crops = open_table(piece.crops_path, piece.version)
     if crops is None:
         raise IntegrityError(f"{piece.crops_path} is missing", "Materialise `crops` first.")
 
@@ -128,4 +128,4 @@ def make_piece(piece: LocalFeaturesPiece, tick: Tick) -> list[str]:
                 yield from pa.Table.from_pylist(list(pool.map(made, rows)), schema=LOCAL_FEATURES).to_batches()
                 tick(len(rows))
 
-    return storage.write_uncommitted(piece.out_path, batches(), LOCAL_FEATURES, seal=True)
+    return write_uncommitted(piece.out_path, batches(), LOCAL_FEATURES, seal=True)

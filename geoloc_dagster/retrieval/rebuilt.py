@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from geoloc_dagster import storage
 from geoloc_dagster.errors import IntegrityError
+from geoloc_dagster.tables import open_table, remove_table, table_exists, verify_table
 
 logger = logging.getLogger(__name__)
 
@@ -22,16 +22,16 @@ def sound_table(path: Path, wrong: Callable[[Any], str]) -> Any | None:
         path: of the Lance table.
         wrong: why a table is of another shape; empty where it is not.
     """
-    if not (path.exists() or storage.table_exists(path)):
+    if not (path.exists() or table_exists(path)):
         return None
     try:
-        storage.verify_table(path)
-        table = storage.open_table(path)
+        verify_table(path)
+        table = open_table(path)
         reason = "it is gone" if table is None else wrong(table)
         if not reason:
             return table
     except (IntegrityError, OSError, ValueError, pa.ArrowException) as error:  # ValueError: what Lance says of damage
         reason = str(error)
     logger.warning("Starting %s afresh, every batch must be made again: %s", path, reason)
-    storage.remove_table(path)
+    remove_table(path)
     return None

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from geoloc_dagster.storage import open_table
+from geoloc_dagster.tables import open_table
 from geoloc_dagster.viz.encode import MAX_BYTES
 from geoloc_dagster.viz.sheets import Tile, contact_sheet
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from geoloc_dagster.geo.boundary import Boundary
-from geoloc_dagster.storage import open_table
+from geoloc_dagster.tables import open_table
 from geoloc_dagster.viz import style
 from geoloc_dagster.viz.maps import Layer, points_map
 from geoloc_dagster.viz.sheets import Tile, contact_sheet

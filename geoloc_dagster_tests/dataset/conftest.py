@@ -25,7 +25,7 @@ from geoloc_dagster.config.settings import Settings
 from geoloc_dagster.dataset.catalog import build_catalog
 from geoloc_dagster.dataset.schema import CROPS
 from geoloc_dagster.imagery.quality import GreyStatistics, phash64
-from geoloc_dagster.storage import append_rows
+from geoloc_dagster.tables import append_rows
 
 TRAIN_SOURCES = ["Cropped_Training_*"]
 TEST_SOURCES = ["Cropped_Validation_*"]

@@ -15,7 +15,7 @@ from PIL import Image
 
 from geoloc_dagster.config import Layout
 from geoloc_dagster.dataset.schema import CAPTURES
-from geoloc_dagster.storage import append_rows
+from geoloc_dagster.tables import append_rows
 from geoloc_dagster_tests.imagery.pictures import jpeg, street
 
 Read = dict[str, tuple[bytes, float]]

@@ -25,7 +25,7 @@ from geoloc_dagster.dataset.schema import SEGMENTATION_MAPS
 from geoloc_dagster.emulator.materials import CLASSES as CITY_CLASSES
 from geoloc_dagster.emulator.planet_canvas import PixelClass
 from geoloc_dagster.errors import ImageError, IntegrityError
-from geoloc_dagster.storage import append_rows
+from geoloc_dagster.tables import append_rows
 
 ROAD, WATER, SIGN = CLASSES.index("road"), CLASSES.index("water"), CLASSES.index("sign")
 

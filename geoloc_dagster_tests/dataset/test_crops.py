@@ -23,7 +23,7 @@ from geoloc_dagster.errors import DiskFullError, GateError, ImageError, Integrit
 from geoloc_dagster.imagery.collect import collect_batch
 from geoloc_dagster.imagery.folder import FolderProvider
 from geoloc_dagster.imagery.quality import phash64
-from geoloc_dagster.storage import append_rows, open_table, table_version, verify_table
+from geoloc_dagster.tables import append_rows, open_table, table_version, verify_table
 from geoloc_dagster_tests.imagery.disks import small_disk  # noqa: F401 (a fixture is used by its name)
 from geoloc_dagster_tests.imagery.pictures import TERMS, bomb, encoded, files_of, jpeg, places, street, write_folder, write_tar
 from geoloc_dagster_tests.imagery.processes import CROPS as SETTINGS

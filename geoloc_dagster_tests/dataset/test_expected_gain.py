@@ -16,7 +16,8 @@ from geoloc_dagster.dataset.gain_order import order_pending
 from geoloc_dagster.dataset.reach import Reach, assumed_reach, learn_reach
 from geoloc_dagster.dataset.schema import CAPTURES, VISITS
 from geoloc_dagster.imagery.nightly import batches_of_the_night
-from geoloc_dagster.storage import append_rows, open_table, write_geoparquet, write_json, write_parquet
+from geoloc_dagster.storage import write_geoparquet, write_json, write_parquet
+from geoloc_dagster.tables import append_rows, open_table
 from geoloc_dagster_tests.dataset.exported import NOW, fill
 
 STREET_M = np.stack([np.arange(0, 2_000, 10.0), np.zeros(200)], axis=1)

@@ -28,7 +28,8 @@ from geoloc_dagster.imagery.provider import Location, Terms, View
 from geoloc_dagster.imagery.tombstones import read_tombstones
 from geoloc_dagster.retrieval.embedding import embed_batch
 from geoloc_dagster.retrieval.local_table import make_local_features
-from geoloc_dagster.storage import append_rows, open_table, verify_table, write_json, write_parquet
+from geoloc_dagster.storage import write_json, write_parquet
+from geoloc_dagster.tables import append_rows, open_table, verify_table
 from geoloc_dagster_tests.dataset.exported import NOW, fill
 from geoloc_dagster_tests.emulator.stub_city import ORIGIN, STEP_DEG, TODAY, StubCity
 from geoloc_dagster_tests.imagery.pictures import jpeg

@@ -25,7 +25,8 @@ from geoloc_dagster.console import holdings_tables
 from geoloc_dagster.dataset import holdings as module
 from geoloc_dagster.dataset.holdings import Holdings, holdings
 from geoloc_dagster.dataset.schema import CAPTURES, VISITS
-from geoloc_dagster.storage import append_rows, write_geoparquet
+from geoloc_dagster.storage import write_geoparquet
+from geoloc_dagster.tables import append_rows
 
 TODAY = dt.date(2026, 11, 21)
 NOW = dt.datetime(2026, 11, 21, tzinfo=dt.UTC)

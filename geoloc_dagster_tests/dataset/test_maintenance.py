@@ -15,6 +15,7 @@ from geoloc_dagster.config import Layout
 from geoloc_dagster.dataset.maintenance import Done, maintain, pinned_versions
 from geoloc_dagster.dataset.table_upkeep import SMALL_FILES, content_version
 from geoloc_dagster.errors import IntegrityError
+from geoloc_dagster.tables import append_rows, delete_rows, open_table, replace_batch, table_version, verify_table
 from geoloc_dagster_tests.prediction.world import FIRST, released
 from geoloc_dagster_tests.retrieval.city import City, build_city
 
@@ -25,7 +26,7 @@ def grow(layout: Layout, commits: int, *, first: int = 0) -> Path:
     """The crops table in so many commits of one row."""
     for i in range(first, first + commits):
         row = {"capture_id": f"c{i}", "batch": "100m-0000", "bytes": np.random.default_rng(i).bytes(2_000)}
-        storage.append_rows(layout.crops, pa.Table.from_pylist([row], schema=TABLE))
+        append_rows(layout.crops, pa.Table.from_pylist([row], schema=TABLE))
     return layout.crops
 
 
@@ -35,11 +36,11 @@ def tidy(layout: Layout, *, days: float = 30, keep: int = 7, apply: bool = True)
 
 
 def versions(path: Path) -> list[int]:
-    return [int(one["version"]) for one in storage.open_table(path).versions()]
+    return [int(one["version"]) for one in open_table(path).versions()]
 
 
 def rows(path: Path, version: int | None = None) -> int:
-    return int(storage.open_table(path, version).count_rows())
+    return int(open_table(path, version).count_rows())
 
 
 def test_a_dry_run_says_what_there_is_to_do_and_changes_nothing(tmp_path: Path) -> None:
@@ -60,7 +61,7 @@ def test_old_versions_go_small_files_become_one_and_every_row_stays(tmp_path: Pa
     assert rows(path) == SMALL_FILES
     assert len(list((path / "data").glob("*"))) == 1
     assert len(versions(path)) <= 2
-    storage.verify_table(path)
+    verify_table(path)
     seals = {seal.name for seal in path.with_name("crops.lance.sha256").glob("*")}
     assert seals <= {file.name for folder in ("data", "_versions") for file in (path / folder).glob("*")}
 
@@ -75,13 +76,13 @@ def test_young_versions_stay(tmp_path: Path) -> None:
 def test_a_compaction_is_no_news_to_what_was_made_of_the_table_and_a_new_row_is(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
     path = grow(layout, SMALL_FILES)
-    seen = storage.table_version(path)
+    seen = table_version(path)
     assert content_version(path) == seen
     tidy(layout)
-    assert storage.table_version(path) > seen
+    assert table_version(path) > seen
     assert content_version(path) == seen
     grow(layout, 1, first=100)
-    assert content_version(path) == storage.table_version(path)
+    assert content_version(path) == table_version(path)
 
 
 @pytest.fixture
@@ -93,8 +94,8 @@ def pinned(tmp_path: Path) -> Layout:
     training = storage.read_json(folder / "training.json") | {"provenance": {"crops_version": 2}}
     storage.write_json(folder / "training.json", training)
     for _ in range(2):
-        table = storage.open_table(layout.embeddings).to_table()
-        storage.replace_batch(layout.embeddings, table.filter(pa.compute.field("batch") == "75m-0000"), "75m-0000")
+        table = open_table(layout.embeddings).to_table()
+        replace_batch(layout.embeddings, table.filter(pa.compute.field("batch") == "75m-0000"), "75m-0000")
     return layout
 
 
@@ -109,12 +110,12 @@ def test_what_a_release_was_made_from_stays_readable(pinned: Layout) -> None:
     index = next(pinned.indexes.glob("index-*/manifest.json"))
     of_index = int(storage.read_json(index)["embeddings_version"])
     assert pinned_versions(pinned) == {pinned.crops: {2}, pinned.embeddings: {of_index}}
-    assert storage.table_version(pinned.embeddings) > of_index
+    assert table_version(pinned.embeddings) > of_index
     before = rows(pinned.crops, 2), rows(pinned.embeddings, of_index)
     tidy(pinned, keep=0)
     assert (rows(pinned.crops, 2), rows(pinned.embeddings, of_index)) == before
-    assert versions(pinned.crops) == [2, storage.table_version(pinned.crops)]
-    tables = storage.open_table(pinned.embeddings).tags.list()
+    assert versions(pinned.crops) == [2, table_version(pinned.crops)]
+    tables = open_table(pinned.embeddings).tags.list()
     assert [tag["version"] for tag in tables.values()] == [of_index]
 
 
@@ -123,14 +124,14 @@ def test_a_version_that_nothing_names_any_more_is_let_go(pinned: Layout) -> None
     folder = pinned.checkpoints / "retrieval" / FIRST
     storage.write_json(folder / "training.json", storage.read_json(folder / "training.json") | {"provenance": {}})
     tidy(pinned, keep=0)
-    assert versions(pinned.crops) == [storage.table_version(pinned.crops)]
-    assert storage.open_table(pinned.crops).tags.list() == {}
+    assert versions(pinned.crops) == [table_version(pinned.crops)]
+    assert open_table(pinned.crops).tags.list() == {}
 
 
 def test_a_takedown_is_stronger_than_a_pin(pinned: Layout) -> None:
     tidy(pinned, keep=0)
-    name = storage.open_table(pinned.crops).to_table(columns=["capture_id"], limit=1)["capture_id"][0].as_py()
-    assert storage.delete_rows(pinned.crops, f"capture_id = '{name}'") == 1
+    name = open_table(pinned.crops).to_table(columns=["capture_id"], limit=1)["capture_id"][0].as_py()
+    assert delete_rows(pinned.crops, f"capture_id = '{name}'") == 1
     assert len(versions(pinned.crops)) == 1
     assert tidy(pinned, keep=0) is not None  # the pin that is gone is no error
 
@@ -190,4 +191,4 @@ def test_a_damaged_table_keeps_no_other_from_its_turn(tmp_path: Path) -> None:
     assert any(one.what.startswith("broken.lance was left alone: GEO-503") for one in done)
     assert len(versions(path)) == 1
     with pytest.raises(IntegrityError):
-        storage.open_table(broken)
+        open_table(broken)

@@ -12,7 +12,8 @@ import pytest
 from geoloc_dagster.config import Layout
 from geoloc_dagster.dataset.pending import complete_locations, dates_per_location, pending_batches, stale_batches, within_budget
 from geoloc_dagster.dataset.schema import VISITS
-from geoloc_dagster.storage import append_rows, write_geoparquet
+from geoloc_dagster.storage import write_geoparquet
+from geoloc_dagster.tables import append_rows
 
 NOW = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
 BATCHES = {"100m-0000": ["0", "1"], "100m-0001": ["2"], "35m-0000": ["3", "4"]}

@@ -20,7 +20,8 @@ from geoloc_dagster.dataset.scene_labels import write_scene_labels
 from geoloc_dagster.dataset.schema import PHOTOS, SCENE_LABELS
 from geoloc_dagster.defs import build_definitions
 from geoloc_dagster.errors import ModelMismatchError
-from geoloc_dagster.storage import open_table, table_version, verify_table, write_parquet
+from geoloc_dagster.storage import write_parquet
+from geoloc_dagster.tables import open_table, table_version, verify_table
 from geoloc_dagster_tests.dataset.conftest import crop_row, jpeg, make_settings, scene, write_crops
 
 SAID = {

@@ -34,7 +34,7 @@ from geoloc_dagster.emulator.process import EmulatorThread, serve_in_thread
 from geoloc_dagster.errors import CollectionSourceError, IntegrityError, ModelMismatchError
 from geoloc_dagster.imagery.client import Etiquette, ServiceClient
 from geoloc_dagster.imagery.emulated_maps import MAP_PATH, fetch_maps, map_request
-from geoloc_dagster.storage import append_rows, open_table, table_version, verify_table
+from geoloc_dagster.tables import append_rows, open_table, table_version, verify_table
 from geoloc_dagster_tests.dataset.conftest import crop_row, jpeg, make_settings, write_crops
 from geoloc_dagster_tests.emulator.stub_city import ORIGIN, TODAY
 

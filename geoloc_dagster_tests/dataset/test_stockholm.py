@@ -15,7 +15,7 @@ from geoloc_dagster.dataset.catalog import build_catalog, summarise_catalog
 from geoloc_dagster.dataset.duplicates import byte_identical_groups
 from geoloc_dagster.dataset.leakage import find_leaks, near_train_share
 from geoloc_dagster.dataset.schema import CROPS
-from geoloc_dagster.storage import append_rows, open_table
+from geoloc_dagster.tables import append_rows, open_table
 from geoloc_dagster_tests.dataset.conftest import Stockholm, crop_row, jpeg
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # half a minute of two quiet cores, mostly decoding

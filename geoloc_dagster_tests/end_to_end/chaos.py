@@ -37,7 +37,8 @@ from geoloc_dagster.imagery.collect import collect_region_batch
 from geoloc_dagster.imagery.factory import build_provider, build_street_view
 from geoloc_dagster.imagery.lookups import look_up_region
 from geoloc_dagster.imagery.tombstones import read_tombstones
-from geoloc_dagster.storage import open_table, read_json, read_parquet, verify_table
+from geoloc_dagster.storage import read_json, read_parquet
+from geoloc_dagster.tables import open_table, verify_table
 from geoloc_dagster_tests.emulator.stub_city import ORIGIN, TODAY, StubCity
 from geoloc_dagster_tests.end_to_end.regions import rectangle, write_region
 

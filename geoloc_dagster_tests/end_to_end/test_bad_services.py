@@ -17,7 +17,7 @@ from geoloc_dagster.defs.headless import Event, run_headless
 from geoloc_dagster.defs.region import Region
 from geoloc_dagster.emulator.process import EmulatorThread, serve_in_thread
 from geoloc_dagster.errors import StepFailedError
-from geoloc_dagster.storage import open_table, verify_table
+from geoloc_dagster.tables import open_table, verify_table
 from geoloc_dagster_tests.emulator.stub_city import ORIGIN, TODAY, StubCity
 from geoloc_dagster_tests.end_to_end.nights import rectangle, write_region
 

@@ -22,7 +22,8 @@ from geoloc_dagster.defs.headless import run_headless
 from geoloc_dagster.geo.partitioning_folder import read_partitioning
 from geoloc_dagster.learning.registry import require_training
 from geoloc_dagster.learning.scene_classifier import load_scene_classifier
-from geoloc_dagster.storage import open_table, read_json, read_parquet
+from geoloc_dagster.storage import read_json, read_parquet
+from geoloc_dagster.tables import open_table
 from geoloc_dagster_tests.end_to_end.regions import rectangle, write_region
 from geoloc_dagster_tests.imagery.exif_photos import write
 from geoloc_dagster_tests.learning.globe import TOWNS, cells_recipe, town_photo

@@ -21,7 +21,8 @@ from geoloc_dagster.dataset.pending import pending_batches
 from geoloc_dagster.emulator.process import EmulatorProcess
 from geoloc_dagster.geo.grid_cells import cell_of, read_grid_cells
 from geoloc_dagster.geo.spacing import close_pairs
-from geoloc_dagster.storage import open_table, read_geoparquet
+from geoloc_dagster.storage import read_geoparquet
+from geoloc_dagster.tables import open_table
 from geoloc_dagster_tests.end_to_end.nights import ORIGIN, Nights, rectangle, write_region
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

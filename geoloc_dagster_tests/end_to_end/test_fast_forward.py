@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 from geoloc_dagster import cli
 from geoloc_dagster.learning.registry import newest_training
 from geoloc_dagster.prediction.champion import read_champion
-from geoloc_dagster.storage import MANIFEST, open_table, read_json, read_parquet, write_manifest
+from geoloc_dagster.storage import MANIFEST, read_json, read_parquet, write_manifest
+from geoloc_dagster.tables import open_table
 from geoloc_dagster_tests.end_to_end.city import MONTHS, ROTATIONS, START, write_city
 from geoloc_dagster_tests.end_to_end.fast_forward import FastForward
 

@@ -12,7 +12,7 @@ import pytest
 
 from geoloc_dagster.dataset.pending import pending_batches, registered_batches
 from geoloc_dagster.emulator.process import EmulatorProcess
-from geoloc_dagster.storage import open_table
+from geoloc_dagster.tables import open_table
 from geoloc_dagster_tests.end_to_end.nights import ORIGIN, Nights, write_region
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

@@ -20,7 +20,8 @@ from geoloc_dagster.config.loader import load_settings
 from geoloc_dagster.defs.headless import run_headless
 from geoloc_dagster.doctor import check_sources
 from geoloc_dagster.errors import StepFailedError
-from geoloc_dagster.storage import open_table, read_parquet, verify_table
+from geoloc_dagster.storage import read_parquet
+from geoloc_dagster.tables import open_table, verify_table
 from geoloc_dagster_tests.end_to_end.regions import rectangle, write_region
 from geoloc_dagster_tests.imagery.exif_photos import BASE, GPS, at, photo, write
 

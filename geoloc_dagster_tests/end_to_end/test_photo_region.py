@@ -27,7 +27,8 @@ from geoloc_dagster.doctor import check_sources
 from geoloc_dagster.emulator.process import EmulatorProcess
 from geoloc_dagster.errors import ConfigError, StepFailedError
 from geoloc_dagster.imagery.nightly import Night, batches_of_the_night
-from geoloc_dagster.storage import open_table, read_parquet, verify_table
+from geoloc_dagster.storage import read_parquet
+from geoloc_dagster.tables import open_table, verify_table
 from geoloc_dagster_tests.emulator.stub_city import ORIGIN, TODAY
 from geoloc_dagster_tests.end_to_end.regions import rectangle, write_region
 

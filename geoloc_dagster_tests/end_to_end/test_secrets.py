@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from geoloc_dagster.emulator.process import EmulatorThread, serve_in_thread
-from geoloc_dagster.storage import open_table
+from geoloc_dagster.tables import open_table
 from geoloc_dagster_tests.docker.finder import load
 from geoloc_dagster_tests.emulator.stub_city import ORIGIN, TODAY, StubCity
 from geoloc_dagster_tests.end_to_end.regions import rectangle, write_region

@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 import pytest
 
 from geoloc_dagster.config import Layout
-from geoloc_dagster.storage import open_table, read_json, read_parquet
+from geoloc_dagster.storage import read_json, read_parquet
+from geoloc_dagster.tables import open_table
 from geoloc_dagster_tests.docker import finder
 from geoloc_dagster_tests.end_to_end.city import MONTHS, ROTATIONS, photo, write_city
 

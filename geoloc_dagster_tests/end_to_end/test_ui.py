@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from geoloc_dagster.config import Layout
-from geoloc_dagster.storage import open_table
+from geoloc_dagster.tables import open_table
 from geoloc_dagster_tests.end_to_end.browser import MODULE, Page, missing_packages, open_browser, processes_naming, serve_ui
 from geoloc_dagster_tests.end_to_end.city import MONTHS, ROTATIONS, write_city
 

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from geoloc_dagster import storage
 from geoloc_dagster.dataset.schema import CATALOG, CROPS
+from geoloc_dagster.tables import append_rows
 
 METRES_PER_DEGREE = 111_195.08
 
@@ -80,5 +80,5 @@ def write_crops(path: Path, rows: list[dict[str, Any]]) -> Path:
         image = picture(int(r["location_id"]))
         fields = {name: r[name] for name in CROPS.names if name in r}
         crops.append({**fields, "image": image, "sha256": hashlib.sha256(image).hexdigest()})
-    storage.append_rows(path, pa.Table.from_pylist(crops, CROPS))
+    append_rows(path, pa.Table.from_pylist(crops, CROPS))
     return path

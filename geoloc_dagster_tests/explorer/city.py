@@ -21,6 +21,7 @@ from geoloc_dagster.prediction.fusing import make_fusion
 from geoloc_dagster.prediction.promotion import promote_best
 from geoloc_dagster.retrieval.embedding import embed_batch
 from geoloc_dagster.retrieval.index import build_index
+from geoloc_dagster.tables import append_rows
 from geoloc_dagster_tests.prediction.streets import BATCH, PLACES, place_position, write_streets
 from geoloc_dagster_tests.prediction.world import FIRST, NOW, publish, trained, trusting_loader
 from geoloc_dagster_tests.retrieval.city import DATES, FakeEncoder, jpeg
@@ -113,8 +114,8 @@ def _write_collection(layout: Layout) -> None:
                 | {"heading_deg": 90.0, "fetched_at": seen_at, "run_id": "r", "licence": "CC0-1.0", "attribution": "nobody"}
                 | {"status": "ok"}
             )
-    storage.append_rows(layout.panoramas, pa.Table.from_pylist(captures, schema=CAPTURES))
-    storage.append_rows(layout.visits, pa.Table.from_pylist(visits, schema=VISITS))
+    append_rows(layout.panoramas, pa.Table.from_pylist(captures, schema=CAPTURES))
+    append_rows(layout.visits, pa.Table.from_pylist(visits, schema=VISITS))
 
 
 def photo_of(place: int, day: int = 7) -> bytes:

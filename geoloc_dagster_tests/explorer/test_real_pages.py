@@ -23,7 +23,8 @@ from geoloc_dagster.explorer.places import Places
 from geoloc_dagster.explorer.state import State
 from geoloc_dagster.geo.distance import great_circle_m
 from geoloc_dagster.prediction.release import newest_fusion
-from geoloc_dagster.storage import open_table, read_parquet
+from geoloc_dagster.storage import read_parquet
+from geoloc_dagster.tables import open_table
 from geoloc_dagster_tests.explorer.browser import Viewer, open_viewer
 from geoloc_dagster_tests.explorer.city import loaded
 from geoloc_dagster_tests.explorer.server import running

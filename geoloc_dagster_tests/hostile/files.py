@@ -25,6 +25,7 @@ from typing import Any
 
 from geoloc_dagster import storage
 from geoloc_dagster.errors import GeolocError
+from geoloc_dagster.tables import append_rows, verify_table
 
 HEAP = 6 * 2**30
 HUGE = 2**60
@@ -539,10 +540,10 @@ def lance_tables(folder: Path) -> Iterator[Case]:
 
     schema = pa.schema([("capture_id", pa.string()), ("batch", pa.string())], metadata={b"geoloc_schema_version": b"1"})
     good = folder / "good.lance"
-    storage.append_rows(good, pa.table({"capture_id": ["a", "b"], "batch": ["x", "x"]}, schema=schema))
+    append_rows(good, pa.table({"capture_id": ["a", "b"], "batch": ["x", "x"]}, schema=schema))
     kinds = {"manifest": next((good / "_versions").glob("*.manifest")), "data": next((good / "data").glob("*.lance"))}
 
-    storage.verify_table(good)
+    verify_table(good)
 
     for kind, file in kinds.items():
 
@@ -551,7 +552,7 @@ def lance_tables(folder: Path) -> Iterator[Case]:
             shutil.copytree(good, table)
             shutil.copytree(folder / "good.lance.sha256", folder / f"{table.name}.sha256")
             (table / file.relative_to(good)).write_bytes(changed_file.read_bytes())
-            return storage.verify_table(table)
+            return verify_table(table)
 
         for case, do, _ in changed(folder, file.read_bytes(), f".{kind}", attempt, 24):
             yield case, do, (INTEGRITY,)

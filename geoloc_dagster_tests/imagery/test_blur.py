@@ -26,7 +26,7 @@ from geoloc_dagster.imagery.boxes import BoxesFile, boxes_to_blur
 from geoloc_dagster.imagery.collect import capture_id, collect_batch, collect_region_batch
 from geoloc_dagster.imagery.folder import FolderProvider
 from geoloc_dagster.imagery.provider import Panorama, View
-from geoloc_dagster.storage import append_rows, open_table, verify_table
+from geoloc_dagster.tables import append_rows, open_table, verify_table
 from geoloc_dagster.viz.sheets import _font  # pyright: ignore[reportPrivateUsage]
 from geoloc_dagster_tests.dataset.exported import fill
 from geoloc_dagster_tests.dataset.test_remarks import SECRETS, TURNS, away_db, pixels, scene, telling

@@ -20,7 +20,7 @@ from geoloc_dagster.geo.grid_cells import cell_of, describe_cells, grid_cells, r
 from geoloc_dagster.imagery.cell_lookups import CellTask, cell_points_due
 from geoloc_dagster.imagery.lookups import LookupRun, look_up_region
 from geoloc_dagster.imagery.provider import RequestFailedError
-from geoloc_dagster.storage import open_table
+from geoloc_dagster.tables import open_table
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 CELLS = 6

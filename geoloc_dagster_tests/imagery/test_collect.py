@@ -16,7 +16,7 @@ from geoloc_dagster.errors import ConfigError, DataRootError, DiskFullError, Per
 from geoloc_dagster.imagery.collect import CollectionResult, capture_id, collect_batch
 from geoloc_dagster.imagery.folder import FolderProvider
 from geoloc_dagster.imagery.provider import Location, Panorama, Terms, View
-from geoloc_dagster.storage import open_table, table_version, verify_table
+from geoloc_dagster.tables import open_table, table_version, verify_table
 from geoloc_dagster_tests.imagery.pictures import TERMS, bomb, file_name, files_of, jpeg, places, write_folder, write_tar
 from geoloc_dagster_tests.imagery.processes import NOW, collect_all, instants, kill_after
 

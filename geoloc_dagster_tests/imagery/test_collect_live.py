@@ -25,7 +25,7 @@ from geoloc_dagster.imagery.provider import (
     Terms,
     View,
 )
-from geoloc_dagster.storage import open_table
+from geoloc_dagster.tables import open_table
 from geoloc_dagster_tests.imagery.pictures import jpeg, places
 from geoloc_dagster_tests.imagery.processes import NOW
 

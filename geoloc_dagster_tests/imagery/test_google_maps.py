@@ -42,7 +42,7 @@ from geoloc_dagster.imagery.provider import (
     Terms,
 )
 from geoloc_dagster.imagery.robots import Fetched, Robots
-from geoloc_dagster.storage import open_table
+from geoloc_dagster.tables import open_table
 from geoloc_dagster_tests.emulator.stub_city import EXISTING, ORIGIN, STEP_DEG, TODAY, StubCity
 from geoloc_dagster_tests.end_to_end.regions import write_region
 from geoloc_dagster_tests.imagery.stubs import serve, socks5

@@ -19,7 +19,7 @@ from geoloc_dagster.geo.distance import geodesic_m
 from geoloc_dagster.imagery.coverage import count_lookups, covered_locations, read_lookups
 from geoloc_dagster.imagery.lookups import due_points, look_up, lookup_ids, unanswered
 from geoloc_dagster.imagery.provider import CollectionStopped, RequestFailedError
-from geoloc_dagster.storage import open_table
+from geoloc_dagster.tables import open_table
 
 START = (59.0, 18.0)
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)

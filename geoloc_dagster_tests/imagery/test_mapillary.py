@@ -63,7 +63,7 @@ from geoloc_dagster.imagery.provider import (
     View,
 )
 from geoloc_dagster.imagery.vector_tiles import read_points
-from geoloc_dagster.storage import open_table
+from geoloc_dagster.tables import open_table
 from geoloc_dagster_tests.emulator.stub_city import ORIGIN, STEP_DEG, TODAY, StubCity
 from geoloc_dagster_tests.end_to_end.regions import rectangle, write_region
 from geoloc_dagster_tests.imagery.tile_message import TILE

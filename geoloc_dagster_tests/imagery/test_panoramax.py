@@ -24,7 +24,7 @@ from geoloc_dagster.imagery.client import Etiquette, ServiceClient
 from geoloc_dagster.imagery.panoramax import SEARCH_PATH, Panoramax
 from geoloc_dagster.imagery.provider import Capture, Failure, Location, Negative, Panorama, RequestFailedError, Terms, View
 from geoloc_dagster.imagery.stac import read_item
-from geoloc_dagster.storage import open_table
+from geoloc_dagster.tables import open_table
 from geoloc_dagster_tests.emulator.stub_city import EXISTING, ORIGIN, STEP_DEG, TODAY, StubCity
 from geoloc_dagster_tests.end_to_end.regions import rectangle, write_region
 

@@ -21,7 +21,8 @@ from geoloc_dagster.errors import CollectionSourceError, ConfigError
 from geoloc_dagster.imagery.folder import FolderProvider
 from geoloc_dagster.imagery.provider import Capture, Location, Panorama
 from geoloc_dagster.imagery.sampled_folder import SampledLocation, SampledName, read_sampled_locations
-from geoloc_dagster.storage import open_table, read_geoparquet
+from geoloc_dagster.storage import read_geoparquet
+from geoloc_dagster.tables import open_table
 from geoloc_dagster_tests.imagery.pictures import TERMS, jpeg, write_folder, write_tar
 
 PLACE = "27+39.29857974594151,-117.9124921831382"

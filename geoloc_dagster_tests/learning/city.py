@@ -14,7 +14,7 @@ from PIL import Image
 
 from geoloc_dagster.dataset.schema import CATALOG, CROPS
 from geoloc_dagster.learning.recipe import Recipe
-from geoloc_dagster.storage import append_rows
+from geoloc_dagster.tables import append_rows
 
 VIEWS = 2
 DATES = 3

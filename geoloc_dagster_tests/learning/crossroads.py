@@ -23,7 +23,7 @@ from geoloc_dagster.geo.grid_cells import describe_cells
 from geoloc_dagster.geo.partitioning import LevelRule, Partitioning, partition
 from geoloc_dagster.geo.region_classes import region_classes
 from geoloc_dagster.learning.sequence_recipe import SequenceRecipe
-from geoloc_dagster.storage import append_rows
+from geoloc_dagster.tables import append_rows
 
 TOWNS = ((59.3, 18.0), (48.8, 2.3), (-33.9, 18.4), (35.7, 139.7), (40.7, -74.0), (-1.3, 36.8), (55.7, 37.6), (-34.6, -58.4))
 HEADINGS = (0.0, 90.0, 180.0)

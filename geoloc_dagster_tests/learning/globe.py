@@ -19,7 +19,7 @@ from geoloc_dagster.geo import s2
 from geoloc_dagster.geo.partitioning import LevelRule, partition
 from geoloc_dagster.learning.cells_recipe import CellsRecipe
 from geoloc_dagster.learning.multitask_recipe import MultitaskRecipe
-from geoloc_dagster.storage import append_rows
+from geoloc_dagster.tables import append_rows
 
 TOWNS = ((59.3, 18.0), (48.8, 2.3), (-33.9, 18.4), (35.7, 139.7), (40.7, -74.0), (-1.3, 36.8))
 RULES = (LevelRule("coarse", 4, 60), LevelRule("fine", 4, 20))

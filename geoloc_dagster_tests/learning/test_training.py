@@ -24,7 +24,8 @@ from geoloc_dagster.learning.loop import LAST_CHECKPOINT, TrainedModel
 from geoloc_dagster.learning.pictures import read_pictures
 from geoloc_dagster.learning.training import train
 from geoloc_dagster.learning.validation import DevSplit
-from geoloc_dagster.storage import append_rows, verify_manifest
+from geoloc_dagster.storage import verify_manifest
+from geoloc_dagster.tables import append_rows
 from geoloc_dagster_tests.learning.city import City, make_city, tiny_recipe
 
 

@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 
 from geoloc_dagster.errors import ObjectStorageError, StaleWriteError
 from geoloc_dagster.object_storage.store import ObjectStore
-from geoloc_dagster.storage import append_rows, open_table, verify_table
+from geoloc_dagster.tables import append_rows, open_table, verify_table
 from geoloc_dagster_tests.object_storage.conftest import copy_at
 from geoloc_dagster_tests.object_storage.server import BUCKET, client_of
 

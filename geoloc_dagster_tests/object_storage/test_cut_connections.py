@@ -15,6 +15,7 @@ from geoloc_dagster.object_storage import store as store_module
 from geoloc_dagster.object_storage.store import ObjectStore
 from geoloc_dagster.object_storage.working_copy import Pulled, WorkingCopy
 from geoloc_dagster.retrieval.pointer import read_pointer, write_pointer
+from geoloc_dagster.tables import append_rows, open_table, verify_table
 from geoloc_dagster_tests.object_storage.conftest import copy_at
 from geoloc_dagster_tests.object_storage.server import BUCKET, CuttingProxy
 
@@ -68,27 +69,27 @@ def test_a_pointer_whose_upload_is_cut_is_moved_once(
 @pytest.mark.parametrize("how", ["request", "answer"])
 def test_rows_whose_commit_is_cut_are_there_once_after_a_rerun(here: WorkingCopy, proxy: CuttingProxy, how: str) -> None:
     path = here.root / "tables" / "rows.lance"
-    storage.append_rows(path, pa.table({"row": [0]}))
+    append_rows(path, pa.table({"row": [0]}))
     proxy.how, proxy.match, proxy.cuts = how, rb"PUT \S+rows.lance/_versions/", 1
     for _ in range(2):  # a run and its rerun, which writes what is not there, as every asset does
         for row in (1, 2, 3):
-            if row not in storage.open_table(path).to_table()["row"].to_pylist():
+            if row not in open_table(path).to_table()["row"].to_pylist():
                 with contextlib.suppress(ObjectStorageError):
-                    storage.append_rows(path, pa.table({"row": [row]}))
+                    append_rows(path, pa.table({"row": [row]}))
     assert proxy.cut == 1
-    assert sorted(storage.open_table(path).to_table()["row"].to_pylist()) == [0, 1, 2, 3]
-    storage.verify_table(path)
+    assert sorted(open_table(path).to_table()["row"].to_pylist()) == [0, 1, 2, 3]
+    verify_table(path)
 
 
 def test_a_store_that_is_away_is_one_clear_error_and_a_rerun_completes(here: WorkingCopy, proxy: CuttingProxy) -> None:
     path, table = here.root / "buffers" / "a.csv", here.root / "tables" / "rows.lance"
     storage.write_bytes(path, b"1")
-    storage.append_rows(table, pa.table({"row": [0]}))
+    append_rows(table, pa.table({"row": [0]}))
     proxy.cuts = -1
     for attempt in (
         lambda: storage.write_bytes(path, b"2"),
-        lambda: storage.append_rows(table, pa.table({"row": [1]})),
-        lambda: storage.open_table(table),
+        lambda: append_rows(table, pa.table({"row": [1]})),
+        lambda: open_table(table),
         here.pull,
     ):
         with pytest.raises(ObjectStorageError, match="connection failed or was cut") as failed:
@@ -97,6 +98,6 @@ def test_a_store_that_is_away_is_one_clear_error_and_a_rerun_completes(here: Wor
     assert path.read_bytes() == b"1"
     proxy.cuts = 0
     storage.write_bytes(path, b"2")
-    storage.append_rows(table, pa.table({"row": [1]}))
+    append_rows(table, pa.table({"row": [1]}))
     assert here.pull() == Pulled(0, 0)
     assert not list(here.root.rglob("*.part"))

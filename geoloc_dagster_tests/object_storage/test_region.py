@@ -17,7 +17,8 @@ import yaml
 from geoloc_dagster.config import Layout
 from geoloc_dagster.config.loader import load_settings, open_data_root
 from geoloc_dagster.object_storage.binding import working_copy_at
-from geoloc_dagster.storage import open_table, read_json, sha256_file, verify_table
+from geoloc_dagster.storage import read_json, sha256_file
+from geoloc_dagster.tables import open_table, verify_table
 from geoloc_dagster_tests.end_to_end.city import MONTHS, ROTATIONS, photo, write_city
 from geoloc_dagster_tests.object_storage.server import BUCKET, KEYS, CuttingProxy, client_of
 

@@ -17,6 +17,20 @@ from geoloc_dagster.object_storage.binding import working_copy_of
 from geoloc_dagster.object_storage.store import Listed, ObjectStore
 from geoloc_dagster.object_storage.working_copy import Pulled, WorkingCopy
 from geoloc_dagster.retrieval.pointer import read_pointer, write_pointer
+from geoloc_dagster.tables import (
+    append_rows,
+    commit_files,
+    delete_rows,
+    open_table,
+    remove_table,
+    replace_batch,
+    table_exists,
+    table_sizes,
+    table_version,
+    tables_in,
+    verify_table,
+    write_uncommitted,
+)
 from geoloc_dagster_tests.object_storage.conftest import copy_at
 
 
@@ -190,92 +204,92 @@ def rows(*ids: str, batch: str = "a") -> pa.Table:
 
 def test_tables_lie_in_the_store_alone_and_are_one_for_all(here: WorkingCopy, there: WorkingCopy) -> None:
     name = Path("tables") / "crops.lance"
-    assert storage.open_table(here.root / name) is None
-    assert not storage.table_exists(here.root / name)
-    storage.append_rows(here.root / name, rows("1", "2"))
-    assert storage.append_rows(there.root / name, rows("3", batch="b")) == 2
-    assert storage.replace_batch(here.root / name, rows("1", "4"), "a") == storage.table_version(there.root / name)
-    table = storage.open_table(there.root / name)
+    assert open_table(here.root / name) is None
+    assert not table_exists(here.root / name)
+    append_rows(here.root / name, rows("1", "2"))
+    assert append_rows(there.root / name, rows("3", batch="b")) == 2
+    assert replace_batch(here.root / name, rows("1", "4"), "a") == table_version(there.root / name)
+    table = open_table(there.root / name)
     assert table is not None
     assert sorted(table.to_table()["capture_id"].to_pylist()) == ["1", "3", "4"]
-    assert storage.open_table(there.root / name, 1).count_rows() == 2  # pyright: ignore[reportOptionalMemberAccess]
+    assert open_table(there.root / name, 1).count_rows() == 2  # pyright: ignore[reportOptionalMemberAccess]
     with pytest.raises(IntegrityError, match="cannot be opened"):
-        storage.open_table(here.root / name, 99)
+        open_table(here.root / name, 99)
     assert not (here.root / name).exists()
-    assert storage.tables_in(here.root / "tables") == [here.root / name]
-    assert sum(storage.table_sizes(here.root / name).values()) > 1_000
+    assert tables_in(here.root / "tables") == [here.root / name]
+    assert sum(table_sizes(here.root / name).values()) > 1_000
 
 
 def test_uncommitted_files_of_several_writers_are_committed_at_once(here: WorkingCopy) -> None:
     path = here.root / "tables" / "photos.lance"
-    storage.append_rows(path, rows("1"))
-    files = [storage.write_uncommitted(path, rows(one).to_batches(), rows(one).schema) for one in ("2", "3")]
-    assert storage.table_version(path) == 1
-    assert storage.commit_files(path, [file for part in files for file in part]) == 2
-    storage.verify_table(path)
+    append_rows(path, rows("1"))
+    files = [write_uncommitted(path, rows(one).to_batches(), rows(one).schema) for one in ("2", "3")]
+    assert table_version(path) == 1
+    assert commit_files(path, [file for part in files for file in part]) == 2
+    verify_table(path)
 
 
 def test_a_changed_or_missing_file_of_a_table_is_found(here: WorkingCopy, there: WorkingCopy, store: ObjectStore) -> None:
     path = here.root / "tables" / "crops.lance"
-    storage.append_rows(path, rows("1"))
+    append_rows(path, rows("1"))
     there.pull()
-    storage.verify_table(there.root / "tables" / "crops.lance")
+    verify_table(there.root / "tables" / "crops.lance")
     data = next(one for one in objects(store) if "/data/" in one)
     content = store.get(data)
     store.put(data, content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(IntegrityError, match=r"has changed since it was written \(ETag differs\)"):
-        storage.verify_table(path)
+        verify_table(path)
     store.put(data, content)
-    storage.verify_table(path)
+    verify_table(path)
     store.remove(data)
     with pytest.raises(IntegrityError, match="is missing"):
-        storage.verify_table(there.root / "tables" / "crops.lance")
+        verify_table(there.root / "tables" / "crops.lance")
 
 
 def test_a_table_that_was_copied_from_disk_keeps_its_checksums(here: WorkingCopy, store: ObjectStore, tmp_path: Path) -> None:
     local = tmp_path / "local" / "tables" / "crops.lance"
-    storage.append_rows(local, rows("1"))
+    append_rows(local, rows("1"))
     for file in (file for file in local.parent.rglob("*") if file.is_file()):
         store.put(file.relative_to(tmp_path / "local").as_posix(), file)
     here.pull()
     path = here.root / "tables" / "crops.lance"
-    storage.verify_table(path)
+    verify_table(path)
     data = next(one for one in objects(store) if "/data/" in one)
     store.put(data, store.get(data)[:-1] + b"!")
     with pytest.raises(IntegrityError, match="has changed"):
-        storage.verify_table(path)
+        verify_table(path)
 
 
 def test_a_table_that_was_copied_to_disk_gets_checksums_of_its_own(here: WorkingCopy, store: ObjectStore, tmp_path: Path) -> None:
-    storage.append_rows(here.root / "tables" / "crops.lance", rows("1"))
+    append_rows(here.root / "tables" / "crops.lance", rows("1"))
     for one in store.list():
         target = tmp_path / "local" / one.name
         target.parent.mkdir(parents=True, exist_ok=True)
         assert store.fetch(one, target)
     path = tmp_path / "local" / "tables" / "crops.lance"
-    storage.verify_table(path)
+    verify_table(path)
     assert all(len(seal.read_text()) == 64 for seal in path.with_name("crops.lance.sha256").iterdir())
 
 
 def test_rows_that_are_deleted_are_gone_from_every_object(here: WorkingCopy, there: WorkingCopy, store: ObjectStore) -> None:
     path = here.root / "tables" / "crops.lance"
-    storage.append_rows(path, rows("1", "2"))
-    storage.append_rows(path, rows("3"))
+    append_rows(path, rows("1", "2"))
+    append_rows(path, rows("3"))
     there.pull()
-    assert storage.delete_rows(path, "capture_id = '2'") == 1
+    assert delete_rows(path, "capture_id = '2'") == 1
     assert not any(b"picture 2" in store.get(name) for name in objects(store) if name.startswith("tables/crops.lance/"))
     there.pull()
-    storage.verify_table(there.root / "tables" / "crops.lance")
+    verify_table(there.root / "tables" / "crops.lance")
     there_seals = {seal.name for seal in (there.root / "tables" / "crops.lance.sha256").iterdir()}
     assert there_seals == {name.rpartition("/")[2] for name in objects(store) if name.startswith("tables/crops.lance.sha256/")}
 
 
 def test_a_removed_table_can_be_made_again(here: WorkingCopy, there: WorkingCopy, store: ObjectStore) -> None:
     path = here.root / "tables" / "embeddings.lance"
-    storage.append_rows(path, rows("1"))
+    append_rows(path, rows("1"))
     there.pull()
-    storage.remove_table(path)
+    remove_table(path)
     assert objects(store) == set()
-    storage.append_rows(there.root / "tables" / "embeddings.lance", rows("2"))
+    append_rows(there.root / "tables" / "embeddings.lance", rows("2"))
     here.pull()
-    storage.verify_table(path)
+    verify_table(path)

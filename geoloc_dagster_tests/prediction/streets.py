@@ -11,6 +11,7 @@ import pyarrow as pa
 from geoloc_dagster import storage
 from geoloc_dagster.config import Layout
 from geoloc_dagster.dataset.schema import CATALOG, CROPS
+from geoloc_dagster.tables import replace_batch
 from geoloc_dagster_tests.retrieval.city import DATES, jpeg
 
 PLACES = 120
@@ -55,7 +56,7 @@ def write_streets(layout: Layout, picture: Callable[[int, int], bytes] = jpeg) -
                     "is_query": taken == DATES[-1],
                 }
             )
-    storage.replace_batch(layout.crops, pa.Table.from_pylist(rows, schema=CROPS), BATCH)
+    replace_batch(layout.crops, pa.Table.from_pylist(rows, schema=CROPS), BATCH)
     catalog = pa.Table.from_pylist(rows, schema=CATALOG)
     storage.write_parquet(layout.catalog, catalog)
     return catalog

@@ -18,6 +18,7 @@ from geoloc_dagster.prediction.champion import promote
 from geoloc_dagster.prediction.data_card import make_data_card
 from geoloc_dagster.prediction.model_card import make_model_card
 from geoloc_dagster.prediction.promotion import promote_best
+from geoloc_dagster.tables import append_rows, open_table, table_version
 from geoloc_dagster_tests.dataset.exported import fill
 from geoloc_dagster_tests.prediction.world import FIRST, NOW, SECOND, load, publish, released, trained, write_model
 from geoloc_dagster_tests.retrieval.city import City, flip_byte
@@ -47,7 +48,7 @@ def test_the_data_card_counts_what_the_tables_hold(layout: Layout, city: City) -
     usable = int(np.sum(city.catalog["usable"].to_numpy()))
     assert facts["catalog"]["usable"] == usable == sum(facts["catalog"]["by_year"].values())
     assert set(facts["catalog"]["by_year"]) == {"2015", "2019", "2022"}
-    assert facts["versions"]["crops"] == storage.table_version(layout.crops)
+    assert facts["versions"]["crops"] == table_version(layout.crops)
     assert "| CC-BY-SA-4.0 | 10 |" in card.text
     assert "10 captures are proprietary and may not be passed on" in card.text
     assert "permitted by: contract 12/2026" in card.text
@@ -141,7 +142,7 @@ def test_before_a_promotion_there_is_no_model_card(tmp_path: Path) -> None:
 
 
 def test_a_cell_of_a_table_cannot_break_it(layout: Layout) -> None:
-    rows = storage.open_table(layout.panoramas).to_table(limit=1).to_pylist()
+    rows = open_table(layout.panoramas).to_table(limit=1).to_pylist()
     rows[0] |= {"capture_id": "odd", "attribution": "a | b"}
-    storage.append_rows(layout.panoramas, pa.Table.from_pylist(rows, schema=storage.open_table(layout.panoramas).schema))
+    append_rows(layout.panoramas, pa.Table.from_pylist(rows, schema=open_table(layout.panoramas).schema))
     assert "| a \\| b |" in make_data_card(settings_of(layout), layout).text

@@ -19,6 +19,7 @@ from geoloc_dagster.defs.region import Region
 from geoloc_dagster.evaluation.cluster_mean import cluster_mean
 from geoloc_dagster.prediction.drift import Drift, measure_drift
 from geoloc_dagster.prediction.promotion import promote_best
+from geoloc_dagster.tables import append_rows
 from geoloc_dagster_tests.prediction.world import FIRST, NOW, write_evaluation, write_model
 
 N, NEW = 400, 120
@@ -41,7 +42,7 @@ def region(root: Path, share_new: float, share_before: float = 0.7, *, new: int 
     storage.write_parquet(layout.catalog, pa.Table.from_pylist([row | catalog for row in rows], schema=CATALOG))
     before = dt.datetime(2026, 10, 1, tzinfo=dt.UTC)
     captured = [row | capture | {"fetched_at": fetched if i >= N - new else before} for i, row in enumerate(rows)]
-    storage.append_rows(layout.panoramas, pa.Table.from_pylist(captured, schema=CAPTURES))
+    append_rows(layout.panoramas, pa.Table.from_pylist(captured, schema=CAPTURES))
     return layout
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 from geoloc_dagster import storage
 from geoloc_dagster.dataset.schema import CATALOG, CROPS
+from geoloc_dagster.tables import replace_batch
 
 BATCHES = ("100m-0000", "100m-0001", "75m-0000")
 PLACES_PER_BATCH = 4
@@ -84,7 +85,7 @@ def build_city(root: Path) -> City:
     rows: list[dict[str, Any]] = []
     for number, batch in enumerate(BATCHES):
         of_batch = list(_crops_of(batch, range(number * PLACES_PER_BATCH, (number + 1) * PLACES_PER_BATCH)))
-        storage.replace_batch(root / "tables" / "crops.lance", pa.Table.from_pylist(of_batch, schema=CROPS), batch)
+        replace_batch(root / "tables" / "crops.lance", pa.Table.from_pylist(of_batch, schema=CROPS), batch)
         rows += of_batch
     catalog = pa.Table.from_pylist([_catalog_row(row) for row in rows], schema=CATALOG)
     storage.write_parquet(root / "dataset" / "catalog.parquet", catalog)

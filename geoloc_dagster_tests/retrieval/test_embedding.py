@@ -8,26 +8,26 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from geoloc_dagster import storage
 from geoloc_dagster.errors import IntegrityError, ModelMismatchError
 from geoloc_dagster.retrieval.embedding import embed_batch
+from geoloc_dagster.tables import open_table, replace_batch, verify_table
 from geoloc_dagster_tests.retrieval.city import BATCHES, City, FakeEncoder, flip_byte, jpeg
 
 
 def held(city: City) -> list[dict]:
-    table = storage.open_table(city.embeddings)
+    table = open_table(city.embeddings)
     assert table is not None
     return sorted(table.to_table().to_pylist(), key=lambda row: row["capture_id"])
 
 
 def replace_crop(city: City, capture_id: str, image: bytes, sha256: str | None = None) -> None:
-    table = storage.open_table(city.crops)
+    table = open_table(city.crops)
     assert table is not None
     rows = table.to_table(filter=f"batch = '{BATCHES[0]}'").to_pylist()
     for row in rows:
         if row["capture_id"] == capture_id:
             row.update(image=image, sha256=sha256 or hashlib.sha256(image).hexdigest())
-    storage.replace_batch(city.crops, pa.Table.from_pylist(rows, schema=table.schema), BATCHES[0])
+    replace_batch(city.crops, pa.Table.from_pylist(rows, schema=table.schema), BATCHES[0])
 
 
 def test_every_crop_with_a_picture_gets_a_unit_vector(city: City) -> None:
@@ -87,7 +87,7 @@ def test_vectors_that_cannot_be_compared_are_refused(city: City, fault: str) -> 
 
     with pytest.raises(ModelMismatchError, match="retrieval-aaaaaaaaaaaa"):
         embed_batch(Broken(), city.crops, city.embeddings, BATCHES[0])
-    assert storage.open_table(city.embeddings) is None
+    assert open_table(city.embeddings) is None
 
 
 def test_a_failure_in_the_middle_leaves_the_vectors_of_before(city: City, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +129,7 @@ def test_a_damaged_table_is_started_afresh_rather_than_believed(city: City, part
     result = embed_batch(FakeEncoder(), city.crops, city.embeddings, BATCHES[0])
     assert result.changed
     assert {row["batch"] for row in held(city)} == {BATCHES[0]}
-    storage.verify_table(city.embeddings)
+    verify_table(city.embeddings)
 
 
 def test_crops_must_be_there_first(city: City) -> None:

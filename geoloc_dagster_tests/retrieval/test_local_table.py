@@ -6,7 +6,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from geoloc_dagster import storage
 from geoloc_dagster.dataset.pictures import decode_picture
 from geoloc_dagster.errors import IntegrityError, UnsafeFileError
 from geoloc_dagster.retrieval.embedding import embed_batch
@@ -14,6 +13,7 @@ from geoloc_dagster.retrieval.index import IndexResult, build_index, load_index
 from geoloc_dagster.retrieval.local_features import SIDE, VERSION, local_features
 from geoloc_dagster.retrieval.local_gallery import FEATURES_FILE, OFFSETS_FILE, read_local_gallery
 from geoloc_dagster.retrieval.local_table import make_local_features
+from geoloc_dagster.tables import open_table, replace_batch
 from geoloc_dagster_tests.retrieval.city import BATCHES, City, FakeEncoder, flip_byte, jpeg
 from geoloc_dagster_tests.retrieval.facades import facade_jpeg
 from geoloc_dagster_tests.retrieval.test_embedding import replace_crop
@@ -34,7 +34,7 @@ def test_every_crop_with_a_picture_gets_its_own_features(city: City) -> None:
     seen: list[tuple[int, int]] = []
     made = make_local_features(city.crops, city.local_features, BATCHES[0], progress=lambda *state: seen.append(state))
     assert (made.rows, made.changed, seen[-1]) == (11, True, (11, 11))
-    table = storage.open_table(city.local_features)
+    table = open_table(city.local_features)
     assert table is not None
     rows = {row["capture_id"]: row for row in table.to_table().to_pylist()}
     assert set(rows) == {f"c{place:02d}-{day}" for place in range(4) for day in range(3)} - {"c00-0"}
@@ -67,7 +67,7 @@ def test_a_damaged_table_is_started_afresh(city: City, caplog: pytest.LogCapture
     made = make_local_features(city.crops, city.local_features, BATCHES[1])
     assert made.changed
     assert "afresh" in caplog.text
-    table = storage.open_table(city.local_features)
+    table = open_table(city.local_features)
     assert table is not None
     assert set(table.to_table()["batch"].to_pylist()) == {BATCHES[1]}
 
@@ -94,11 +94,11 @@ def test_an_index_names_the_batches_whose_features_are_lacking(city: City) -> No
 
 def test_features_of_an_earlier_crop_are_not_those_of_this_one(city: City) -> None:
     make_all(city)
-    table = storage.open_table(city.local_features)
+    table = open_table(city.local_features)
     assert table is not None
     rows = table.to_table(filter=f"batch = '{BATCHES[2]}'").to_pylist()
     rows[0]["crop_sha256"] = "0" * 64
-    storage.replace_batch(city.local_features, pa.Table.from_pylist(rows, schema=table.schema), BATCHES[2])
+    replace_batch(city.local_features, pa.Table.from_pylist(rows, schema=table.schema), BATCHES[2])
     with pytest.raises(IntegrityError, match=BATCHES[2]):
         indexed(city)
 

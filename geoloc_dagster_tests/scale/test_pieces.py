@@ -14,7 +14,7 @@ from geoloc_dagster.learning.encoder import load_encoder
 from geoloc_dagster.learning.training import train
 from geoloc_dagster.retrieval.embedding import Loading, embed_batch
 from geoloc_dagster.scale.engine import LOCAL, Engine, Tick
-from geoloc_dagster.storage import open_table, verify_table
+from geoloc_dagster.tables import open_table, verify_table
 from geoloc_dagster_tests.learning.city import City, make_city, tiny_recipe
 
 SIZE = 10

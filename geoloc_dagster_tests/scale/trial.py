@@ -22,7 +22,8 @@ from geoloc_dagster.errors import GeolocError
 from geoloc_dagster.retrieval import embedding
 from geoloc_dagster.scale.engine import LOCAL, Engine
 from geoloc_dagster.scale.ray_engine import RayEngine, connect
-from geoloc_dagster.storage import append_rows, open_table, verify_table, write_json
+from geoloc_dagster.storage import write_json
+from geoloc_dagster.tables import append_rows, open_table, verify_table
 from geoloc_dagster_tests.dataset.test_crops import capture
 from geoloc_dagster_tests.imagery.pictures import jpeg
 from geoloc_dagster_tests.retrieval.city import FakeEncoder

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from geoloc_dagster.config import Layout
-from geoloc_dagster.storage import open_table, read_json, verify_table
+from geoloc_dagster.storage import read_json
+from geoloc_dagster.tables import open_table, verify_table
 from geoloc_dagster_tests.end_to_end.browser import Page, missing_packages, open_browser
 from geoloc_dagster_tests.end_to_end.regions import ORIGIN, rectangle, write_region
 from geoloc_dagster_tests.stack.driver import RunningStack, open_folder, running_stack

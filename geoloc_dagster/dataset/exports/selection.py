@@ -14,7 +14,7 @@ import pyarrow.compute
 
 from geoloc_dagster.config import Layout
 from geoloc_dagster.errors import ExportError, IntegrityError
-from geoloc_dagster.storage import open_table
+from geoloc_dagster.tables import open_table
 
 pc: Any = pyarrow.compute  # its functions are made at run time
 What = Literal["captures", "crops"]

@@ -110,7 +110,8 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
         from geoloc_dagster.prediction.ensemble import index_members
         from geoloc_dagster.retrieval.index import build_index
         from geoloc_dagster.retrieval.index_planner import PlanSettings
-        from geoloc_dagster.storage import read_parquet, table_version
+        from geoloc_dagster.storage import read_parquet
+        from geoloc_dagster.tables import table_version
         from geoloc_dagster.viz.overview import gallery_map
 
         layout = region.layout
