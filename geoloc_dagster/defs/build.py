@@ -19,6 +19,7 @@ from geoloc_dagster.defs.assets import (
     collection,
     coverage,
     dataset,
+    index,
     photos,
     release,
     segmentation,
@@ -57,7 +58,20 @@ def build_definitions(
         class_maps=region.settings.segmentation is not None,
         ensemble=region.settings.fusion.ensemble,
     )
-    modules = (region_assets, coverage, collection, photos, segmentation, dataset, cells, training, champions, release, cards)
+    modules = (
+        region_assets,
+        coverage,
+        collection,
+        photos,
+        segmentation,
+        dataset,
+        cells,
+        training,
+        champions,
+        index,
+        release,
+        cards,
+    )
     overrides = dict(resource_overrides or {})
     clock: Clock = overrides.setdefault("clock", Clock())
     resources: dict[str, Any] = {
