@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from geoloc_dagster.evaluation.bootstrap import Interval, intervals, quantile_intervals
 from geoloc_dagster.evaluation.geolocation import MIN_GROUPS
-from geoloc_dagster.evaluation.tables import NONE, TextTable, length, percent
+from geoloc_dagster.evaluation.tables import NONE, TextTable, area, length, percent
 
 DISTANCE_EDGES_M = (0.0, 50.0, 100.0, 250.0, 500.0, 1000.0)
 OVERALL = "all"
@@ -102,18 +102,18 @@ def coverage_report(
     """
     if not 0 < nominal < 1:
         raise ValueError(f"a nominal coverage lies between 0 and 1, not at {nominal}")
-    hit, area, place = np.asarray(covered, bool), np.asarray(area_km2, float), np.asarray(places)
+    hit, size, place = np.asarray(covered, bool), np.asarray(area_km2, float), np.asarray(places)
     labels = {
         "year": None if years is None else [_year(value) for value in np.asarray(years, object).tolist()],
         "district": None if districts is None else [str(value) for value in np.asarray(districts, object).tolist()],
         "distance": None if distance_m is None else _classes(np.asarray(distance_m, float), distance_edges_m),
     }
-    lengths = {len(hit), len(area), len(place), *(len(label) for label in labels.values() if label is not None)}
+    lengths = {len(hit), len(size), len(place), *(len(label) for label in labels.values() if label is not None)}
     if len(lengths) != 1 or not len(hit):
         raise ValueError(f"need as many of everything, and at least one: {sorted(lengths)}")
 
     def measured(rows: npt.NDArray[np.bool_]) -> Coverage:
-        return _measure(hit[rows], area[rows], place[rows], bootstrap, seed)
+        return _measure(hit[rows], size[rows], place[rows], bootstrap, seed)
 
     groups = {
         what: {name: measured(np.asarray(label) == name) for name in _ordered(what, label, distance_edges_m)}
@@ -159,8 +159,8 @@ def summarise_coverage(report: CoverageReport) -> dict[str, Any]:
     }
 
 
-def _measure(hit: np.ndarray, area: np.ndarray, place: np.ndarray, bootstrap: int, seed: int) -> Coverage:
-    median, p90 = quantile_intervals(area, place, (0.5, 0.9), bootstrap, seed)
+def _measure(hit: np.ndarray, size: np.ndarray, place: np.ndarray, bootstrap: int, seed: int) -> Coverage:
+    median, p90 = quantile_intervals(size, place, (0.5, 0.9), bootstrap, seed)
     return Coverage(
         n_photos=len(hit),
         n_places=len(np.unique(place)),
@@ -208,7 +208,7 @@ def _area(km2: float) -> str:
     """An area at a glance, and the side of a square of it: `0.25 km² (500 m)²`."""
     if not np.isfinite(km2):
         return "anywhere"
-    return f"{km2:.3g} km² ({length(1000 * float(np.sqrt(km2)))})²"
+    return f"{area(km2)} ({length(1000 * float(np.sqrt(km2)))})²"
 
 
 def _summary(one: Coverage, nominal: float) -> dict[str, Any]:

@@ -52,3 +52,12 @@ def length(metres: float) -> str:
         return f"{metres:.0f} m"
     km = metres / 1000
     return f"{km:.2f} km" if km < 10 else f"{km:,.0f} km"
+
+
+def area(km2: float) -> str:
+    """An area that people read at a glance: `87 m²`, `0.34 km²`, `1,930 km²`; a dash where there is none."""
+    if not np.isfinite(km2):
+        return NONE
+    if km2 < 0.01:
+        return f"{1e6 * km2:,.0f} m²"
+    return f"{km2:.2g} km²" if km2 < 100 else f"{km2:,.0f} km²"

@@ -5,6 +5,7 @@ import pytest
 
 from geoloc_dagster.evaluation.bootstrap import quantile_intervals
 from geoloc_dagster.evaluation.conformal_report import coverage_report, coverage_tables, summarise_coverage
+from geoloc_dagster.evaluation.tables import area
 
 
 def regions(n_places: int = 200, per_place: int = 4, share: float = 0.9, seed: int = 0):
@@ -105,3 +106,11 @@ def test_quantiles_by_place_are_values_that_occur_and_infinite_ones_stay():
     assert {median.low, median.high} <= set(values)
     with pytest.raises(ValueError, match="one place for each"):
         quantile_intervals(np.array([np.nan]), np.array([0]), (0.5,), 10, 0)
+
+
+@pytest.mark.parametrize(
+    ("km2", "text"),
+    [(3e-6, "3 m²"), (0.0045, "4,500 m²"), (0.0123, "0.012 km²"), (7.68, "7.7 km²"), (1_934.5, "1,934 km²"), (np.inf, "–")],
+)
+def test_areas_read_well_at_every_size(km2: float, text: str):
+    assert area(km2) == text
