@@ -8,7 +8,7 @@ stands one of 99 %: over a dozen groups, one 95 % interval in two tables misses 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -30,7 +30,8 @@ class Coverage:
 
     Attributes:
         covered: share of regions that hold the true position, with its 95 % interval.
-        wide: the same share with its 99 % interval.
+        wide: the same share with its 99 % interval; where all places are covered or none, which no resample changes, the exact
+            one of as many places.
         area_km2: median area with its 95 % interval.
         area_p90_km2: the area that 90 % of the regions do not exceed.
         enough: five places or more; over fewer the intervals say nothing.
@@ -165,7 +166,7 @@ def _measure(hit: np.ndarray, size: np.ndarray, place: np.ndarray, bootstrap: in
         n_photos=len(hit),
         n_places=len(np.unique(place)),
         covered=intervals(hit[:, None], place, bootstrap, seed)[0],
-        wide=intervals(hit[:, None], place, bootstrap, seed, level=0.99)[0],
+        wide=_wide(hit, place, bootstrap, seed),
         area_km2=median,
         area_p90_km2=p90,
     )
@@ -202,6 +203,15 @@ def _row(name: str, one: Coverage, nominal: float) -> list[str]:
     wide = f"{100 * one.wide.low:.1f}–{100 * one.wide.high:.1f}"
     holds = "yes" if one.holds(nominal) else "no"
     return [*sizes, percent(one.covered), wide, holds, _area(one.area_km2.value), _area(one.area_p90_km2.value)]
+
+
+def _wide(hit: np.ndarray, place: np.ndarray, bootstrap: int, seed: int) -> Interval:
+    """The 99 % interval; Clopper and Pearson's where every resample of the places would be the same."""
+    found = intervals(hit[:, None], place, bootstrap, seed, level=0.99)[0]
+    if not hit.all() and hit.any():
+        return found
+    edge = (0.01 / 2) ** (1 / len(np.unique(place)))
+    return replace(found, low=edge) if hit.all() else replace(found, high=1 - edge)
 
 
 def _area(km2: float) -> str:

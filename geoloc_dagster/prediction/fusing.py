@@ -40,7 +40,7 @@ from geoloc_dagster.prediction.panel import (
     view_table,
 )
 from geoloc_dagster.prediction.parts import BESIDE, CLASSIFIERS, KINDS
-from geoloc_dagster.prediction.questions import Division, Questions, distinct_places, divide_catalog
+from geoloc_dagster.prediction.questions import Division, Questions, distances_within_places, distinct_places, divide_catalog
 from geoloc_dagster.prediction.verification import verification_over
 from geoloc_dagster.retrieval.encoder import Pictures, Vectors
 from geoloc_dagster.retrieval.index import GalleryIndex, latest_index, load_index
@@ -159,6 +159,7 @@ def fit_and_measure(
         [radius for radius in scale.radii_m if radius >= _LEAST_RADIUS_M],
         refused=chosen.refused,
         largest_region_km2=chosen.largest_region_km2,
+        away_m=distances_within_places(division.gallery),
         seed=settings.splits.seed,
     )
     said = say_all(fusion, experts, found[1])

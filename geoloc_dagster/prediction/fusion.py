@@ -175,7 +175,7 @@ def read_fusion(folder: Path) -> Fusion:
     if grid.fingerprint() != values["grid_sha256"]:
         raise IntegrityError(f"{folder / GRID_FILE} is not the grid of {folder / FUSION_FILE}", _REMEDY)
     familiarity = values["familiarity"]
-    if "inside" not in values or (familiarity is not None and "weights" not in familiarity):
+    if familiarity is not None and "weights" not in familiarity:
         raise IntegrityError(f"{folder / FUSION_FILE} was fitted by an earlier version of this package", _REMEDY)
     return Fusion(
         grid,
@@ -184,7 +184,7 @@ def read_fusion(folder: Path) -> Fusion:
         tuple(values["radii_m"]),
         {int(radius): BetaMap(**one) for radius, one in values["maps"].items()},
         {float(coverage): float("inf") if bound is None else float(bound) for coverage, bound in values["bounds"].items()},
-        Inside(tuple(values["inside"])),
+        Inside(tuple(values.get("inside", ()))),  # one of before has regions of whole cells, as it was calibrated
         None if familiarity is None else Familiarity(**familiarity),
         values["largest_region_km2"],
     )

@@ -28,7 +28,7 @@ from geoloc_dagster.prediction.experts import F32, F64, I64, Hits, Verified, joi
 from geoloc_dagster.prediction.fitting import fit_weights
 from geoloc_dagster.prediction.fusion import ExpertFit, Fusion
 from geoloc_dagster.prediction.panel import Expert
-from geoloc_dagster.prediction.regions import conformal_quantile, learn_inside, region_scores, true_places
+from geoloc_dagster.prediction.regions import away_where_right, conformal_bound, learn_inside, true_places
 from geoloc_dagster.prediction.signs import signs_of
 
 _LEAST_PLACES = 20
@@ -55,6 +55,7 @@ def fit_fusion(
     *,
     refused: float,
     largest_region_km2: float | None,
+    away_m: F64 | None = None,
     seed: int = 0,
 ) -> Fusion:
     """Fit how experts are brought to the grid, weighed, and calibrated.
@@ -67,6 +68,8 @@ def fit_fusion(
         radii_m: for which a probability is calibrated.
         refused: share of the region's own photos that may be taken for another's.
         largest_region_km2: an answer with a larger region is no answer.
+        away_m: how far pictures of places are taken from where an earlier one was, of as many places as are known; without
+            twenty of them the photos themselves say it.
         seed: of the halves.
 
     Raises:
@@ -87,9 +90,6 @@ def fit_fusion(
         fused[~half] = others.together(experts, {name: _part(one, np.flatnonzero(~half)) for name, one in found.items()}, grid)
     answers = answer_on_grid(fused, grid, radii_m)
     error_m = great_circle_m(truth.lat_deg, truth.lng_deg, grid.lat_deg[answers.cells], grid.lng_deg[answers.cells])
-    scores = np.empty(len(truth))
-    for half in (first, ~first):
-        scores[~half] = region_scores(fused[~half], where.take(~half), learn_inside(fused[half], where.take(half)))
     fitted = _fit(experts, found, grid, cells, np.ones(len(truth), bool), alone=True)
     return Fusion(
         grid,
@@ -97,8 +97,8 @@ def fit_fusion(
         fitted.prior_weight,
         tuple(radii_m),
         {radius: fit_beta_map(answers.near[:, number], error_m <= radius) for number, radius in enumerate(radii_m)},
-        {coverage: conformal_quantile(scores, coverage) for coverage in COVERAGES},
-        learn_inside(fused, where),
+        {coverage: conformal_bound(fused, cells, coverage) for coverage in COVERAGES},
+        learn_inside(away_where_right(fused, where) if away_m is None or len(away_m) < _LEAST_PLACES else away_m),
         _familiarity(experts, found, truth, refused),
         largest_region_km2,
     )

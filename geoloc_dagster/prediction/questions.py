@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from geoloc_dagster.dataset.held_out import asked
+from geoloc_dagster.geo.distance import great_circle_m
 from geoloc_dagster.prediction.fusion_fit import Truth
 
 _COLUMNS = [
@@ -88,3 +89,17 @@ def distinct_places(gallery: pd.DataFrame) -> tuple[npt.NDArray[np.float64], npt
     """(lat, lng) of the places of a gallery, one each."""
     places: Any = gallery.drop_duplicates("location_id")
     return places["lat_deg"].to_numpy(np.float64), places["lng_deg"].to_numpy(np.float64)
+
+
+def distances_within_places(gallery: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """Metres from the position of each place, as `distinct_places` gives it, to its newest picture; without those of one date."""
+    first: Any = gallery.drop_duplicates("location_id").set_index("location_id")
+    newest: Any = (
+        gallery.sort_values("captured_on", na_position="first")
+        .drop_duplicates("location_id", keep="last")
+        .set_index("location_id")
+    )
+    newest = newest.loc[first.index]
+    again = (first["captured_on"].ne(newest["captured_on"]) & first["capture_id"].ne(newest["capture_id"])).to_numpy()
+    here, there = first[again], newest[again]
+    return great_circle_m(here["lat_deg"], here["lng_deg"], there["lat_deg"], there["lng_deg"])

@@ -1,12 +1,12 @@
 """Regions that hold the true place as often as promised: the likeliest cells of the grid, the last of them in part.
 
-A region is filled in the order of probability until the bound is reached, within a cell from where its places are outwards: how
-far from there photos are taken is learned with the bound. So the region of a photo whose place is all but certain can be smaller
-than a cell, that of a doubtful one is as large as the doubt, and both hold together what was promised.
+A region is filled in the order of probability until the bound is reached, within a cell from where its places are outwards. So
+the region of a photo whose place is all but certain can be smaller than a cell, that of a doubtful one is as large as the doubt,
+and both hold together what was promised.
 
-The score of a photo is the probability that is filled in before its true place. It is that of adaptive prediction sets (Romano,
-Sesia and Candès, Classification with Valid and Adaptive Coverage, NeurIPS 2020), with the place within the cell where they draw a
-random number.
+The bound is that of adaptive prediction sets (Romano, Sesia and Candès, Classification with Valid and Adaptive Coverage, NeurIPS
+2020): what is filled in before a photo's place. Where in its cell a photo was taken takes the part of their random number, and is
+averaged over as it is known from many places: a few places of dev would not tell it to the metre.
 """
 
 from __future__ import annotations
@@ -43,10 +43,6 @@ class Inside:
 
     away_m: tuple[float, ...]
 
-    def before(self, away_m: F64) -> F64:
-        """Share of photos that were taken nearer, of those of the likeliest cell: the shape given, 0 to 1."""
-        return np.searchsorted(self.away_m, np.maximum(away_m, _LEAST_M)) / (len(self.away_m) + 1)
-
     def reach_m(self, share: F64) -> F64:
         """How far one can go before more than that share was nearer; infinite for 1."""
         number = np.floor(np.minimum(share, 1) * (len(self.away_m) + 1) + 1e-9).astype(np.int64)
@@ -77,28 +73,48 @@ def true_places(grid: AnswerGrid, lat_deg: F64, lng_deg: F64) -> TruePlaces:
     return TruePlaces(cells, great_circle_m(lat_deg, lng_deg, grid.lat_deg[held], grid.lng_deg[held]))
 
 
-def learn_inside(log_probabilities: F32, truth: TruePlaces) -> Inside:
-    """From photos that were taken in the likeliest cell; where there are none, that cell is in or out as a whole."""
-    own, equal, _ = _own(log_probabilities, truth.cells)
-    chosen = (truth.cells >= 0) & (own >= log_probabilities.max(axis=1)) & (equal <= _FEW)
-    if not chosen.any():
+def learn_inside(away_m: F64) -> Inside:
+    """From how far from the positions of their cells photos were taken, metres; cells are in or out as a whole where none was."""
+    if not len(away_m):
         return Inside(())
-    steps = min(_STEPS, int(chosen.sum()))
-    found = np.quantile(np.maximum(truth.away_m[chosen], _LEAST_M), np.arange(1, steps + 1) / (steps + 1), method="inverted_cdf")
+    steps = min(_STEPS, len(away_m))
+    found = np.quantile(np.maximum(away_m, _LEAST_M), np.arange(1, steps + 1) / (steps + 1), method="inverted_cdf")
     return Inside(tuple(np.round(found, 2).tolist()))
 
 
-def region_scores(log_probabilities: F32, truth: TruePlaces, inside: Inside) -> F64:
-    """The probability that is filled in before each true place, (N,); infinite off the grid.
+def away_where_right(log_probabilities: F32, truth: TruePlaces) -> F64:
+    """Of the photos that were taken in their likeliest cell, how far from its position, metres."""
+    own, equal, _ = _own(log_probabilities, truth.cells)
+    chosen = (truth.cells >= 0) & (own >= log_probabilities.max(axis=1)) & (equal <= _FEW)
+    return truth.away_m[chosen]
+
+
+def conformal_bound(log_probabilities: F32, cells: I64, coverage: float) -> float:
+    """The least bound whose regions hold `coverage` of new photos on average, whatever the experts are worth.
+
+    Split conformal prediction (Vovk, Gammerman and Shafer, 2005) with the share of each true cell that is filled in place of the
+    true position; infinite where there are too few photos to promise it.
 
     Args:
-        log_probabilities: over the grid, (N, cells).
-        truth: where the photos were taken.
-        inside: how cells are filled.
+        log_probabilities: over the grid, (N, cells), of photos that nothing was fitted on.
+        cells: the true ones, (N,); -1 off the grid, which no region holds.
+        coverage: 0 to 1.
     """
-    own, equal, before = _own(log_probabilities, truth.cells)
+    own, equal, before = _own(log_probabilities, cells)
     together = np.where(equal <= _FEW, equal * np.exp(own.astype(np.float64)), 0.0)
-    return np.where(truth.cells >= 0, before + together * inside.before(truth.away_m), np.inf)
+    asked = np.ceil((len(cells) + 1) * coverage) - 1e-9  # photos
+
+    def held(bound: float) -> float:
+        filled = np.divide(bound - before, together, out=np.where(before <= bound, 1.0, 0.0), where=together > 0)
+        return float(np.where(cells >= 0, filled.clip(0, 1), 0.0).sum())
+
+    low, high = 0.0, 1.0 + 1e-6  # probabilities of float32 sum up to one and a little
+    if held(high) < asked:
+        return float("inf")
+    while high - low > 1e-9:
+        middle = (low + high) / 2
+        low, high = (low, middle) if held(middle) >= asked else (middle, high)
+    return high
 
 
 def _own(log_probabilities: F32, cells: I64) -> tuple[F32, I64, F64]:
@@ -115,16 +131,6 @@ def _own(log_probabilities: F32, cells: I64) -> tuple[F32, I64, F64]:
 def _blocks(count: int) -> list[slice]:
     """Rows at once, so that what is in between takes little memory."""
     return [slice(start, start + _ROWS) for start in range(0, count, _ROWS)]
-
-
-def conformal_quantile(scores: F64, coverage: float) -> float:
-    """The least bound that holds `coverage` of new photos on average, whatever the experts are worth.
-
-    The ceil((n + 1) coverage)-th smallest of n scores (split conformal prediction: Vovk, Gammerman and Shafer, 2005; Lei et al.,
-    JASA 2018); infinite where there are too few photos to promise it.
-    """
-    rank = int(np.ceil((len(scores) + 1) * coverage))
-    return float("inf") if rank > len(scores) else float(np.sort(scores)[rank - 1])
 
 
 def fill_regions(log_probabilities: F32, bound: float, inside: Inside) -> F32:

@@ -114,3 +114,17 @@ def test_quantiles_by_place_are_values_that_occur_and_infinite_ones_stay():
 )
 def test_areas_read_well_at_every_size(km2: float, text: str):
     assert area(km2) == text
+
+
+def test_where_every_place_is_covered_the_interval_is_that_of_so_few_places():
+    covered, places = np.ones(24, bool), np.repeat(np.arange(6), 4).astype(str)
+    all_of_six = coverage_report(covered, np.ones(24), places, nominal=0.9, bootstrap=50).overall
+    assert all_of_six.wide.low == pytest.approx(0.005 ** (1 / 6))
+    assert all_of_six.wide.high == 1
+    assert all_of_six.holds(0.9)
+    assert not coverage_report(
+        np.ones(400, bool), np.ones(400), np.arange(400).astype(str), nominal=0.9, bootstrap=50
+    ).overall.holds(0.9)
+    none = coverage_report(~covered, np.ones(24), places, nominal=0.9, bootstrap=50).overall
+    assert none.wide.high == pytest.approx(1 - 0.005 ** (1 / 6))
+    assert not none.holds(0.9)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -220,6 +221,22 @@ def test_a_changed_byte_is_refused(settings: Settings, layout: Layout):
             load_fused(layout, encoder_loader=trusting_loader)
     finally:
         file.write_text(content)
+
+
+def test_a_fusion_of_before_regions_could_end_within_a_cell_is_read_as_it_was_calibrated(layout: Layout, tmp_path: Path):
+    folder = newest_fusion(layout)
+    assert folder is not None
+    older = shutil.copytree(folder, tmp_path / "older")
+    values = json.loads((older / "fusion.json").read_text())
+    del values["inside"]
+    (older / "fusion.json").write_text(json.dumps(values))
+    storage.write_manifest(older)
+    now, before = read_fusion(folder), read_fusion(older)
+    assert len(now.inside.away_m) > 0
+    said = np.log(np.tile(now.grid.prior, (1, 1))).astype(np.float32)
+    said[0, :2] = np.log([0.6, 0.3])
+    filled = before.answers(said, 0.9).regions
+    assert set(np.unique(filled)) <= {-1, np.inf}  # whole cells
 
 
 def test_a_fusion_of_other_models_is_left_out_of_the_release(settings: Settings, layout: Layout, tmp_path: Path):
