@@ -6,6 +6,7 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import pytest
 import shapely
 
@@ -33,7 +34,8 @@ from geoloc_dagster.prediction.fusing import flat_search
 from geoloc_dagster.prediction.fusion import Fusion
 from geoloc_dagster.prediction.fusion_fit import Truth, fit_fusion, say_all
 from geoloc_dagster.prediction.panel import HitsExpert, Photos, PlacesExpert, view_table
-from geoloc_dagster.prediction.regions import holds, true_places
+from geoloc_dagster.prediction.questions import distances_within_places
+from geoloc_dagster.prediction.regions import holds, learn_inside, true_places
 from geoloc_dagster.prediction.signs import signs_of
 from geoloc_dagster.retrieval.place_head import learn_place_head
 
@@ -284,11 +286,19 @@ def test_of_what_it_was_fitted_on_a_regression_thinks_too_well():
 
 
 # --- all together -----------------------------------------------------------------------------------------------------
-def fitted(grid: AnswerGrid) -> tuple[Fusion, list[Any]]:
+def fitted(grid: AnswerGrid, away_m: np.ndarray | None = None) -> tuple[Fusion, list[Any]]:
     experts: list[Any] = [Drawn("one", grid, 2.4, 20), Drawn("two", grid, 2.4, 21)]
     truth, cells = drawn_truth(grid, 1_200, 22)
     found = {expert.name: expert.seen(cells) for expert in experts}
-    return fit_fusion(experts, found, truth, grid, RADII, refused=0.05, largest_region_km2=None), experts
+    return fit_fusion(experts, found, truth, grid, RADII, refused=0.05, largest_region_km2=None, away_m=away_m), experts
+
+
+def test_regions_are_as_wide_as_pictures_of_places_lie_apart(grid: AnswerGrid):
+    apart = np.random.default_rng(0).uniform(0, 40, 500)
+    assert fitted(grid, apart)[0].inside == learn_inside(apart)
+    own = fitted(grid)[0].inside
+    assert max(own.away_m) < 5  # the photos themselves were taken where the places are, of which two share a cell
+    assert fitted(grid, apart[:19])[0].inside == own  # too few to say it
 
 
 def test_the_fusion_is_better_than_either_and_means_what_it_says(grid: AnswerGrid):
@@ -375,3 +385,18 @@ def test_every_place_of_dev_calibrates(grid: AnswerGrid):
     seen = eye.seen(grid.cells_of(truth.lat_deg, truth.lng_deg))
     fusion = fit_fusion([eye], {"one": seen}, truth, grid, RADII, refused=0.05, largest_region_km2=None)
     assert np.isfinite(fusion.bounds[0.95])
+
+
+def test_how_far_pictures_of_a_place_lie_apart_is_asked_of_places_with_two_dates():
+    rows = [
+        ("a1", "a", 45.0, -30.0, "2015-01-01"),
+        ("a2", "a", 45.00001, -30.0, "2015-01-01"),  # another heading of that day
+        ("a3", "a", 45.00009, -30.0, "2019-01-01"),
+        ("a4", "a", 45.00002, -30.0, "2017-01-01"),
+        ("b1", "b", 45.1, -30.0, "2016-01-01"),
+        ("b2", "b", 45.1, -30.0, "2016-01-01"),
+        ("c1", "c", 45.2, -30.0, None),
+    ]
+    gallery = pd.DataFrame(rows, columns=["capture_id", "location_id", "lat_deg", "lng_deg", "captured_on"])
+    found = distances_within_places(gallery)
+    assert found.tolist() == pytest.approx([10.0], abs=0.01)  # the newest of a, and nothing of b and c
