@@ -38,7 +38,7 @@ def service() -> Iterator[EmulatorThread]:
 
 
 def get(service: EmulatorThread, path: str, **params: str) -> httpx2.Response:
-    return httpx2.get(service.url + path, params=params, trust_env=False)
+    return httpx2.get(service.url + path, params=params, trust_env=False, timeout=60)
 
 
 def found(service: EmulatorThread, **params: str) -> list[dict[str, Any]]:
@@ -97,7 +97,7 @@ def test_intersects_takes_a_geometry(service: EmulatorThread):
     below = {one for one, (lat, lng) in everything.items() if (lng - WEST) / (EAST - WEST) + (lat - SOUTH) / (NORTH - SOUTH) < 1}
     assert half == below
     assert 0 < len(half) < len(everything)
-    posted = httpx2.post(service.url + "/api/search", json={"intersects": TRIANGLE, "limit": 10000}, trust_env=False).json()
+    posted = httpx2.post(service.url + "/api/search", json={"intersects": TRIANGLE, "limit": 10000}, trust_env=False, timeout=60).json()
     assert {item["id"] for item in posted["features"]} == half
 
 
@@ -193,7 +193,7 @@ def test_an_item_says_what_the_contract_lists(service: EmulatorThread):
 
 def test_a_related_item_is_the_same_place_at_another_date(service: EmulatorThread):
     item = next(one for one in found(service, bbox=BBOX) if sum(link["rel"] == "related" for link in one["links"]) == 3)
-    others = [httpx2.get(link["href"], trust_env=False).json() for link in item["links"] if link["rel"] == "related"]
+    others = [httpx2.get(link["href"], trust_env=False, timeout=60).json() for link in item["links"] if link["rel"] == "related"]
     assert len({when(one).date() for one in [item, *others]}) == 4
     assert all(abs(spot(one)[0] - spot(item)[0]) < 1e-4 for one in others)
 
@@ -203,6 +203,6 @@ def test_a_picture_comes_in_three_sizes(service: EmulatorThread, size: str, whol
     everything = found(service, bbox=BBOX)
     for whole, width in ((True, whole_px), (False, flat_px)):
         item = next(i for i in everything if (i["properties"]["pers:interior_orientation"]["field_of_view"] == 360) == whole)
-        answer = httpx2.get(item["assets"][size]["href"], trust_env=False)
+        answer = httpx2.get(item["assets"][size]["href"], trust_env=False, timeout=60)
         assert answer.headers["content-type"] == "image/jpeg"
         assert Image.open(io.BytesIO(answer.content)).width == width
