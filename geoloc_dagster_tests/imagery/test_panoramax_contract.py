@@ -97,7 +97,9 @@ def test_intersects_takes_a_geometry(service: EmulatorThread):
     below = {one for one, (lat, lng) in everything.items() if (lng - WEST) / (EAST - WEST) + (lat - SOUTH) / (NORTH - SOUTH) < 1}
     assert half == below
     assert 0 < len(half) < len(everything)
-    posted = httpx2.post(service.url + "/api/search", json={"intersects": TRIANGLE, "limit": 10000}, trust_env=False, timeout=60).json()
+    posted = httpx2.post(
+        service.url + "/api/search", json={"intersects": TRIANGLE, "limit": 10000}, trust_env=False, timeout=60
+    ).json()
     assert {item["id"] for item in posted["features"]} == half
 
 
