@@ -113,7 +113,8 @@ def fused_heat_map(
 
     level = CellLevel("grid", grid.ids, grid.places, grid.lat_deg, grid.lng_deg)
     radius, near = next(iter(answer.within.items()))
-    said = f"{near:.0%} within {radius:,} m; {answer.coverage:.0%} region {area(answer.region_km2)}"
+    sure = "over 99%" if near > 0.99 else f"{near:.0%}"
+    said = f"{sure} within {radius:,} m; {answer.coverage:.0%} region {area(answer.region_km2)}"
     return heat_map(
         level,
         np.exp(log_probabilities),
