@@ -177,21 +177,12 @@ def areas_m2(ids: npt.ArrayLike) -> F64:
 
 
 def fewest(ids: npt.ArrayLike) -> U64:
-    """The same cover with the parent in place of its four children, as often as that goes; ascending.
+    """The same cover with the parent in place of its four children, as often as that goes; ascending."""
+    from s2sphere import CellId, CellUnion
 
-    Args:
-        ids: of cells that do not overlap.
-    """
-    cells = np.unique(_ids(ids))
-    for level in range(MAX_LEVEL, 0, -1):
-        around, count = np.unique(parents(cells[levels(cells) == level], level - 1), return_counts=True)
-        whole = around[count == 4]
-        if whole.size:
-            low, high = ranges(whole)
-            at = np.searchsorted(low, cells, side="right") - 1
-            within = (at >= 0) & (cells <= high[np.maximum(at, 0)])
-            cells = np.sort(np.concatenate([cells[~within], whole]))
-    return cells
+    cover = CellUnion([CellId(int(cell)) for cell in _ids(ids).tolist()])
+    cover.normalize()
+    return np.array([cell.id() for cell in cover.cell_ids()], np.uint64)
 
 
 def triangle_areas(a: F64, b: F64, c: F64) -> F64:

@@ -61,10 +61,6 @@ class TruePlaces:
     cells: I64
     away_m: F64
 
-    def take(self, chosen: npt.NDArray[np.bool_] | slice) -> TruePlaces:
-        """Those of some photos."""
-        return TruePlaces(self.cells[chosen], self.away_m[chosen])
-
 
 def true_places(grid: AnswerGrid, lat_deg: F64, lng_deg: F64) -> TruePlaces:
     """Positions on the grid."""
@@ -93,7 +89,8 @@ def conformal_bound(log_probabilities: F32, cells: I64, coverage: float) -> floa
     """The least bound whose regions hold `coverage` of new photos on average, whatever the experts are worth.
 
     Split conformal prediction (Vovk, Gammerman and Shafer, 2005) with the share of each true cell that is filled in place of the
-    true position; infinite where there are too few photos to promise it.
+    true position; infinite where there are too few photos to promise it. Of the cells that is promised whatever holds; of the
+    metres within a cell where `Inside` tells them and they do not depend on how sure the experts are.
 
     Args:
         log_probabilities: over the grid, (N, cells), of photos that nothing was fitted on.

@@ -29,7 +29,8 @@ from geoloc_dagster.prediction.fusion import read_fusion
 from geoloc_dagster.prediction.photo import as_picture
 from geoloc_dagster.prediction.picture import fused_heat_map
 from geoloc_dagster.prediction.promotion import promote_best
-from geoloc_dagster.prediction.questions import divide_catalog
+from geoloc_dagster.prediction.questions import distances_within_places, divide_catalog
+from geoloc_dagster.prediction.regions import learn_inside
 from geoloc_dagster.prediction.release import newest_fusion
 from geoloc_dagster.retrieval.embedding import embed_batch
 from geoloc_dagster.retrieval.index import build_index
@@ -89,6 +90,12 @@ def test_the_newest_pictures_of_dev_and_test_ask_and_older_ones_answer(layout: L
     asked = {*division.dev.capture_ids, *division.test.capture_ids}
     assert asked.isdisjoint(division.gallery["capture_id"])
     assert set(division.gallery["split"]) == {"train", "dev", "test"}
+
+
+def test_the_metres_of_regions_are_those_of_all_places_with_two_dates(layout: Layout, predictor: FusedPredictor):
+    apart = distances_within_places(divide_catalog(storage.read_parquet(layout.catalog)).gallery)
+    assert len(apart) == PLACES
+    assert predictor.fusion.inside == learn_inside(apart)
 
 
 def test_of_photos_only_those_of_train_answer(layout: Layout):
