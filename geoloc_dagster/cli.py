@@ -283,7 +283,12 @@ def coverage(
 @app.command()
 def train(
     recipe: Annotated[str, typer.Option("--recipe", help="One of the configuration's recipes.")],
-    resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on with an interrupted training of it.")] = True,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume/--no-resume", help="Go on with an interrupted training of it; take a finished one if nothing changed."
+        ),
+    ] = True,
     config: Config = None,
     data_root: DataRoot = None,
 ) -> None:

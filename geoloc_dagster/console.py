@@ -41,6 +41,8 @@ class Event(Protocol):
     def seconds(self) -> float | None: ...  # noqa: D102
     @property
     def message(self) -> str | None: ...  # noqa: D102
+    @property
+    def note(self) -> str | None: ...  # noqa: D102
 
 
 class ProgressView:
@@ -106,7 +108,8 @@ class ProgressView:
         rows = f", {event.done:,} {unit}" if event.kind == "done" and event.done else ""
         outcome = {"done": "done", "interrupted": "interrupted"}.get(event.kind, "FAILED")
         but = f", but not through: {event.message}" if event.kind == "done" and event.message else ""
-        self._say(f"{_name(event)}: {outcome}{took}{rows}{but}")
+        note = f" ({event.note})" if event.note else ""
+        self._say(f"{_name(event)}: {outcome}{took}{rows}{note}{but}")
 
     def _say(self, line: str) -> None:
         self._last_line = self._clock()

@@ -21,6 +21,7 @@ class Happened:
     total: int = 0
     seconds: float | None = None
     message: str | None = None
+    note: str | None = None
 
 
 def lines_of(events: list[tuple[float, Happened]], *, terminal: bool = False) -> list[str]:
@@ -54,6 +55,12 @@ def test_progress_of_unknown_length_counts_up() -> None:
 
 def test_a_failure_is_said_and_names_the_batch() -> None:
     assert lines_of([(0, Happened("start")), (1, Happened("failed"))])[-1] == "crops 100m-0000: FAILED"
+
+
+def test_what_was_taken_as_it_was_says_so() -> None:
+    event = Happened("done", "checkpoints", "tiny", done=12, seconds=0.5, note="trained from the same before, 2026-11-30T09:10")
+    said = "checkpoints tiny: done in 0.5 s, 12 rows (trained from the same before, 2026-11-30T09:10)"
+    assert lines_of([(0, event)]) == [said]
 
 
 def test_what_ended_before_it_was_through_says_why() -> None:

@@ -25,6 +25,7 @@ from geoloc_dagster.storage import read_json, write_bytes, write_json
 
 _INTERRUPTED = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
 _HOW_TO_SELECT = "Write names with commas; `name+` adds what follows an asset, `+name` what it is made from."
+_AS_BEFORE = "as_before"
 _COUNTS = ("dagster/partition_row_count", "dagster/row_count")
 
 
@@ -39,6 +40,7 @@ class Event:
     total: int = 0
     seconds: float | None = None
     message: str | None = None
+    note: str | None = None
 
 
 Report = Callable[[Event], None]
@@ -106,12 +108,13 @@ class _Runner:
     def _succeeded(self, event: dg.DagsterEvent, result: dg.ExecuteInProcessResult, partition: str | None) -> None:
         name = (event.step_key or "").removeprefix(f"{self.region.name}__")
         seconds = float(event.step_success_data.duration_ms) / 1000
-        rows, stopped = 0, None
+        rows, stopped, note = 0, None, None
         for materialization in result.asset_materializations_for_node(event.step_key or ""):
             rows = next((int(materialization.metadata[c].value or 0) for c in _COUNTS if c in materialization.metadata), 0)
             stopped = _unfinished(materialization.metadata)
+            note = str(materialization.metadata[_AS_BEFORE].value) if _AS_BEFORE in materialization.metadata else None
         self.tally.add(name, rows, seconds, partitioned=partition is not None)
-        self.report(Event("done", name, partition, rows, rows, seconds, stopped))
+        self.report(Event("done", name, partition, rows, rows, seconds, stopped, note))
 
     def _failed(self, event: dg.DagsterEvent, partition: str | None) -> None:
         name = (event.step_key or "").removeprefix(f"{self.region.name}__")

@@ -44,6 +44,8 @@ class TrainedModel:
         rows: number of pictures learned from.
         seconds: of computing, over all attempts.
         epochs: that were trained.
+        finished_at: ISO 8601.
+        mlflow_run_id: of its run, None where it was not tracked.
     """
 
     folder: Path
@@ -53,6 +55,8 @@ class TrainedModel:
     rows: int
     seconds: float
     epochs: int
+    finished_at: str
+    mlflow_run_id: str | None
 
 
 def build_trainer(
@@ -251,4 +255,6 @@ def _trained(folder: Path, recipe: AnyRecipe, facts: Mapping[str, Any]) -> Train
         rows=facts["trained_on_rows"],
         seconds=facts["seconds"],
         epochs=facts["epochs"],
+        finished_at=facts["finished_at"],
+        mlflow_run_id=facts["mlflow_run_id"],
     )

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from geoloc_dagster.errors import NoReleaseError
 from geoloc_dagster.storage import MANIFEST, read_json
 
 TRAINING = "training.json"
+# Tables are numbered anew by whoever compacts them; the catalog names each of its crops by sha256.
+_NOT_COMPARED = frozenset({"dagster_run_id", "crops_version"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,8 @@ class Training:
         trained_on_rows: pictures that it learned from.
         usable_rows: usable rows of its splits in the catalog of that day, which is what retraining counts from.
         finished_at: ISO 8601.
+        recipe_hash: of the recipe as it was trained.
+        provenance: what it was trained from.
     """
 
     folder: Path
@@ -28,6 +34,16 @@ class Training:
     trained_on_rows: int
     usable_rows: int
     finished_at: str
+    recipe_hash: str
+    provenance: Mapping[str, Any]
+
+    def answers_for(self, recipe_hash: str, provenance: Mapping[str, Any]) -> bool:
+        """Whether training this recipe from what there is now would only repeat it."""
+        return self.recipe_hash == recipe_hash and _compared(self.provenance) == _compared(provenance)
+
+
+def _compared(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in provenance.items() if name not in _NOT_COMPARED}
 
 
 def trainings(recipe_folder: Path) -> list[Training]:
@@ -37,8 +53,18 @@ def trainings(recipe_folder: Path) -> list[Training]:
         if not path.parent.name.startswith(".") and (path.parent / MANIFEST).is_file():
             facts = read_json(path)
             rows = int(facts["trained_on_rows"])
-            usable = int(facts.get("provenance", {}).get("usable_rows", rows))
-            found.append(Training(path.parent, str(facts["model_version"]), rows, usable, str(facts["finished_at"])))
+            provenance: dict[str, Any] = facts.get("provenance", {})
+            found.append(
+                Training(
+                    folder=path.parent,
+                    model_version=str(facts["model_version"]),
+                    trained_on_rows=rows,
+                    usable_rows=int(provenance.get("usable_rows", rows)),
+                    finished_at=str(facts["finished_at"]),
+                    recipe_hash=str(facts.get("recipe_hash")),
+                    provenance=provenance,
+                )
+            )
     return sorted(found, key=lambda training: (training.finished_at, training.model_version))
 
 

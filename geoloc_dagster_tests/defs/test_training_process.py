@@ -27,7 +27,7 @@ from geoloc_dagster.storage import write_json, write_parquet
 from geoloc_dagster_tests.learning.city import make_city, tiny_recipe
 
 
-def make_region(folder: Path, **changes: object) -> Region:
+def make_region(folder: Path, *, devices: int = 2) -> Region:
     """A region with crops and a catalog, and one recipe."""
     place = {"name": "aland", "boundary": "region.geojson", "start_point": (60.1, 19.9)}
     region = Region(Settings(region=place, data_root=folder / "data", folder=folder, recipes=["tiny"]))
@@ -37,7 +37,7 @@ def make_region(folder: Path, **changes: object) -> Region:
     for beside in city.crops.parent.glob(city.crops.name + ".*"):
         beside.rename(region.layout.crops.with_name(region.layout.crops.name + beside.name.removeprefix(city.crops.name)))
     write_parquet(region.layout.catalog, city.catalog)
-    recipe = tiny_recipe(compute={"devices": 2}, **changes)
+    recipe = tiny_recipe(compute={"devices": devices})
     (folder / "recipes").mkdir()
     (folder / "recipes" / "tiny.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
     return region

@@ -1,5 +1,7 @@
 """Groups `training` and `evaluation`: one checkpoint and one honest report per recipe."""
 
+from typing import TYPE_CHECKING, Any
+
 import dagster as dg
 
 from geoloc_dagster.defs.automation import refresh_condition
@@ -9,12 +11,15 @@ from geoloc_dagster.defs.region import Region
 from geoloc_dagster.defs.resources import Clock, Mlflow
 from geoloc_dagster.defs.training_process import train_anywhere
 
+if TYPE_CHECKING:
+    from geoloc_dagster.learning.loop import TrainedModel
+
 
 class TrainingConfig(dg.Config):
     """How one training is run; shown in the Launchpad."""
 
     resume: bool = True
-    """Continue a training that was interrupted, from its last checkpoint."""
+    """Go on with a training that was interrupted; take a finished one where nothing that it was made from has changed."""
 
 
 def build(region: Region) -> list[dg.AssetsDefinition]:
@@ -40,30 +45,21 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
         pipes: dg.ResourceParam[dg.PipesSubprocessClient],
     ) -> dg.MaterializeResult:
         """A trained model per recipe: weights, recipe, and the rows and table versions that it saw, under one manifest."""
-        from geoloc_dagster.learning.dispatch import provenance_of
+        from geoloc_dagster.learning.dispatch import finished_model, provenance_of
         from geoloc_dagster.learning.recipe import load_recipe
 
         layout = region.layout
         recipe = load_recipe(context.partition_key, settings.folder)
-        provenance = provenance_of(layout, recipe) | {"dagster_run_id": context.run_id}
+        provenance = provenance_of(layout, recipe)
+        finished = finished_model(recipe, layout, provenance) if config.resume else None
+        if finished is not None:
+            return _trained(finished, as_before=f"trained from the same before, {finished.finished_at:.16}")
+        provenance["dagster_run_id"] = context.run_id
         with mlflow.run(f"{recipe.name}", mlflow_tags(context)) as target:
             model = train_anywhere(
                 context, pipes, recipe, layout, mlflow=target, resume=config.resume, provenance=provenance, now=clock.now
             )
-        return dg.MaterializeResult(
-            metadata=facts(
-                model.rows,
-                model.folder,
-                partitioned=True,
-                model_version=model.model_version,
-                trained_on_rows=model.rows,
-                seconds=model.seconds,
-                epochs=model.epochs,
-                mlflow_run_id=target.run_id,
-                mlflow_url=dg.MetadataValue.url(target.url),
-                **flatten(model.metrics),
-            )
-        )
+        return _trained(model, mlflow_url=dg.MetadataValue.url(target.url))
 
     @region.asset(
         "evaluation",
@@ -92,6 +88,12 @@ def build(region: Region) -> list[dg.AssetsDefinition]:
         )
 
     return [checkpoints, evaluations]
+
+
+def _trained(model: "TrainedModel", **more: Any) -> dg.MaterializeResult:
+    figures = {"trained_on_rows": model.rows, "seconds": model.seconds, "epochs": model.epochs, **flatten(model.metrics)}
+    ids = {"model_version": model.model_version, "mlflow_run_id": model.mlflow_run_id}
+    return dg.MaterializeResult(metadata=facts(model.rows, model.folder, partitioned=True, **ids, **figures, **more))
 
 
 def mlflow_tags(context: dg.AssetExecutionContext) -> dict[str, str]:
