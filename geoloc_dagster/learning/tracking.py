@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from pytorch_lightning.loggers import MLFlowLogger
 
+_SERVER_VARIABLE = "MLFLOW_TRACKING_URI"
 _LOCAL_UI = "http://127.0.0.1:5000"
 
 
@@ -75,11 +77,12 @@ def tracked_run(
     base = (page or (tracking_uri if tracking_uri.startswith("http") else _LOCAL_UI)).rstrip("/")
     url = f"{base}/#/experiments/{experiment_id}/runs/{run_id}"
     status = RunStatus.FAILED
-    try:
-        yield MlflowTarget(tracking_uri, experiment, run_id, dict(tags), url)
-        status = RunStatus.FINISHED
-    finally:
-        client.set_terminated(run_id, RunStatus.to_string(status))
+    with _environment_kept(_SERVER_VARIABLE):
+        try:
+            yield MlflowTarget(tracking_uri, experiment, run_id, dict(tags), url)
+            status = RunStatus.FINISHED
+        finally:
+            client.set_terminated(run_id, RunStatus.to_string(status))
 
 
 def attach_results(tracking_uri: str, run_id: str, metrics: Mapping[str, float], files: Path | None = None) -> None:
@@ -100,6 +103,18 @@ def attach_results(tracking_uri: str, run_id: str, metrics: Mapping[str, float],
         client.log_artifacts(run_id, str(files), artifact_path="evaluation")
     elif files is not None:
         client.log_artifact(run_id, str(files), artifact_path="evaluation")
+
+
+@contextlib.contextmanager
+def _environment_kept(variable: str) -> Generator[None]:
+    """Leave a variable as it was: Lightning's logger sets it for good, and the next region of this process has another server."""
+    before = os.environ.get(variable)
+    try:
+        yield
+    finally:
+        os.environ.pop(variable, None)
+        if before is not None:
+            os.environ[variable] = before
 
 
 def _experiment_id(client: MlflowClient, name: str, artifact_location: str | None) -> str:

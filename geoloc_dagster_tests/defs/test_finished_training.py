@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,8 @@ class City:
 
 
 @pytest.fixture
-def city(tmp_path: Path) -> City:
+def city(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> City:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return City(tmp_path)
 
 
@@ -52,6 +54,10 @@ def test_the_same_command_takes_the_model_that_is_there(city: City):
     assert said.note == f"trained from the same before, {city.first:.16}"
     assert city.trained() == [city.first]
     assert city.tracked() == 1
+
+
+def test_a_training_leaves_the_server_of_the_next_region_alone(city: City):
+    assert "MLFLOW_TRACKING_URI" not in os.environ
 
 
 def test_a_table_that_was_only_compacted_is_no_news(city: City):
