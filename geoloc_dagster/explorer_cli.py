@@ -81,13 +81,15 @@ def ask_url(
 
 
 def _show(answer: dict[str, Any]) -> None:
+    from geoloc_dagster.evaluation.tables import probability
+
     if "error" in answer:
         typer.echo(f"{answer['photo']}: {answer['error']['detail']}")
         return
     typer.echo(f"{answer['photo']}: {answer['lat_deg']:.6f}, {answer['lng_deg']:.6f} (lat, lng)")
     if answer["refusal"]:
         typer.echo(f"  not answered: {answer['refusal']}")
-    for radius, probability in (answer["probability_within_m"] or {}).items():
-        typer.echo(f"  within {int(radius):,} m: {'over 99%' if probability > 0.99 else f'{probability:.0%}'}")
+    for radius, within in (answer["probability_within_m"] or {}).items():
+        typer.echo(f"  within {int(radius):,} m: {probability(within)}")
     for one in answer["candidates"]:
         typer.echo(f"  {one['rank']}. place {one['location_id']}: {one['lat_deg']:.6f}, {one['lng_deg']:.6f}")

@@ -44,15 +44,15 @@ def answer_fused(
 def fused_table(photo: str, answer: FusedPrediction) -> Table:
     """Position, probabilities, region, and what each expert said."""
     from geoloc_dagster.evaluation.geolocation_reports import radius_name
-    from geoloc_dagster.evaluation.tables import area
+    from geoloc_dagster.evaluation.tables import area, probability
 
     table = Table(
         title=f"{photo}: {answer.lat_deg:.6f}, {answer.lng_deg:.6f} (lat, lng)", title_justify="left", show_header=False
     )
     if answer.refusal:
         table.add_row("not answered", answer.refusal)
-    for radius, probability in answer.within.items():
-        table.add_row(f"within {radius_name(radius)}", "over 99%" if probability > 0.99 else f"{probability:.0%}")
+    for radius, within in answer.within.items():
+        table.add_row(f"within {radius_name(radius)}", probability(within))
     table.add_row(f"region that holds the place in {answer.coverage:.0%} of cases", area(answer.region_km2))
     for name, said in answer.experts.items():
         table.add_row(f"{name} alone", f"{said['lat_deg']:.6f}, {said['lng_deg']:.6f} (weight {said['weight']:.2f})")

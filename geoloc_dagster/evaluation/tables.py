@@ -54,6 +54,11 @@ def length(metres: float) -> str:
     return f"{km:.2f} km" if km < 10 else f"{km:,.0f} km"
 
 
+def probability(p: float) -> str:
+    """What a model says, which is never certain: `87%`, `over 99%`."""
+    return "over 99%" if p > 0.99 else f"{p:.0%}"
+
+
 def area(km2: float) -> str:
     """An area that people read at a glance: `87 m²`, `0.34 km²`, `1,930 km²`; a dash where there is none."""
     if not np.isfinite(km2):

@@ -107,14 +107,13 @@ def fused_heat_map(
     grid: AnswerGrid, log_probabilities: np.ndarray, answer: FusedPrediction, photo: str, *, max_bytes: int
 ) -> bytes:
     """PNG: the cells of the grid, each as dark as it is likely, and the answer as a ring."""
-    from geoloc_dagster.evaluation.tables import area
+    from geoloc_dagster.evaluation.tables import area, probability
     from geoloc_dagster.geo.partitioning import CellLevel
     from geoloc_dagster.viz.cells import heat_map
 
     level = CellLevel("grid", grid.ids, grid.places, grid.lat_deg, grid.lng_deg)
     radius, near = next(iter(answer.within.items()))
-    sure = "over 99%" if near > 0.99 else f"{near:.0%}"
-    said = f"{sure} within {radius:,} m; {answer.coverage:.0%} region {area(answer.region_km2)}"
+    said = f"{probability(near)} within {radius:,} m; {answer.coverage:.0%} region {area(answer.region_km2)}"
     return heat_map(
         level,
         np.exp(log_probabilities),

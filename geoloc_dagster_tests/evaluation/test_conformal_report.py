@@ -5,7 +5,7 @@ import pytest
 
 from geoloc_dagster.evaluation.bootstrap import quantile_intervals
 from geoloc_dagster.evaluation.conformal_report import coverage_report, coverage_tables, summarise_coverage
-from geoloc_dagster.evaluation.tables import area
+from geoloc_dagster.evaluation.tables import area, probability
 
 
 def regions(n_places: int = 200, per_place: int = 4, share: float = 0.9, seed: int = 0):
@@ -128,3 +128,8 @@ def test_where_every_place_is_covered_the_interval_is_that_of_so_few_places():
     none = coverage_report(~covered, np.ones(24), places, nominal=0.9, bootstrap=50).overall
     assert none.wide.high == pytest.approx(1 - 0.005 ** (1 / 6))
     assert not none.holds(0.9)
+
+
+@pytest.mark.parametrize(("p", "said"), [(0.0, "0%"), (0.874, "87%"), (0.99, "99%"), (0.9901, "over 99%"), (1.0, "over 99%")])
+def test_a_model_is_never_certain(p: float, said: str):
+    assert probability(p) == said

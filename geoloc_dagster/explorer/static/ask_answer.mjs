@@ -116,7 +116,7 @@ export class AnswerPanel {
   #radii({ probability_within_m: within }) {
     if (!within) return null;
     const rows = Object.entries(within).sort(([a], [b]) => a - b)
-      .map(([radius, p]) => [format.distance(Number(radius)), format.percent(p), bar(p)]);
+      .map(([radius, p]) => [format.distance(Number(radius)), format.probability(p), bar(p)]);
     return table('Probability that the photo was taken within a distance of the best position', ['Within', '#Probability', ''], rows, { hideCaption: false });
   }
 
@@ -124,7 +124,7 @@ export class AnswerPanel {
     const { candidates } = this.#item.answer;
     if (!candidates?.length) return section('Evidence', notice('No place is near enough in looks to be shown.'));
     return section('Evidence: the places most alike', h('ol', { class: 'candidates' }, candidates.map((one) => h('li', { class: 'candidate' },
-      h('h3', {}, h('span', {}, `${one.rank}. ${format.position(one.lat_deg, one.lng_deg, 4)}`), h('span', {}, format.percent(one.confidence))),
+      h('h3', {}, h('span', {}, `${one.rank}. ${format.position(one.lat_deg, one.lng_deg, 4)}`), h('span', {}, format.probability(one.confidence))),
       h('p', { class: 'muted small' }, `${format.distance(one.distance_m)} from the best position`, this.#fromTruth(one)),
       h('div', { class: 'pictures' }, (one.captures ?? []).map((capture) =>
         picture(capture, { alt: `View of candidate ${one.rank}, ${when(capture)}`, lines: alike(capture) })))))));
@@ -147,7 +147,7 @@ export class AnswerPanel {
   #districts() {
     const found = this.#item.answer.districts ?? [];
     if (!found.length || !hasDistricts(this.#context.region)) return null;
-    const rows = found.slice(0, 8).map(({ name, probability }) => [name, format.percent(probability), bar(probability)]);
+    const rows = found.slice(0, 8).map(({ name, probability }) => [name, format.probability(probability), bar(probability)]);
     return section('Districts', table('Probability of each district', ['District', '#Probability', ''], rows));
   }
 
@@ -228,17 +228,17 @@ const HEADLINES = {
     const [likeliest] = answer.districts ?? [];
     const name = answer.district ?? likeliest?.name ?? 'No district';
     const share = answer.districts?.find((one) => one.name === name)?.probability;
-    return [name, Number.isFinite(share) ? `${format.percent(share)} that it was taken in this district.` : 'The district of the best position.'];
+    return [name, Number.isFinite(share) ? `${format.probability(share)} that it was taken in this district.` : 'The district of the best position.'];
   },
   near(answer, named) {
     const within = answer.probability_within_m?.[String(NEAR_M)];
     return [`About ${format.position(answer.lat_deg, answer.lng_deg, 3)}`,
-      `${named && answer.district ? `In ${answer.district}. ` : ''}${Number.isFinite(within) ? `${format.percent(within)} that it was taken within ${format.distance(NEAR_M)} of this.` : ''}`];
+      `${named && answer.district ? `In ${answer.district}. ` : ''}${Number.isFinite(within) ? `${format.probability(within)} that it was taken within ${format.distance(NEAR_M)} of this.` : ''}`];
   },
   exact(answer, named) {
     const [radius, p] = Object.entries(answer.probability_within_m ?? {}).sort(([a], [b]) => a - b)[0] ?? [];
     return [format.position(answer.lat_deg, answer.lng_deg),
-      `${named && answer.district ? `In ${answer.district}. ` : ''}${radius ? `${format.percent(p)} that it was taken within ${format.distance(Number(radius))} of this.` : ''}`];
+      `${named && answer.district ? `In ${answer.district}. ` : ''}${radius ? `${format.probability(p)} that it was taken within ${format.distance(Number(radius))} of this.` : ''}`];
   },
 };
 

@@ -32,7 +32,7 @@ function row(item, named, onSelect) {
     answer || error ? h('button', { type: 'button', class: 'link', on: { click: onSelect } }, item.name) : item.name,
     said,
     answer?.answered ? format.position(answer.lat_deg, answer.lng_deg, 4) : '–',
-    format.percent(answer?.answered ? answer.probability_within_m?.['100'] : null),
+    format.probability(answer?.answered ? answer.probability_within_m?.['100'] : null),
     format.area(answer?.answered ? answer.region?.area_km2 : null),
   ];
 }

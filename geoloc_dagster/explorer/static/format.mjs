@@ -36,6 +36,11 @@ export function percent(share, digits = 0) {
   return `${(share * 100).toFixed(digits)}${NARROW}%`;
 }
 
+/** What a model says: it is never certain, however near to 1 it comes. @param {number|null} p */
+export function probability(p) {
+  return percent(isNumber(p) ? Math.min(p, 1 - 1e-9) : p);
+}
+
 /** @param {string|null} iso `2019`, `2019-07` or `2019-07-15` with or without a time @returns {string} `15 Jul 2019` */
 export function date(iso) {
   if (!iso) return 'no date';
