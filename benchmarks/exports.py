@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from geoloc_dagster.config import Layout
-from geoloc_dagster.config.settings import CropSettings
+from geoloc_dagster.config.dataset import CropSettings
 from geoloc_dagster.dataset.crops import write_crops
 from geoloc_dagster.dataset.exports.run import export
 from geoloc_dagster.dataset.exports.selection import Selection

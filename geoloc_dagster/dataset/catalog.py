@@ -20,7 +20,8 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from geoloc_dagster.config.settings import CatalogSettings, Settings
+from geoloc_dagster.config.dataset import CatalogSettings
+from geoloc_dagster.config.settings import Settings
 from geoloc_dagster.dataset import duplicates, leakage, splits
 from geoloc_dagster.dataset.schema import CATALOG
 from geoloc_dagster.dataset.split_lists import read_split_lists

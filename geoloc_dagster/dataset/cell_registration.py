@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from geoloc_dagster.config import Layout, Settings
-from geoloc_dagster.config.settings import GridCellSettings
+from geoloc_dagster.config.collection import GridCellSettings
 from geoloc_dagster.dataset.registration import CellCounts, Registration
 from geoloc_dagster.errors import CoverageIncompleteError
 from geoloc_dagster.failpoints import failpoint

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from geoloc_dagster.config import Layout
-from geoloc_dagster.config.settings import CellSettings
+from geoloc_dagster.config.dataset import CellSettings
 from geoloc_dagster.dataset.scenes import PROBABILITIES
 from geoloc_dagster.errors import NotEnoughDataError
 from geoloc_dagster.geo import s2

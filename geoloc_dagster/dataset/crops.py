@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from geoloc_dagster.config.settings import CropSettings
+from geoloc_dagster.config.dataset import CropSettings
 from geoloc_dagster.dataset.receipts import fingerprint, read_receipt, receipt_path
 from geoloc_dagster.dataset.remarks import without_remarks
 from geoloc_dagster.dataset.schema import CROPS

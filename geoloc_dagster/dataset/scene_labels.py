@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from geoloc_dagster.config.settings import SceneSettings
+from geoloc_dagster.config.dataset import SceneSettings
 from geoloc_dagster.dataset.pictures import CropReader
 from geoloc_dagster.dataset.receipts import fingerprint, read_receipt, receipt_path
 from geoloc_dagster.dataset.scenes import PROBABILITIES, SCENES

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from PIL import Image
 
-from geoloc_dagster.config.settings import CropSettings
+from geoloc_dagster.config.dataset import CropSettings
 from geoloc_dagster.dataset.class_maps import CLASSES, ClassMaps, decode_map, encode_map, resize_map
 from geoloc_dagster.dataset.crops import are_crops_of, crop_picture
 from geoloc_dagster.dataset.pictures import CropReader, stack_pictures

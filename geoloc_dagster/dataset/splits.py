@@ -35,7 +35,7 @@ from pyproj import CRS, Transformer
 from pyproj.exceptions import CRSError
 from scipy.spatial import KDTree
 
-from geoloc_dagster.config.settings import SplitSettings
+from geoloc_dagster.config.dataset import SplitSettings
 from geoloc_dagster.dataset.split_lists import split_of_listed
 from geoloc_dagster.errors import ConfigError, NotEnoughDataError
 from geoloc_dagster.geo.distance import FloatArray, ecef_m, geodesic_m

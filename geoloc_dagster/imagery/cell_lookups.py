@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from geoloc_dagster.config import Layout, Settings
-from geoloc_dagster.config.settings import GridCellSettings
+from geoloc_dagster.config.collection import GridCellSettings
 from geoloc_dagster.dataset.schema import STREET_VIEW_METADATA
 from geoloc_dagster.errors import ConfigError, IntegrityError
 from geoloc_dagster.geo.cell_sampling import missing_samples, take_samples

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 from geoloc_dagster.config import Layout, Settings
-from geoloc_dagster.config.settings import CaptureSettings
+from geoloc_dagster.config.collection import CaptureSettings
 from geoloc_dagster.dataset.pending import complete_locations
 from geoloc_dagster.dataset.registration import batch_locations
 from geoloc_dagster.errors import GeolocError, ServiceQuotaError

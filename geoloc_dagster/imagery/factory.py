@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from geoloc_dagster.config import Layout, Settings
-from geoloc_dagster.config.settings import ServiceSettings
+from geoloc_dagster.config.collection import ServiceSettings
 from geoloc_dagster.errors import ConfigError, ServiceKeyError
 from geoloc_dagster.imagery.folder import FolderProvider
 from geoloc_dagster.imagery.provider import Provider, Terms

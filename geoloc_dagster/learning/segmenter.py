@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from geoloc_dagster.config.settings import SegmentationSettings
+from geoloc_dagster.config.dataset import SegmentationSettings
 from geoloc_dagster.dataset.class_maps import ClassMaps
 from geoloc_dagster.errors import ModelMismatchError, WeightsError
 from geoloc_dagster.learning.backbones import read_state_dict

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from geoloc_dagster.config.settings import CropSettings
+from geoloc_dagster.config.dataset import CropSettings
 from geoloc_dagster.dataset.crops import CropResult, crop_picture, make_crops, write_crops
 from geoloc_dagster.dataset.schema import CAPTURES, CROPS
 from geoloc_dagster.errors import DiskFullError, GateError, ImageError, IntegrityError

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from geoloc_dagster.config import Layout
-from geoloc_dagster.config.settings import CropSettings
+from geoloc_dagster.config.dataset import CropSettings
 from geoloc_dagster.dataset.crops import write_crops
 from geoloc_dagster.dataset.exports.derivative import derivative
 from geoloc_dagster.dataset.exports.formats import FORMATS

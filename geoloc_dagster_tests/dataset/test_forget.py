@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from geoloc_dagster.config import Layout
-from geoloc_dagster.config.settings import CropSettings
+from geoloc_dagster.config.dataset import CropSettings
 from geoloc_dagster.dataset.crops import write_crops
 from geoloc_dagster.dataset.forget import MARK, Request, forget, matching
 from geoloc_dagster.dataset.schema import CAPTURES

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image, ImageCms, ImageOps
 
-from geoloc_dagster.config.settings import CropSettings
+from geoloc_dagster.config.dataset import CropSettings
 from geoloc_dagster.dataset.crops import make_crops
 from geoloc_dagster.dataset.exports.derivative import derivative
 from geoloc_dagster.dataset.remarks import without_remarks

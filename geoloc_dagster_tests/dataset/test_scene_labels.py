@@ -15,7 +15,8 @@ import pytest
 from pydantic import ValidationError
 
 from geoloc_dagster.config import Layout
-from geoloc_dagster.config.settings import SceneSettings, Settings
+from geoloc_dagster.config.dataset import SceneSettings
+from geoloc_dagster.config.settings import Settings
 from geoloc_dagster.dataset.scene_labels import write_scene_labels
 from geoloc_dagster.dataset.schema import PHOTOS, SCENE_LABELS
 from geoloc_dagster.defs import build_definitions

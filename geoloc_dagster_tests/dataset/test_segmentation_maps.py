@@ -21,7 +21,8 @@ from PIL import Image
 from pydantic import ValidationError
 
 from geoloc_dagster.config import Layout
-from geoloc_dagster.config.settings import CropSettings, SegmentationSettings, Settings
+from geoloc_dagster.config.dataset import CropSettings, SegmentationSettings
+from geoloc_dagster.config.settings import Settings
 from geoloc_dagster.dataset.class_maps import CLASSES, decode_map, read_class_maps
 from geoloc_dagster.dataset.crops import write_crops as make_crops
 from geoloc_dagster.dataset.schema import CAPTURES, SEGMENTATION_MAPS

@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
+from geoloc_dagster.config.dataset import SplitSettings
 from geoloc_dagster.config.loader import load_settings
-from geoloc_dagster.config.settings import Settings, SplitSettings
+from geoloc_dagster.config.settings import Settings
 from geoloc_dagster.dataset.split_lists import read_list, read_split_lists, split_of_listed
 from geoloc_dagster.dataset.splits import assign_splits
 from geoloc_dagster.errors import CollectionSourceError, ConfigError, NotEnoughDataError

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyproj import Geod
 
-from geoloc_dagster.config.settings import SplitSettings
+from geoloc_dagster.config.dataset import SplitSettings
 from geoloc_dagster.dataset.splits import assign_splits, nearest_m, utm_crs
 from geoloc_dagster.errors import ConfigError, NotEnoughDataError
 from geoloc_dagster_tests.dataset.conftest import read_locations

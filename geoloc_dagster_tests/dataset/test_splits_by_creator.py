@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geoloc_dagster.config.settings import SplitSettings
+from geoloc_dagster.config.dataset import SplitSettings
 from geoloc_dagster.dataset.catalog import build_catalog
 from geoloc_dagster.dataset.leakage import find_leaks
 from geoloc_dagster.dataset.splits import assign_splits

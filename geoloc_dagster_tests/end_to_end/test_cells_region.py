@@ -15,8 +15,8 @@ import yaml
 
 from geoloc_dagster import cli
 from geoloc_dagster.config import Layout
+from geoloc_dagster.config.dataset import SceneSettings
 from geoloc_dagster.config.loader import load_settings
-from geoloc_dagster.config.settings import SceneSettings
 from geoloc_dagster.dataset.scene_labels import write_scene_labels
 from geoloc_dagster.defs.headless import run_headless
 from geoloc_dagster.geo.partitioning_folder import read_partitioning

@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from geoloc_dagster.config.settings import CropSettings
+from geoloc_dagster.config.dataset import CropSettings
 from geoloc_dagster.dataset.crops import write_crops
 from geoloc_dagster.imagery.collect import collect_batch
 from geoloc_dagster.imagery.folder import FolderProvider

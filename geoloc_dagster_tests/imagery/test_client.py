@@ -12,7 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from geoloc_dagster.config.settings import ServiceSettings
+from geoloc_dagster.config.collection import ServiceSettings
 from geoloc_dagster.errors import ServiceUnavailableError
 from geoloc_dagster.imagery.buckets import HostBuckets, MemoryBuckets
 from geoloc_dagster.imagery.client import Answer, Budget, Etiquette, ServiceClient

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from geoloc_dagster.config.settings import SegmentationSettings
+from geoloc_dagster.config.dataset import SegmentationSettings
 from geoloc_dagster.dataset.class_maps import CLASSES
 from geoloc_dagster.errors import ModelMismatchError, UnsafeFileError, WeightsError
 from geoloc_dagster.learning.segmentation_categories import CATEGORIES, class_numbers, packaged

@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from geoloc_dagster.config.settings import CropSettings
+from geoloc_dagster.config.dataset import CropSettings
 from geoloc_dagster.dataset.crops import write_crops
 from geoloc_dagster.dataset.schema import CAPTURES
 from geoloc_dagster.errors import GeolocError

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from geoloc_dagster.config.settings import GridCellSettings
+from geoloc_dagster.config.collection import GridCellSettings
 from geoloc_dagster.defs.metadata import facts
 from geoloc_dagster.defs.region import Region
 
