@@ -132,6 +132,19 @@ def test_the_same_vectors_give_the_same_bytes(vectors: np.ndarray) -> None:
         assert first == second, kind
 
 
+def test_lists_are_learned_once_and_are_what_they_would_have_been(vectors: np.ndarray) -> None:
+    learned: dict[int, np.ndarray] = {}
+    build(vectors, "IVF128,Flat", learned)
+    (centroids,) = learned.values()
+    again = [faiss.serialize_index(build(vectors, "IVF128,SQ8", known)).tobytes() for known in (learned, None)]
+    assert again[0] == again[1]
+    assert learned[128] is centroids
+    others = {128: centroids[::-1].copy()}
+    assert faiss.serialize_index(build(vectors, "IVF128,SQ8", others)).tobytes() != again[0]
+    build(vectors, "OPQ2,IVF128,PQ2", learned)
+    assert learned == {128: centroids}
+
+
 def test_probes_are_the_fewest_that_reach_the_recall(vectors: np.ndarray) -> None:
     kind = next(kind for kind in KINDS if kind.endswith(",Flat") and "IVF" in kind)
     few, many = (try_kinds(vectors, [kind], PlanSettings(recall, 0, 100))[0] for recall in (0.5, 1.0))
