@@ -18,7 +18,7 @@ from geoloc_dagster.geo.answer_grid import AnswerGrid, read_grid
 from geoloc_dagster.prediction.answers import answer_on_grid
 from geoloc_dagster.prediction.calibration import BetaMap, Familiarity
 from geoloc_dagster.prediction.experts import F32, F64, I64, GridParameters, joint
-from geoloc_dagster.prediction.regions import Inside, areas_km2, fill_regions
+from geoloc_dagster.prediction.regions import Inside, areas_km2, fill_regions, log_areas
 from geoloc_dagster.storage import read_json, verify_manifest
 
 FUSION_FILE, GRID_FILE, VIEWS_FILE = "fusion.json", "grid.parquet", "views.parquet"
@@ -89,6 +89,7 @@ class Fusion:
         maps: radius -> calibration of the probability within it.
         bounds: coverage, such as `0.9` -> the bound of regions that hold so many places.
         inside: how regions fill a cell.
+        by_area: whether the densest cells are filled first, not the most probable ones.
         familiarity: which photos look like none of the region; None without an index.
         largest_region_km2: an answer with a larger region is no answer; None where every one is.
     """
@@ -100,6 +101,7 @@ class Fusion:
     maps: dict[int, BetaMap]
     bounds: dict[float, float]
     inside: Inside
+    by_area: bool
     familiarity: Familiarity | None
     largest_region_km2: float | None
 
@@ -132,7 +134,8 @@ class Fusion:
         """
         found = answer_on_grid(log_probabilities, self.grid, self.radii_m)
         within = np.stack([self.maps[radius](found.near[:, number]) for number, radius in enumerate(self.radii_m)], axis=1)
-        regions = fill_regions(log_probabilities, self.bounds[coverage], self.inside)
+        areas = log_areas(self.grid) if self.by_area else np.zeros(len(self.grid))
+        regions = fill_regions(log_probabilities, areas, self.bounds[coverage], self.inside)
         return FusedAnswers(
             self.grid.lat_deg[found.cells],
             self.grid.lng_deg[found.cells],
@@ -153,6 +156,7 @@ class Fusion:
             "maps": {str(radius): asdict(one) for radius, one in self.maps.items()},
             "bounds": {str(coverage): bound if np.isfinite(bound) else None for coverage, bound in self.bounds.items()},
             "inside": list(self.inside.away_m),
+            "by_area": self.by_area,
             "familiarity": None if self.familiarity is None else asdict(self.familiarity),
             "largest_region_km2": self.largest_region_km2,
         }
@@ -185,6 +189,7 @@ def read_fusion(folder: Path) -> Fusion:
         {int(radius): BetaMap(**one) for radius, one in values["maps"].items()},
         {float(coverage): float("inf") if bound is None else float(bound) for coverage, bound in values["bounds"].items()},
         Inside(tuple(values.get("inside", ()))),  # one of before has regions of whole cells, as it was calibrated
+        bool(values.get("by_area", False)),  # likewise
         None if familiarity is None else Familiarity(**familiarity),
         values["largest_region_km2"],
     )

@@ -28,7 +28,7 @@ from geoloc_dagster.prediction.experts import F32, F64, I64, Hits, Verified, joi
 from geoloc_dagster.prediction.fitting import fit_weights
 from geoloc_dagster.prediction.fusion import ExpertFit, Fusion
 from geoloc_dagster.prediction.panel import Expert
-from geoloc_dagster.prediction.regions import away_where_right, conformal_bound, learn_inside, true_places
+from geoloc_dagster.prediction.regions import away_where_right, conformal_bound, learn_inside, log_areas, true_places
 from geoloc_dagster.prediction.signs import signs_of
 
 _LEAST_PLACES = 20
@@ -91,14 +91,16 @@ def fit_fusion(
     answers = answer_on_grid(fused, grid, radii_m)
     error_m = great_circle_m(truth.lat_deg, truth.lng_deg, grid.lat_deg[answers.cells], grid.lng_deg[answers.cells])
     fitted = _fit(experts, found, grid, cells, np.ones(len(truth), bool), alone=True)
+    areas = log_areas(grid)
     return Fusion(
         grid,
         fitted.experts,
         fitted.prior_weight,
         tuple(radii_m),
         {radius: fit_beta_map(answers.near[:, number], error_m <= radius) for number, radius in enumerate(radii_m)},
-        {coverage: conformal_bound(fused, cells, coverage) for coverage in COVERAGES},
-        learn_inside(away_where_right(fused, where) if away_m is None or len(away_m) < _LEAST_PLACES else away_m),
+        {coverage: conformal_bound(fused, areas, cells, coverage) for coverage in COVERAGES},
+        learn_inside(away_where_right(fused, areas, where) if away_m is None or len(away_m) < _LEAST_PLACES else away_m),
+        True,
         _familiarity(experts, found, truth, refused),
         largest_region_km2,
     )

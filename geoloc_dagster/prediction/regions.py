@@ -1,8 +1,8 @@
-"""Regions that hold the true place as often as promised: the likeliest cells of the grid, the last of them in part.
+"""Regions that hold the true place as often as promised: the densest cells of the grid, the last of them in part.
 
-A region is filled in the order of probability until the bound is reached, within a cell from where its places are outwards. So
-the region of a photo whose place is all but certain can be smaller than a cell, that of a doubtful one is as large as the doubt,
-and both hold together what was promised.
+A region is filled in the order of probability per area, so that it is as small as it can be, until the bound is reached, and
+within a cell from where its places are outwards. So the region of a photo whose place is all but certain can be smaller than a
+cell, that of a doubtful one is as large as the doubt, and both hold together what was promised.
 
 The bound is that of adaptive prediction sets (Romano, Sesia and Candès, Classification with Valid and Adaptive Coverage, NeurIPS
 2020): what is filled in before a photo's place. Where in its cell a photo was taken takes the part of their random number, and is
@@ -29,6 +29,7 @@ WHOLE = np.float32(np.inf)
 _NOT_IN = np.float32(-1)
 _FEW = 4  # as many cells that are equally probable are filled side by side; more are in or out as a whole
 _LEAST_M = 1.0  # so that no region is a point
+_AS_DENSE = 1e-4  # in its logarithm; less is rounding
 _STEPS = 256
 _ROWS = 512
 
@@ -78,14 +79,18 @@ def learn_inside(away_m: F64) -> Inside:
     return Inside(tuple(np.round(found, 2).tolist()))
 
 
-def away_where_right(log_probabilities: F32, truth: TruePlaces) -> F64:
-    """Of the photos that were taken in their likeliest cell, how far from its position, metres."""
-    own, equal, _ = _own(log_probabilities, truth.cells)
-    chosen = (truth.cells >= 0) & (own >= log_probabilities.max(axis=1)) & (equal <= _FEW)
-    return truth.away_m[chosen]
+def log_areas(grid: AnswerGrid) -> F64:
+    """Of each cell, as the other functions take them, (cells,); zeros in their place fill regions by probability alone."""
+    return np.log(grid.areas_km2())
 
 
-def conformal_bound(log_probabilities: F32, cells: I64, coverage: float) -> float:
+def away_where_right(log_probabilities: F32, areas: F64, truth: TruePlaces) -> F64:
+    """Of the photos that were taken in the cell that is filled first, how far from its position, metres."""
+    _, equal, before = _own(log_probabilities, areas, truth.cells)
+    return truth.away_m[(truth.cells >= 0) & (before == 0) & (equal <= _FEW)]
+
+
+def conformal_bound(log_probabilities: F32, areas: F64, cells: I64, coverage: float) -> float:
     """The least bound whose regions hold `coverage` of new photos on average, whatever the experts are worth.
 
     Split conformal prediction (Vovk, Gammerman and Shafer, 2005) with the share of each true cell that is filled in place of the
@@ -94,11 +99,12 @@ def conformal_bound(log_probabilities: F32, cells: I64, coverage: float) -> floa
 
     Args:
         log_probabilities: over the grid, (N, cells), of photos that nothing was fitted on.
+        areas: their logarithms, (cells,), see `log_areas`.
         cells: the true ones, (N,); -1 off the grid, which no region holds.
         coverage: 0 to 1.
     """
-    own, equal, before = _own(log_probabilities, cells)
-    together = np.where(equal <= _FEW, equal * np.exp(own.astype(np.float64)), 0.0)
+    with_equals, equal, before = _own(log_probabilities, areas, cells)
+    together = np.where(equal <= _FEW, with_equals, 0.0)
     asked = np.ceil((len(cells) + 1) * coverage) - 1e-9  # photos
 
     def held(bound: float) -> float:
@@ -114,15 +120,22 @@ def conformal_bound(log_probabilities: F32, cells: I64, coverage: float) -> floa
     return high
 
 
-def _own(log_probabilities: F32, cells: I64) -> tuple[F32, I64, F64]:
-    """Log-probability of each true cell, how many are as probable, and the probability of those that are more so."""
-    own = log_probabilities[np.arange(len(cells)), np.maximum(cells, 0)]
-    equal, before = np.empty(len(cells), np.int64), np.empty(len(cells))
+def _own(log_probabilities: F32, areas: F64, cells: I64) -> tuple[F64, I64, F64]:
+    """Of each true cell: the probability of those that are as dense, itself among them, their number, and that of denser ones."""
+    level, equal, before = np.empty(len(cells)), np.empty(len(cells), np.int64), np.empty(len(cells))
     for part in _blocks(len(cells)):
-        said, level = log_probabilities[part], own[part, None]
-        equal[part] = (said == level).sum(axis=1)
-        before[part] = np.where(said > level, np.exp(said.astype(np.float64)), 0).sum(axis=1)
-    return own, equal, before
+        said = log_probabilities[part]
+        dense, mass = _density(said, areas), np.exp(said.astype(np.float64))
+        own = np.take_along_axis(dense, np.maximum(cells[part], 0)[:, None], 1)
+        equal[part] = (dense == own).sum(axis=1)
+        level[part] = np.where(dense == own, mass, 0).sum(axis=1)
+        before[part] = np.where(dense > own, mass, 0).sum(axis=1)
+    return level, equal, before
+
+
+def _density(said: F32, areas: F64) -> F64:
+    """The order in which cells are filled; those of one rounded density together."""
+    return np.round((said - areas) / _AS_DENSE) if areas.any() else said.astype(np.float64)
 
 
 def _blocks(count: int) -> list[slice]:
@@ -130,7 +143,7 @@ def _blocks(count: int) -> list[slice]:
     return [slice(start, start + _ROWS) for start in range(0, count, _ROWS)]
 
 
-def fill_regions(log_probabilities: F32, bound: float, inside: Inside) -> F32:
+def fill_regions(log_probabilities: F32, areas: F64, bound: float, inside: Inside) -> F32:
     """How far from its position each cell belongs to the region of each photo, metres: (N, cells).
 
     `WHOLE` for all of a cell, negative for none of it. What has no more than `bound` of probability before it is in the region,
@@ -138,16 +151,17 @@ def fill_regions(log_probabilities: F32, bound: float, inside: Inside) -> F32:
     """
     regions = np.empty(log_probabilities.shape, np.float32)
     for part in _blocks(len(regions)):
-        regions[part] = _fill(log_probabilities[part], bound, inside)
+        regions[part] = _fill(log_probabilities[part], areas, bound, inside)
     return regions
 
 
-def _fill(said: F32, bound: float, inside: Inside) -> F32:
-    order = np.argsort(-said, axis=1, kind="stable")
-    mass = np.take_along_axis(np.exp(said.astype(np.float64)), order, 1)
+def _fill(said: F32, areas: F64, bound: float, inside: Inside) -> F32:
+    dense = _density(said, areas)
+    order = np.argsort(-dense, axis=1, kind="stable")
+    dense, mass = np.take_along_axis(dense, order, 1), np.take_along_axis(np.exp(said.astype(np.float64)), order, 1)
     upto = np.cumsum(mass, axis=1)
     columns = np.arange(mass.shape[1])
-    opens = np.concatenate([np.ones((len(mass), 1), bool), mass[:, 1:] != mass[:, :-1]], axis=1)
+    opens = np.concatenate([np.ones((len(mass), 1), bool), dense[:, 1:] != dense[:, :-1]], axis=1)
     first = np.maximum.accumulate(np.where(opens, columns, 0), axis=1)
     closes = np.concatenate([opens[:, 1:], np.ones((len(mass), 1), bool)], axis=1)
     last = np.minimum.accumulate(np.where(closes, columns, mass.shape[1])[:, ::-1], axis=1)[:, ::-1]

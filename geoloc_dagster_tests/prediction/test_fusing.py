@@ -235,7 +235,7 @@ def test_a_fusion_of_before_regions_could_end_within_a_cell_is_read_as_it_was_ca
     assert folder is not None
     older = shutil.copytree(folder, tmp_path / "older")
     values = json.loads((older / "fusion.json").read_text())
-    del values["inside"]
+    del values["inside"], values["by_area"]
     (older / "fusion.json").write_text(json.dumps(values))
     storage.write_manifest(older)
     now, before = read_fusion(folder), read_fusion(older)
