@@ -108,11 +108,10 @@ def main() -> None:
         print("| kind | lists searched | recall@10 | bytes a vector | ms a query | build, s |\n|---|---:|---:|---:|---:|---:|")
         settings = PlanSettings(options.recall, 0, options.queries, count)
         trials = []
-        for kind in options.kinds or kinds_for(count, vectors.shape[1]):
-            (trial,) = try_kinds(vectors, [kind], settings)
+        for trial in try_kinds(vectors, options.kinds or kinds_for(count, vectors.shape[1]), settings):
             trials.append(trial)
             print(
-                f"| {kind} | {trial.probes or ''} | {trial.recall:.3f} | {trial.bytes_per_vector:,.0f} | "
+                f"| {trial.kind} | {trial.probes or ''} | {trial.recall:.3f} | {trial.bytes_per_vector:,.0f} | "
                 f"{trial.milliseconds:.2f} | {trial.build_seconds:.1f} |",
                 flush=True,
             )

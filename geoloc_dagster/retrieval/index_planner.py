@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,7 +110,7 @@ def plan_index(vectors: Vectors, settings: PlanSettings | None = None) -> Plan:
         raise ValueError("an index needs vectors")
     if vectors.nbytes < chosen.exact_below_bytes:
         return Plan(EXACT, 0, f"{vectors.nbytes:,} bytes of exact vectors are few enough to keep them")
-    trials = try_kinds(vectors, kinds_for(count, dimension), chosen)
+    trials = list(try_kinds(vectors, kinds_for(count, dimension), chosen))
     best = smallest(trials, chosen.recall)
     reason = f"the smallest of {len(trials)} kinds that finds {chosen.recall:.0%} of the {NEAREST} nearest: {best.recall:.1%}"
     return Plan(best.kind, best.probes, reason, tuple(trials))
@@ -138,8 +138,8 @@ def kinds_for(count: int, dimension: int) -> list[str]:
     return [*plain, *listed, *(f"OPQ{part},IVF{lists},PQ{part}" for part in pieces)]
 
 
-def try_kinds(vectors: Vectors, kinds: Sequence[str], settings: PlanSettings) -> list[Trial]:
-    """Build each kind over the vectors, or a sample of them, and search it; takes what `plan_index` does."""
+def try_kinds(vectors: Vectors, kinds: Sequence[str], settings: PlanSettings) -> Iterator[Trial]:
+    """Build each kind over the vectors, or a sample of them, and search it, one after the other; takes what `plan_index` does."""
     rng = np.random.default_rng(_SEED)
     if len(vectors) > settings.sample:
         vectors = vectors[np.sort(rng.permutation(len(vectors))[: settings.sample])]
@@ -147,7 +147,8 @@ def try_kinds(vectors: Vectors, kinds: Sequence[str], settings: PlanSettings) ->
     exact = build(vectors, EXACT)
     truth = without_self(exact.search(vectors[asked], NEAREST + 1)[1], asked)
     learned: dict[int, Vectors] = {}
-    return [_tried(vectors, kind, asked, truth, settings.recall, learned) for kind in kinds]
+    for kind in kinds:
+        yield _tried(vectors, kind, asked, truth, settings.recall, learned)
 
 
 def build(vectors: Vectors, kind: str, learned: dict[int, Vectors] | None = None) -> Any:

@@ -147,7 +147,7 @@ def test_lists_are_learned_once_and_are_what_they_would_have_been(vectors: np.nd
 
 def test_probes_are_the_fewest_that_reach_the_recall(vectors: np.ndarray) -> None:
     kind = next(kind for kind in KINDS if kind.endswith(",Flat") and "IVF" in kind)
-    few, many = (try_kinds(vectors, [kind], PlanSettings(recall, 0, 100))[0] for recall in (0.5, 1.0))
+    few, many = (next(try_kinds(vectors, [kind], PlanSettings(recall, 0, 100))) for recall in (0.5, 1.0))
     assert few.probes < many.probes <= lists_of(build(vectors, kind)).nlist
     assert 0.5 <= few.recall < many.recall == 1
 
