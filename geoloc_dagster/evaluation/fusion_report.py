@@ -118,7 +118,7 @@ def measure_fusion(
         bootstrap=_BOOTSTRAP,
         seed=seed,
     )
-    areas_km2 = fusion.grid.areas_km2()
+    areas_km2 = fusion.grid.areas_km2
     searched = {
         name: recall_area(one.log_probabilities, areas_km2, where.cells, truth.places, bootstrap=_BOOTSTRAP, seed=seed)
         for name, one in answers.items()

@@ -7,6 +7,7 @@ prior: the share of known places in it, and for a small part the share of the ar
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ AREA_SHARE = 0.02
 """Part of the prior that goes by area: the chance that a photo was taken where nothing is known."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)  # no slots, so that what every answer needs is kept
 class AnswerGrid:
     """Disjoint S2 cells in ascending order; every array has one entry per cell.
 
@@ -62,10 +63,12 @@ class AnswerGrid:
         inside = (at >= 0) & (leaves <= high[np.maximum(at, 0)])
         return np.where(inside, at, -1)
 
+    @functools.cached_property
     def vectors(self) -> F64:
         """Unit vectors of the cells' positions, (cells, 3)."""
         return unit_vectors(self.lat_deg, self.lng_deg)
 
+    @functools.cached_property
     def areas_km2(self) -> F64:
         """Of each cell."""
         return s2.areas_m2(self.ids) / 1e6

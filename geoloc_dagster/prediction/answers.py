@@ -39,7 +39,7 @@ def answer_on_grid(log_probabilities: F32, grid: AnswerGrid, radii_m: Sequence[i
         grid: the cells.
         radii_m: in metres, ascending.
     """
-    vectors = grid.vectors()
+    vectors = grid.vectors
     cells = np.empty(len(log_probabilities), np.int64)
     near = np.empty((len(log_probabilities), len(radii_m)))
     for start in range(0, len(log_probabilities), _BLOCK):

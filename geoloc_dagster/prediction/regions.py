@@ -81,16 +81,16 @@ def learn_inside(away_m: F64) -> Inside:
 
 def log_areas(grid: AnswerGrid) -> F64:
     """Of each cell, as the other functions take them, (cells,); zeros in their place fill regions by probability alone."""
-    return np.log(grid.areas_km2())
+    return np.log(grid.areas_km2)
 
 
-def away_where_right(log_probabilities: F32, areas: F64, truth: TruePlaces) -> F64:
+def away_where_right(log_probabilities: F32, log_area: F64, truth: TruePlaces) -> F64:
     """Of the photos that were taken in the cell that is filled first, how far from its position, metres."""
-    _, equal, before = _own(log_probabilities, areas, truth.cells)
+    _, equal, before = _own(log_probabilities, log_area, truth.cells)
     return truth.away_m[(truth.cells >= 0) & (before == 0) & (equal <= _FEW)]
 
 
-def conformal_bound(log_probabilities: F32, areas: F64, cells: I64, coverage: float) -> float:
+def conformal_bound(log_probabilities: F32, log_area: F64, cells: I64, coverage: float) -> float:
     """The least bound whose regions hold `coverage` of new photos on average, whatever the experts are worth.
 
     Split conformal prediction (Vovk, Gammerman and Shafer, 2005) with the share of each true cell that is filled in place of the
@@ -99,11 +99,11 @@ def conformal_bound(log_probabilities: F32, areas: F64, cells: I64, coverage: fl
 
     Args:
         log_probabilities: over the grid, (N, cells), of photos that nothing was fitted on.
-        areas: their logarithms, (cells,), see `log_areas`.
+        log_area: of the cells, (cells,), see `log_areas`.
         cells: the true ones, (N,); -1 off the grid, which no region holds.
         coverage: 0 to 1.
     """
-    with_equals, equal, before = _own(log_probabilities, areas, cells)
+    with_equals, equal, before = _own(log_probabilities, log_area, cells)
     together = np.where(equal <= _FEW, with_equals, 0.0)
     asked = np.ceil((len(cells) + 1) * coverage) - 1e-9  # photos
 
@@ -120,12 +120,12 @@ def conformal_bound(log_probabilities: F32, areas: F64, cells: I64, coverage: fl
     return high
 
 
-def _own(log_probabilities: F32, areas: F64, cells: I64) -> tuple[F64, I64, F64]:
+def _own(log_probabilities: F32, log_area: F64, cells: I64) -> tuple[F64, I64, F64]:
     """Of each true cell: the probability of those that are as dense, itself among them, their number, and that of denser ones."""
     level, equal, before = np.empty(len(cells)), np.empty(len(cells), np.int64), np.empty(len(cells))
     for part in _blocks(len(cells)):
         said = log_probabilities[part]
-        dense, mass = _density(said, areas), np.exp(said.astype(np.float64))
+        dense, mass = _density(said, log_area), np.exp(said.astype(np.float64))
         own = np.take_along_axis(dense, np.maximum(cells[part], 0)[:, None], 1)
         equal[part] = (dense == own).sum(axis=1)
         level[part] = np.where(dense == own, mass, 0).sum(axis=1)
@@ -133,9 +133,9 @@ def _own(log_probabilities: F32, areas: F64, cells: I64) -> tuple[F64, I64, F64]
     return level, equal, before
 
 
-def _density(said: F32, areas: F64) -> F64:
+def _density(said: F32, log_area: F64) -> F64:
     """The order in which cells are filled; those of one rounded density together."""
-    return np.round((said - areas) / _AS_DENSE) if areas.any() else said.astype(np.float64)
+    return np.round((said - log_area) / _AS_DENSE) if log_area.any() else said.astype(np.float64)
 
 
 def _blocks(count: int) -> list[slice]:
@@ -143,7 +143,7 @@ def _blocks(count: int) -> list[slice]:
     return [slice(start, start + _ROWS) for start in range(0, count, _ROWS)]
 
 
-def fill_regions(log_probabilities: F32, areas: F64, bound: float, inside: Inside) -> F32:
+def fill_regions(log_probabilities: F32, log_area: F64, bound: float, inside: Inside) -> F32:
     """How far from its position each cell belongs to the region of each photo, metres: (N, cells).
 
     `WHOLE` for all of a cell, negative for none of it. What has no more than `bound` of probability before it is in the region,
@@ -151,12 +151,12 @@ def fill_regions(log_probabilities: F32, areas: F64, bound: float, inside: Insid
     """
     regions = np.empty(log_probabilities.shape, np.float32)
     for part in _blocks(len(regions)):
-        regions[part] = _fill(log_probabilities[part], areas, bound, inside)
+        regions[part] = _fill(log_probabilities[part], log_area, bound, inside)
     return regions
 
 
-def _fill(said: F32, areas: F64, bound: float, inside: Inside) -> F32:
-    dense = _density(said, areas)
+def _fill(said: F32, log_area: F64, bound: float, inside: Inside) -> F32:
+    dense = _density(said, log_area)
     order = np.argsort(-dense, axis=1, kind="stable")
     dense, mass = np.take_along_axis(dense, order, 1), np.take_along_axis(np.exp(said.astype(np.float64)), order, 1)
     upto = np.cumsum(mass, axis=1)
@@ -183,7 +183,7 @@ def holds(regions: F32, truth: TruePlaces) -> npt.NDArray[np.bool_]:
 
 def areas_km2(regions: F32, grid: AnswerGrid) -> F64:
     """Of each region, (N,)."""
-    areas = (regions == WHOLE) @ grid.areas_km2()
+    areas = (regions == WHOLE) @ grid.areas_km2
     rows, cells = np.nonzero((regions >= 0) & (regions < WHOLE))
     caps = cap_areas_m2(grid.ids[cells], grid.lat_deg[cells], grid.lng_deg[cells], regions[rows, cells].astype(np.float64))
     np.add.at(areas, rows, caps / 1e6)

@@ -52,7 +52,7 @@ def signs_of(experts: Sequence[Expert], found: Mapping[str, Any], own: tuple[F64
         head = by_name.get(PLACES + beside)
         if not isinstance(seen_by, HitsExpert) or not isinstance(head, PlacesExpert) or hits.similarity.shape[1] <= _BEHIND:
             continue
-        vectors = _with_nowhere(seen_by.grid.vectors())
+        vectors = _with_nowhere(seen_by.grid.vectors)
         hits = looked[name] = _without(hits, vectors, at)
         networks.append((beside, hits))
         of_cells = vectors[head.cells()]
@@ -65,7 +65,7 @@ def signs_of(experts: Sequence[Expert], found: Mapping[str, Any], own: tuple[F64
         if isinstance(expert, VerificationExpert) and set(expert.sources) <= set(looked):
             verified: Verified = found[expert.name]
             compared = verified.hits if at is None else expert.compare(verified.features, looked).hits
-            signs |= _of_compared(compared, networks[0][1], _with_nowhere(expert.grid.vectors()))
+            signs |= _of_compared(compared, networks[0][1], _with_nowhere(expert.grid.vectors))
     return signs
 
 

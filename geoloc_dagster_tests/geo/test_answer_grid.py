@@ -55,7 +55,7 @@ def test_between_the_places_every_position_has_a_cell(grid: AnswerGrid):
 def test_the_prior_of_empty_cells_goes_by_their_area(grid: AnswerGrid):
     """From the largest to those of a few metres around a place, which hold none of the points that outline the region."""
     empty = (grid.places == 0) & (np.abs(grid.lat_deg - 45) < 0.009) & (np.abs(grid.lng_deg + 30) < 0.009)
-    areas_km2 = grid.areas_km2()[empty]
+    areas_km2 = grid.areas_km2[empty]
     assert areas_km2.max() > 1_000 * areas_km2.min()
     share = grid.prior[empty] / areas_km2
     assert share.max() < 2 * share.min()
@@ -100,7 +100,7 @@ def test_a_planet_has_cells_of_all_sizes():
     anywhere = np.degrees(np.arcsin(rng.uniform(-1, 1, 2_000))), rng.uniform(-180, 180, 2_000)
     assert (grid.cells_of(*anywhere) >= 0).all()
     assert (grid.cells_of(48.85 + rng.normal(0, 0.02, 500), 2.35 + rng.normal(0, 0.02, 500)) >= 0).all()
-    assert grid.areas_km2().sum() == pytest.approx(510e6, rel=0.01)
+    assert grid.areas_km2.sum() == pytest.approx(510e6, rel=0.01)
 
 
 def test_it_comes_back_from_its_file_and_damage_is_seen(grid: AnswerGrid, tmp_path: Path):

@@ -73,7 +73,7 @@ def test_regions_hold_as_many_places_as_was_asked_for_where_the_likeliest_cell_a
     regions = fill_regions(said[late], log_areas(grid), bound, inside)
     assert holds(regions, part(truth, late)).mean() == pytest.approx(coverage, abs=0.03)
     if coverage <= 0.9:  # within the likeliest cell alone
-        assert (areas_km2(regions, grid) < grid.areas_km2()[said[late].argmax(1)]).mean() > 0.9
+        assert (areas_km2(regions, grid) < grid.areas_km2[said[late].argmax(1)]).mean() > 0.9
 
 
 def test_a_photo_in_doubt_has_a_larger_region_than_one_that_is_certain(grid: AnswerGrid):
