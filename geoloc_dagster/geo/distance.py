@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 
 EARTH_RADIUS_M = 6_371_008.8
+"""Mean radius of the sphere on which accuracy is measured (IUGG R1)."""
 WORLD_SCORE_M = 1_492_700.0
 _WIDE_M, _LEAST_SCORE_M = 2_000_000.0, 50.0
-"""Mean radius of the sphere on which accuracy is measured (IUGG R1)."""
 
 
 @functools.cache
