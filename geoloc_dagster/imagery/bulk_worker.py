@@ -145,17 +145,17 @@ class Crew:
 
     def _stop(self, reason: str) -> None:
         """Begin nothing more, here or elsewhere; what is in flight arrives."""
-        if self.stopped is None:
-            self.stopped = reason
-            self._say({"stopped": reason})
-        for queue in self._queues.values():
+        for queue in self._queues.values():  # before anything is said, which may fail: a queue would be begun again and again
             queue.clear()
         self._waiting.clear()
         self._queued = 0
+        if self.stopped is None:
+            self.stopped = reason
+            self._say({"stopped": reason})
 
 
 class _Mouth:
-    """Says one thing at a time, from whatever thread."""
+    """Says one thing at a time, from whatever thread; the process ends where nobody listens any more."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -169,6 +169,8 @@ class _Mouth:
                     line = line[os.write(self._descriptor, line) :]
                 except BlockingIOError:
                     select.select([], [self._descriptor], [])
+                except ConnectionError:
+                    os._exit(_LEFT)
 
 
 async def _line(reader: asyncio.StreamReader) -> bytes:

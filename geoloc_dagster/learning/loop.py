@@ -255,6 +255,6 @@ def _trained(folder: Path, recipe: AnyRecipe, facts: Mapping[str, Any]) -> Train
         rows=facts["trained_on_rows"],
         seconds=facts["seconds"],
         epochs=facts["epochs"],
-        finished_at=facts["finished_at"],
-        mlflow_run_id=facts["mlflow_run_id"],
+        finished_at=str(facts.get("finished_at", "")),
+        mlflow_run_id=facts.get("mlflow_run_id"),
     )
