@@ -134,8 +134,8 @@ class Fusion:
         """
         found = answer_on_grid(log_probabilities, self.grid, self.radii_m)
         within = np.stack([self.maps[radius](found.near[:, number]) for number, radius in enumerate(self.radii_m)], axis=1)
-        areas = log_areas(self.grid) if self.by_area else np.zeros(len(self.grid))
-        regions = fill_regions(log_probabilities, areas, self.bounds[coverage], self.inside)
+        log_area = log_areas(self.grid) if self.by_area else np.zeros(len(self.grid))
+        regions = fill_regions(log_probabilities, log_area, self.bounds[coverage], self.inside)
         return FusedAnswers(
             self.grid.lat_deg[found.cells],
             self.grid.lng_deg[found.cells],
@@ -189,7 +189,7 @@ def read_fusion(folder: Path) -> Fusion:
         {int(radius): BetaMap(**one) for radius, one in values["maps"].items()},
         {float(coverage): float("inf") if bound is None else float(bound) for coverage, bound in values["bounds"].items()},
         Inside(tuple(values.get("inside", ()))),  # one of before has regions of whole cells, as it was calibrated
-        bool(values.get("by_area", False)),  # likewise
-        None if familiarity is None else Familiarity(**familiarity),
-        values["largest_region_km2"],
+        by_area=bool(values.get("by_area", False)),  # likewise
+        familiarity=None if familiarity is None else Familiarity(**familiarity),
+        largest_region_km2=values["largest_region_km2"],
     )

@@ -91,18 +91,18 @@ def fit_fusion(
     answers = answer_on_grid(fused, grid, radii_m)
     error_m = great_circle_m(truth.lat_deg, truth.lng_deg, grid.lat_deg[answers.cells], grid.lng_deg[answers.cells])
     fitted = _fit(experts, found, grid, cells, np.ones(len(truth), bool), alone=True)
-    areas = log_areas(grid)
+    log_area = log_areas(grid)
     return Fusion(
         grid,
         fitted.experts,
         fitted.prior_weight,
         tuple(radii_m),
         {radius: fit_beta_map(answers.near[:, number], error_m <= radius) for number, radius in enumerate(radii_m)},
-        {coverage: conformal_bound(fused, areas, cells, coverage) for coverage in COVERAGES},
-        learn_inside(away_where_right(fused, areas, where) if away_m is None or len(away_m) < _LEAST_PLACES else away_m),
-        True,
-        _familiarity(experts, found, truth, refused),
-        largest_region_km2,
+        {coverage: conformal_bound(fused, log_area, cells, coverage) for coverage in COVERAGES},
+        learn_inside(away_where_right(fused, log_area, where) if away_m is None or len(away_m) < _LEAST_PLACES else away_m),
+        by_area=True,
+        familiarity=_familiarity(experts, found, truth, refused),
+        largest_region_km2=largest_region_km2,
     )
 
 

@@ -379,6 +379,14 @@ def test_without_webgl_a_picture_takes_the_guesses(fake: Fake, tmp_path: Path) -
         assert viewer.foreign() == []
 
 
+def test_what_a_model_says_is_never_certain(viewer: Viewer) -> None:
+    viewer.open("#ask")
+    said = viewer.script(
+        "return import(new URL('static/format.mjs', document.baseURI)).then((m) => [0, 0.87, 0.996, 1, null].map(m.probability))"
+    )
+    assert [text.replace("\u202f", " ") for text in said] == ["0 %", "87 %", ">99 %", ">99 %", "–"]
+
+
 def test_many_locations_come_as_tiles_and_a_region_of_no_calibration_says_so(tmp_path: Path) -> None:
     fake = Fake(City(5200, districts=False, calibrated=False), region_name="Storstad")
     with serve(fake) as url, open_viewer(url, tmp_path) as viewer:
