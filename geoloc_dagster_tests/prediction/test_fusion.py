@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import geopandas as gpd
@@ -16,6 +17,7 @@ from geoloc_dagster.geo.answer_grid import AnswerGrid, build_grid
 from geoloc_dagster.geo.distance import great_circle_m
 from geoloc_dagster.geo.partitioning import LevelRule, partition
 from geoloc_dagster.geo.region_classes import region_classes
+from geoloc_dagster.prediction import fusion_fit
 from geoloc_dagster.prediction.answers import answer_on_grid
 from geoloc_dagster.prediction.calibration import BetaMap, fit_beta_map, fit_familiarity, halves_by_place
 from geoloc_dagster.prediction.experts import (
@@ -35,7 +37,7 @@ from geoloc_dagster.prediction.fusion import Fusion
 from geoloc_dagster.prediction.fusion_fit import Truth, fit_fusion, say_all
 from geoloc_dagster.prediction.panel import HitsExpert, Photos, PlacesExpert, view_table
 from geoloc_dagster.prediction.questions import distances_within_places
-from geoloc_dagster.prediction.regions import holds, learn_inside, true_places
+from geoloc_dagster.prediction.regions import conformal_bound, fill_regions, holds, learn_inside, log_areas, true_places
 from geoloc_dagster.prediction.signs import signs_of
 from geoloc_dagster.retrieval.place_head import learn_place_head
 
@@ -299,6 +301,24 @@ def test_regions_are_as_wide_as_pictures_of_places_lie_apart(grid: AnswerGrid):
     own = fitted(grid)[0].inside
     assert max(own.away_m) < 5  # the photos themselves were taken where the places are, of which two share a cell
     assert fitted(grid, apart[:19])[0].inside == own  # too few to say it
+
+
+def test_regions_are_calibrated_and_filled_in_one_order(grid: AnswerGrid, monkeypatch: pytest.MonkeyPatch):
+    orders: list[np.ndarray] = []
+
+    def noted(said: np.ndarray, log_area: np.ndarray, cells: np.ndarray, coverage: float) -> float:
+        orders.append(log_area)
+        return conformal_bound(said, log_area, cells, coverage)
+
+    monkeypatch.setattr(fusion_fit, "conformal_bound", noted)
+    fusion, _ = fitted(grid)
+    assert orders
+    assert all(np.array_equal(order, log_areas(grid)) for order in orders)
+    anywhere = normalised(np.zeros((1, len(grid))))
+    by_area, by_probability = (replace(fusion, by_area=chosen).answers(anywhere, 0.5) for chosen in (fusion.by_area, False))
+    for answers, order in ((by_area, log_areas(grid)), (by_probability, np.zeros(1))):
+        assert np.array_equal(answers.regions, fill_regions(anywhere, order, fusion.bounds[0.5], fusion.inside))
+    assert by_area.area_km2[0] < 0.5 * by_probability.area_km2[0]  # the smallest cells, or all that are as probable
 
 
 def test_the_fusion_is_better_than_either_and_means_what_it_says(grid: AnswerGrid):
