@@ -12,6 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 
 from geoloc_dagster.geo import s2
 from geoloc_dagster.geo.cell_outlines import outlines
@@ -28,6 +29,9 @@ _LINE: Final = "#DDE2E6"
 _EMPTY: Final = "#F7F9FA"
 _FAINTEST: Final = 100.0  # times less likely than the likeliest cell, and all that is less so
 _DOT_PX: Final = 2.0  # a cell is drawn no smaller, or cities would vanish from the globe
+_TITLE: Final = FontProperties(size=12, weight="bold")
+_NOTE: Final = FontProperties(size=9.5)
+_LINE_SPACING: Final = 1.2
 _RIM_PX: Final = 7.0  # cells from this size on are parted by white lines
 
 
@@ -86,7 +90,10 @@ def heat_map(
     shape = class_shapes(level)
     extent = _extent([shape])
     is_world = extent[2] - extent[0] > _GLOBE[0] or extent[3] - extent[1] > _GLOBE[1]
-    made, (axes,) = _world_panels(1) if is_world else _place_panels(1, extent)
+    wide = _WORLD_IN if is_world else _PLACE_IN
+    heading, notes = style.broken(title, wide, _TITLE), style.broken(subtitle, wide, _NOTE)
+    taller_pt = _LINE_SPACING * (_TITLE.get_size() * (len(heading) - 1) + _NOTE.get_size() * (len(notes) - 1))
+    made, (axes,) = _world_panels(1, taller_pt / 72) if is_world else _place_panels(1, extent, taller_pt / 72)
     most = float(probabilities.max())
     norm = LogNorm(most / _FAINTEST, most, clip=True)
     if is_world:
@@ -99,8 +106,7 @@ def heat_map(
     _draw_marks(axes, answer, truth, is_world=is_world)
     if not is_world:
         draw_scale_bar(axes)
-    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=style.INK, pad=18)
-    axes.text(0, 1.015, subtitle, transform=axes.transAxes, fontsize=9.5, color=style.MUTED, va="bottom")
+    _head(axes, heading, notes)
     _scale_of_heat(made, norm)
     return style.render(made, "png", max_bytes)
 
@@ -139,16 +145,23 @@ def _extent(shapes: Sequence[np.ndarray]) -> Bounds:
     return west, south, east, north
 
 
-def _world_panels(count: int) -> tuple[Figure, list[Axes]]:
-    """One above the other."""
+def _head(axes: Axes, title: Sequence[str], notes: Sequence[str]) -> None:
+    """Above the axes, at the left."""
+    pad_pt = 18 + _LINE_SPACING * _NOTE.get_size() * (len(notes) - 1)
+    axes.set_title("\n".join(title), loc="left", font=_TITLE, color=style.INK, pad=pad_pt, parse_math=False)
+    axes.text(0, 1.015, "\n".join(notes), transform=axes.transAxes, font=_NOTE, color=style.MUTED, va="bottom", parse_math=False)
+
+
+def _world_panels(count: int, head_in: float = 0.0) -> tuple[Figure, list[Axes]]:
+    """One above the other; `head_in` more above the first."""
     x, y = _equal_earth(np.array([0.0, 180.0]), np.array([90.0, 0.0]))
     shape = float(x[1] / y[0])
     each = _WORLD_IN / shape
-    height = count * (each + 0.5) + 1.0
+    height = count * (each + 0.5) + 1.0 + head_in
     made = style.figure(_WORLD_IN + 0.4, height)
     panels: list[Axes] = []
     for place in range(count):
-        top = height - 0.05 - (place + 1) * (each + 0.5)
+        top = height - head_in - 0.05 - (place + 1) * (each + 0.5)
         axes = made.add_axes((0.2 / (_WORLD_IN + 0.4), top / height, _WORLD_IN / (_WORLD_IN + 0.4), each / height))
         axes.set_xlim(-1.004 * x[1], 1.004 * x[1])
         axes.set_ylim(-1.004 * y[0], 1.004 * y[0])
@@ -157,17 +170,17 @@ def _world_panels(count: int) -> tuple[Figure, list[Axes]]:
     return made, panels
 
 
-def _place_panels(count: int, extent: Bounds) -> tuple[Figure, list[Axes]]:
-    """Side by side, three in a row; all show the same extent."""
+def _place_panels(count: int, extent: Bounds, head_in: float = 0.0) -> tuple[Figure, list[Axes]]:
+    """Side by side, three in a row; all show the same extent; `head_in` more above the first row."""
     shown = padded(extent)
     tall = float(np.clip(_PLACE_IN / ratio(shown), 2.5, 6.0))
     across, down = min(count, 3), -(-count // 3)
-    width, height = across * (_PLACE_IN + 0.2) + 0.2, down * (tall + 0.55) + 1.0
+    width, height = across * (_PLACE_IN + 0.2) + 0.2, down * (tall + 0.55) + 1.0 + head_in
     made = style.figure(width, height)
     panels: list[Axes] = []
     for place in range(count):
         left = 0.2 + place % 3 * (_PLACE_IN + 0.2)
-        bottom = height - 0.05 - (place // 3 + 1) * (tall + 0.55)
+        bottom = height - head_in - 0.05 - (place // 3 + 1) * (tall + 0.55)
         axes = made.add_axes((left / width, bottom / height, _PLACE_IN / width, tall / height))
         frame(axes, shown, _PLACE_IN / tall)
         panels.append(axes)
@@ -205,10 +218,8 @@ def _draw_globe(axes: Axes) -> None:
 
 
 def _say(axes: Axes, level: CellLevel) -> None:
-    axes.set_title(level.name, loc="left", fontsize=12, fontweight="bold", color=style.INK, pad=18)
     counts = f"{int(level.counts.min()):,} to {int(level.counts.max()):,} photos each"
-    text = f"{len(level):,} cells, {int(level.counts.sum()):,} photos, {counts}"
-    axes.text(0, 1.015, text, transform=axes.transAxes, fontsize=9.5, color=style.MUTED, va="bottom")
+    _head(axes, [level.name], [f"{len(level):,} cells, {int(level.counts.sum()):,} photos, {counts}"])
 
 
 def _colour_bar(made: Figure, norm: LogNorm, title: str) -> None:

@@ -6,8 +6,9 @@ import io
 from typing import Final, Literal
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from PIL import Image
 
 from geoloc_dagster.viz.encode import MAX_BYTES, fit_bytes
@@ -23,11 +24,12 @@ MUTED: Final = "#5F6368"
 GREY: Final = "#A7ADB3"
 LAND: Final = "#EDF0F2"
 PALETTE: Final = ("#FFFFFF", INK, MUTED, GREY, LAND, BLUE, SKY, ORANGE, VERMILION, GREEN)
+_DPI: Final = 110
 HIT: Final = BLUE
 MISS: Final = VERMILION
 
 
-def figure(width_in: float, height_in: float, dpi: int = 110) -> Figure:
+def figure(width_in: float, height_in: float, dpi: int = _DPI) -> Figure:
     """A figure with its own Agg canvas, unknown to pyplot and so safe in threads."""
     made = Figure(figsize=(width_in, height_in), dpi=dpi, facecolor="white")
     FigureCanvasAgg(made)
@@ -48,6 +50,28 @@ def tall_axes(axes: Axes, title: str, subtitle: str = "") -> None:
     """`plain_axes` for a figure of any height: the subtitle stands a fixed number of points above the axes."""
     plain_axes(axes, f"{title}\n" if subtitle else title)
     axes.annotate(subtitle, (0, 1), (0, 6), xycoords="axes fraction", textcoords="offset points", fontsize=9.5, color=MUTED)
+
+
+def broken(text: str, width_in: float, font: FontProperties) -> list[str]:
+    """The text in lines that are no wider than that, broken between words, or within one that is wider by itself."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".lstrip()
+        if _width_in(longer, font) <= width_in:
+            lines[-1] = longer
+            continue
+        if lines[-1]:
+            lines.append("")
+        for letter in word:
+            if lines[-1] and _width_in(lines[-1] + letter, font) > width_in:
+                lines.append("")
+            lines[-1] += letter
+    return lines
+
+
+def _width_in(text: str, font: FontProperties) -> float:
+    """As it is drawn: letters are fitted to the pixels of a figure."""
+    return RendererAgg(1, 1, _DPI).get_text_width_height_descent(text, font, ismath=False)[0] / _DPI
 
 
 def render(made: Figure, kind: Literal["png", "jpeg", "webp"] = "png", max_bytes: int = MAX_BYTES) -> bytes:
