@@ -92,14 +92,15 @@ def fit_fusion(
     error_m = great_circle_m(truth.lat_deg, truth.lng_deg, grid.lat_deg[answers.cells], grid.lng_deg[answers.cells])
     fitted = _fit(experts, found, grid, cells, np.ones(len(truth), bool), alone=True)
     log_area = log_areas(grid)
+    inside = learn_inside(away_where_right(fused, log_area, where) if away_m is None or len(away_m) < _LEAST_PLACES else away_m)
     return Fusion(
         grid,
         fitted.experts,
         fitted.prior_weight,
         tuple(radii_m),
         {radius: fit_beta_map(answers.near[:, number], error_m <= radius) for number, radius in enumerate(radii_m)},
-        {coverage: conformal_bound(fused, log_area, cells, coverage) for coverage in COVERAGES},
-        learn_inside(away_where_right(fused, log_area, where) if away_m is None or len(away_m) < _LEAST_PLACES else away_m),
+        {coverage: conformal_bound(fused, log_area, cells, coverage, inside) for coverage in COVERAGES},
+        inside,
         by_area=True,
         familiarity=_familiarity(experts, found, truth, refused),
         largest_region_km2=largest_region_km2,

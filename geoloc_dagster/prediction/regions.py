@@ -46,8 +46,18 @@ class Inside:
 
     def reach_m(self, share: F64) -> F64:
         """How far one can go before more than that share was nearer; infinite for 1."""
-        number = np.floor(np.minimum(share, 1) * (len(self.away_m) + 1) + 1e-9).astype(np.int64)
-        return np.append(self.away_m, np.inf)[number.clip(0, len(self.away_m))]
+        return np.append(self.away_m, np.inf)[self._step(share)]
+
+    def held(self, share: F64) -> F64:
+        """The share of photos that are no farther than that: more than was asked for where many lie equally far.
+
+        Where every date of a place is on record at one position, all photos of it are held at once.
+        """
+        upto = np.append(np.searchsorted(self.away_m, self.away_m, "right"), len(self.away_m) + 1)
+        return (upto / (len(self.away_m) + 1))[self._step(share)]
+
+    def _step(self, share: F64) -> I64:
+        return np.floor(np.clip(share, 0, 1) * (len(self.away_m) + 1) + 1e-9).astype(np.int64).clip(0, len(self.away_m))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,7 +100,7 @@ def away_where_right(log_probabilities: F32, log_area: F64, truth: TruePlaces) -
     return truth.away_m[(truth.cells >= 0) & (before == 0) & (equal <= _FEW)]
 
 
-def conformal_bound(log_probabilities: F32, log_area: F64, cells: I64, coverage: float) -> float:
+def conformal_bound(log_probabilities: F32, log_area: F64, cells: I64, coverage: float, inside: Inside) -> float:
     """The least bound whose regions hold `coverage` of new photos on average, whatever the experts are worth.
 
     Split conformal prediction (Vovk, Gammerman and Shafer, 2005) with the share of each true cell that is filled in place of the
@@ -102,14 +112,15 @@ def conformal_bound(log_probabilities: F32, log_area: F64, cells: I64, coverage:
         log_area: of the cells, (cells,), see `log_areas`.
         cells: the true ones, (N,); -1 off the grid, which no region holds.
         coverage: 0 to 1.
+        inside: how regions fill a cell.
     """
     with_equals, equal, before = _own(log_probabilities, log_area, cells)
     together = np.where(equal <= _FEW, with_equals, 0.0)
     asked = np.ceil((len(cells) + 1) * coverage) - 1e-9  # photos
 
     def held(bound: float) -> float:
-        filled = np.divide(bound - before, together, out=np.where(before <= bound, 1.0, 0.0), where=together > 0)
-        return float(np.where(cells >= 0, filled.clip(0, 1), 0.0).sum())
+        part = np.divide(bound - before, together, out=np.ones(len(cells)), where=together > 0)
+        return float(np.where((cells >= 0) & (before <= bound), inside.held(part), 0.0).sum())
 
     low, high = 0.0, 1.0 + 1e-6  # probabilities of float32 sum up to one and a little
     if held(high) < asked:

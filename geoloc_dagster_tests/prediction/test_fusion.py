@@ -37,7 +37,7 @@ from geoloc_dagster.prediction.fusion import Fusion
 from geoloc_dagster.prediction.fusion_fit import Truth, fit_fusion, say_all
 from geoloc_dagster.prediction.panel import HitsExpert, Photos, PlacesExpert, view_table
 from geoloc_dagster.prediction.questions import distances_within_places
-from geoloc_dagster.prediction.regions import conformal_bound, fill_regions, holds, learn_inside, log_areas, true_places
+from geoloc_dagster.prediction.regions import Inside, conformal_bound, fill_regions, holds, learn_inside, log_areas, true_places
 from geoloc_dagster.prediction.signs import signs_of
 from geoloc_dagster.retrieval.place_head import learn_place_head
 
@@ -305,15 +305,18 @@ def test_regions_are_as_wide_as_pictures_of_places_lie_apart(grid: AnswerGrid):
 
 def test_regions_are_calibrated_and_filled_in_one_order(grid: AnswerGrid, monkeypatch: pytest.MonkeyPatch):
     orders: list[np.ndarray] = []
+    insides: list[Inside] = []
 
-    def noted(said: np.ndarray, log_area: np.ndarray, cells: np.ndarray, coverage: float) -> float:
+    def noted(said: np.ndarray, log_area: np.ndarray, cells: np.ndarray, coverage: float, inside: Inside) -> float:
         orders.append(log_area)
-        return conformal_bound(said, log_area, cells, coverage)
+        insides.append(inside)
+        return conformal_bound(said, log_area, cells, coverage, inside)
 
     monkeypatch.setattr(fusion_fit, "conformal_bound", noted)
     fusion, _ = fitted(grid)
     assert orders
     assert all(np.array_equal(order, log_areas(grid)) for order in orders)
+    assert set(insides) == {fusion.inside}
     anywhere = normalised(np.zeros((1, len(grid))))
     by_area, by_probability = (replace(fusion, by_area=chosen).answers(anywhere, 0.5) for chosen in (fusion.by_area, False))
     for answers, order in ((by_area, log_areas(grid)), (by_probability, np.zeros(1))):

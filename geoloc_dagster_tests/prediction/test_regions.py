@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from geoloc_dagster.prediction.regions import (
 )
 
 METRES = Inside((1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0))  # a tenth of the photos between any two
+FINELY = Inside(tuple(np.linspace(1.0, 9.0, 20_000).tolist()))
 ALL, NONE = float("inf"), -1.0
 EQUAL = np.zeros(1)
 """The logarithm of all areas."""
@@ -58,7 +60,8 @@ def part(truth: TruePlaces, chosen: np.ndarray) -> TruePlaces:
 
 
 def bound_and_inside(said: np.ndarray, areas: np.ndarray, truth: TruePlaces, coverage: float) -> tuple[float, Inside]:
-    return conformal_bound(said, areas, truth.cells, coverage), learn_inside(away_where_right(said, areas, truth))
+    inside = learn_inside(away_where_right(said, areas, truth))
+    return conformal_bound(said, areas, truth.cells, coverage, inside), inside
 
 
 @pytest.mark.parametrize("coverage", [0.5, 0.9, 0.95])
@@ -95,7 +98,8 @@ def test_few_places_to_calibrate_on_are_enough_where_many_say_how_far_pictures_l
     inside = learn_inside(away_where_right(many[0], areas, many[1]))
     for seed in range(10):
         said, truth = drawn(grid, 40, 0.999, seed, 0.5)
-        kept = holds(fill_regions(later[0], areas, conformal_bound(said, areas, truth.cells, 0.8), inside), later[1]).mean()
+        bound = conformal_bound(said, areas, truth.cells, 0.8, inside)
+        kept = holds(fill_regions(later[0], areas, bound, inside), later[1]).mean()
         assert kept == pytest.approx(0.82, abs=0.05)  # 33 of 40 are promised where 32 were asked for
 
 
@@ -103,16 +107,36 @@ def test_the_bound_is_the_least_that_fills_enough():
     """Nine photos in two cells of 0.7 and 0.3: the true cell is the likelier one in six."""
     said = np.log(np.tile([0.7, 0.3], (9, 1))).astype(np.float32)
     cells = np.array([0] * 6 + [1] * 3)
-    assert conformal_bound(said, EQUAL, cells, 0.3) == pytest.approx(
-        0.35, abs=1e-6
-    )  # half of the likelier cell is half of six photos
-    assert conformal_bound(said, EQUAL, cells, 0.6) == pytest.approx(0.7, abs=1e-6)
-    assert conformal_bound(said, EQUAL, cells, 0.75) == pytest.approx(0.7 + 0.3 * 2 / 3, abs=1e-6)  # eight of nine
-    assert conformal_bound(said, EQUAL, cells, 0.95) == float("inf")  # ten of nine
+    bound = partial(conformal_bound, log_area=EQUAL, inside=FINELY)
+    assert bound(said, cells=cells, coverage=0.3) == pytest.approx(0.35, abs=1e-4)  # half of the likelier cell: three of six
+    assert bound(said, cells=cells, coverage=0.6) == pytest.approx(0.7, abs=1e-4)
+    assert bound(said, cells=cells, coverage=0.75) == pytest.approx(0.7 + 0.3 * 2 / 3, abs=1e-4)  # eight of nine
+    assert bound(said, cells=cells, coverage=0.95) == float("inf")  # ten of nine
     lost = np.array([0] * 6 + [1, 1, -1])
-    assert conformal_bound(said, EQUAL, lost, 0.9) == float("inf")
+    assert bound(said, cells=lost, coverage=0.9) == float("inf")
     flat = np.log(np.full((9, 10), 0.1)).astype(np.float32)
-    assert conformal_bound(flat, EQUAL, np.arange(9), 0.5) == pytest.approx(0, abs=1e-6)  # many equal cells: all at once
+    assert bound(flat, cells=np.arange(9), coverage=0.5) == pytest.approx(0, abs=1e-6)  # many equal cells: all at once
+
+
+def test_photos_that_lie_equally_far_are_held_together():
+    """Where every date of a place is on record at one position the least part of its cell holds all photos of it."""
+    assert METRES.held(np.array([0.0, 0.35, 0.9, 1.0])) == pytest.approx([0.1, 0.4, 1.0, 1.0])
+    at_once = learn_inside(np.zeros(400))
+    assert at_once.held(np.array([0.0, 0.5])) == pytest.approx([1, 1], abs=0.005)
+    some = learn_inside(np.repeat([0.0, 50.0], 200))
+    assert some.held(np.array([0.0, 0.4, 0.6])) == pytest.approx([0.5, 0.5, 1.0], abs=0.005)
+    assert learn_inside(np.empty(0)).held(np.array([0.0])).tolist() == [1]  # cells as a whole
+
+
+@pytest.mark.parametrize("coverage", [0.8, 0.9])
+def test_regions_keep_their_promise_where_all_dates_of_a_place_are_on_record_at_one_position(grid: AnswerGrid, coverage: float):
+    """Three photos of four are recognised, which no part of their cell can hold in part; the doubtful ones need no more then."""
+    sure = np.where(np.arange(3_000) % 4 > 0, 0.99, 0.1)
+    said, truth = drawn(grid, 3_000, sure, 10, metres=0.0)
+    early, late = np.arange(3_000) < 1_500, np.arange(3_000) >= 1_500
+    bound, inside = bound_and_inside(said[early], log_areas(grid), part(truth, early), coverage)
+    kept = holds(fill_regions(said[late], log_areas(grid), bound, inside), part(truth, late))
+    assert kept.mean() == pytest.approx(coverage, abs=0.025)
 
 
 def test_the_likeliest_cell_is_filled_from_its_position_outwards():
@@ -141,7 +165,7 @@ def test_the_densest_cells_are_filled_first():
     as_dense = np.log(np.array([[0.3, 0.6, 0.1]], np.float32))
     assert fill_regions(as_dense, np.log([1, 2, 1]), 0.46, METRES).tolist() == [[6, 6, NONE]]  # together, whatever is rounded
     cells = np.array([2] * 3 + [1] * 3 + [0] * 3)
-    assert conformal_bound(np.repeat(said, 9, 0), areas, cells, 0.6) == pytest.approx(0.4, abs=1e-6)
+    assert conformal_bound(np.repeat(said, 9, 0), areas, cells, 0.6, FINELY) == pytest.approx(0.4, abs=1e-4)
 
 
 def test_no_region_that_holds_as_much_is_smaller(grid: AnswerGrid):
