@@ -6,6 +6,11 @@ Lightning, logging, checkpoints) as a share of the same steps on pictures that a
 and the median of the ratios counts. Usage:
 
     python benchmarks/training_throughput.py retrieval retrieval_plain --steps 20
+
+With `--at-once 2` two processes train at the same time instead, as a nightly training and a backfill do: with threads that spin
+while they wait, as OpenMP has it, and as `share_cores` has it; and each way alone.
+
+    python benchmarks/training_throughput.py retrieval --folder geoloc_dagster/templates/demo --steps 12 --at-once 2
 """
 
 from __future__ import annotations
@@ -14,7 +19,10 @@ import argparse
 import datetime as dt
 import hashlib
 import io
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -116,13 +124,49 @@ def loop_rate(recipe: Recipe, catalog: pa.Table, crops: Path, folder: Path, step
     return max(done) * size / model.seconds
 
 
+def say_bare_rate(recipe: Recipe, steps: int) -> None:
+    """Print the pictures a second of training steps on noise."""
+    keep_freed_memory()
+    size = recipe.data.stored_size
+    print(training_rate(recipe, torch.randint(0, 256, (PICTURES, 3, size, size), dtype=torch.uint8), steps))
+
+
+def rates_at_once(name: str, folder: Path, steps: int, count: int, environment: dict[str, str]) -> list[float]:
+    """Pictures a second of each of so many processes that train at the same time."""
+    command = [sys.executable, __file__, name, "--folder", str(folder), "--steps", str(steps), "--bare"]
+    started = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(count)]
+    return [float(process.communicate()[0]) for process in started]
+
+
+def compare_at_once(name: str, folder: Path, steps: int, count: int, rounds: int) -> None:
+    """Print the rates alone and at once, by how threads wait; the two ways alternate."""
+    plain = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    ways = {"spinning": plain, "share_cores": plain | {"GOMP_SPINCOUNT": "1000"}}
+    print(f"{'pictures/s':<12} {'alone':>24} {f'{count} at once, together':>24}")
+    found: dict[str, list[list[float]]] = {way: [[], []] for way in ways}
+    for _ in range(rounds):
+        for way, environment in ways.items():
+            for number, processes in enumerate((1, count)):
+                found[way][number].append(sum(rates_at_once(name, folder, steps, processes, environment)))
+    for way, rates in found.items():
+        print(f"{way:<12}" + "".join(f" {f'{statistics.median(r):.0f} ({min(r):.0f}-{max(r):.0f})':>24}" for r in rates))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipes", nargs="+", help="names or files of recipes")
     parser.add_argument("--folder", type=Path, default=Path(), help="with a `recipes/` folder, searched first")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3, help="of the loop against bare steps")
+    parser.add_argument("--at-once", type=int, default=0, metavar="N", help="so many trainings at once, and nothing else")
+    parser.add_argument("--bare", action="store_true", help="only the rate of training steps, as a number")
     arguments = parser.parse_args()
+    if arguments.bare:
+        say_bare_rate(load_recipe(arguments.recipes[0], arguments.folder), arguments.steps)
+        return
+    if arguments.at_once:
+        compare_at_once(arguments.recipes[0], arguments.folder, arguments.steps, arguments.at_once, arguments.rounds)
+        return
     keep_freed_memory()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
     print(f"{'recipe':<20} {'read/s':>8} {'train/s':>8} {'embed/s':>8} {'loop':>6}  parameters")

@@ -22,7 +22,7 @@ from rich.console import Console
 from geoloc_dagster import __version__, cells_cli, evaluation_cli, explorer_cli, list_cli, maps_cli, photo_cli, stack_cli, starter
 from geoloc_dagster.config import Layout, Settings
 from geoloc_dagster.config.loader import claim_data_root, find_config, load_settings, open_data_root, resolved_yaml
-from geoloc_dagster.cores import processes_by_default
+from geoloc_dagster.cores import processes_by_default, share_cores
 from geoloc_dagster.errors import GeolocError, RecipeError
 from geoloc_dagster.object_storage.problems import storage_problem
 from geoloc_dagster.storage import read_json, write_bytes
@@ -46,6 +46,7 @@ Select = Annotated[str | None, typer.Option("--select", help="Assets to make, e.
 def main() -> None:
     """Run the command line; no user error ends in a traceback."""
     debug = "--debug" in sys.argv[1:]
+    share_cores()
     try:
         app(args=[argument for argument in sys.argv[1:] if argument != "--debug"], prog_name="geoloc")
     except Exception as error:  # noqa: BLE001 - the outermost frame: whatever arrives here is shown and ends the process

@@ -11,6 +11,7 @@ import dagster as dg
 
 from geoloc_dagster.config import Settings
 from geoloc_dagster.config.loader import load_settings
+from geoloc_dagster.cores import share_cores
 from geoloc_dagster.defs.alerts import build_failure_sensor
 from geoloc_dagster.defs.assets import (
     cards,
@@ -49,6 +50,7 @@ def build_definitions(
         ConfigNotFoundError: there is no configuration.
         RecipeError: a recipe is wrong, or does not go with the configuration.
     """
+    share_cores()
     region = Region(settings or load_settings(None if config is None else Path(config)))
     check_recipes(
         region.settings.recipes,
