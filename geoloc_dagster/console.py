@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
@@ -150,14 +150,22 @@ def prediction_table(photo: str, prediction: Prediction, top: int) -> Table:
     return candidates_table(title, prediction.candidates, top)
 
 
+_WIDTHS: Final = {"lat, lng": 11, "similarity": 10, "in common": 6, "to answer": 8, "captured": 8}
+"""Of columns whose numbers and words stay whole in a terminal of 80 columns."""
+
+
 def candidates_table(title: str, candidates: Sequence[Candidate], top: int) -> Table:
-    """Known places that look like a photo, most similar first."""
-    table = Table(title=title, title_justify="left")
+    """Known places that look like a photo, most similar first, and whose pictures they are."""
+    from geoloc_dagster.prediction.protocol import credit_of
+
+    shown = candidates[:top]
+    table = Table(title=title, title_justify="left", caption=credit_of(shown) if shown else None, caption_justify="left")
     compared = any(candidate.shared_features is not None for candidate in candidates)
     common = ["in common"] if compared else []
-    for column in ("#", "lat, lng", "similarity", *common, "to answer", "location", "captured", "attribution"):
-        table.add_column(column, justify="right" if column in ("#", "similarity", "in common", "to answer") else "left")
-    for rank, candidate in enumerate(candidates[:top], start=1):
+    for column in ("#", "lat, lng", "similarity", *common, "to answer", "location", "captured"):
+        right = column in ("#", "similarity", "in common", "to answer")
+        table.add_column(column, justify="right" if right else "left", overflow="fold", min_width=_WIDTHS.get(column))
+    for rank, candidate in enumerate(shown, start=1):
         table.add_row(
             str(rank),
             f"{candidate.lat_deg:.6f}, {candidate.lng_deg:.6f}",
@@ -166,7 +174,6 @@ def candidates_table(title: str, candidates: Sequence[Candidate], top: int) -> T
             f"{candidate.distance_to_answer_m:,.0f} m",
             candidate.location_id,
             "" if candidate.captured_on is None else f"{candidate.captured_on:%Y-%m}",
-            candidate.attribution,
         )
     return table
 

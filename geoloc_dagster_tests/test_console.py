@@ -1,13 +1,15 @@
-"""Progress off and on a terminal."""
+"""Progress off and on a terminal, and tables that fit into one."""
 
 from __future__ import annotations
 
+import datetime as dt
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.console import Console
 
-from geoloc_dagster.console import ProgressView, summary_table
+from geoloc_dagster.console import ProgressView, candidates_table, summary_table
+from geoloc_dagster.prediction.protocol import Candidate
 
 
 @dataclass
@@ -89,3 +91,20 @@ def test_the_summary_names_every_asset_with_its_figures() -> None:
     row = next(line for line in stream.getvalue().splitlines() if "crops" in line)
     assert [word for word in row.replace("│", " ").split() if word] == ["crops", "2", "12,345", "6.8"]
     assert "catalog" in stream.getvalue()
+
+
+def test_a_terminal_of_80_columns_shows_candidates_whole_and_whose_pictures_they_are() -> None:
+    day, published = dt.date(2014, 9, 1), "59.334591,18.063240"
+    one = Candidate(
+        45.002705, -129.994981, 0.4451, 0.1, 12_345.6, 0.0, "c", published, day, "CC BY-SA 4.0", "© A Photographer", 31
+    )
+    other = replace(one, attribution="Someone Else", shared_features=None)
+    stream = io.StringIO()
+    Console(file=stream, width=80).print(candidates_table("Known places", [one, other, replace(one, attribution="unseen")], 2))
+    said = stream.getvalue()
+    assert "…" not in said
+    assert max(len(line) for line in said.splitlines()) <= 80
+    for whole in ("45.002705,", "-129.994981", "0.445", "31", "12,346 m", "59.334591,", "18.063240", "2014-09", "similarity"):
+        assert whole in said
+    assert "Pictures: Someone Else (CC BY-SA 4.0); © A Photographer (CC BY-SA 4.0)" in said
+    assert "unseen" not in said

@@ -35,7 +35,7 @@ from geoloc_dagster.prediction.photo import as_picture, read_photo
 from geoloc_dagster.prediction.protocol import Candidate
 from geoloc_dagster.prediction.regions import outline_of
 from geoloc_dagster.prediction.release import Release, release_of, served_manifest
-from geoloc_dagster.prediction.retrieval import RetrievalPredictor
+from geoloc_dagster.prediction.retrieval import RetrievalPredictor, measured_from
 from geoloc_dagster.prediction.runtimes import EncoderLoader, Runtime, classifier_opener, encoder_opener
 from geoloc_dagster.prediction.signs import signs_of
 from geoloc_dagster.prediction.verification import (
@@ -255,7 +255,7 @@ class FusedPredictor:
             region_km2=float(answers.area_km2[row]),
             refusal=refusal,
             experts=experts,
-            candidates=candidates,
+            candidates=measured_from(candidates, float(answers.lat_deg[row]), float(answers.lng_deg[row])),
             cells=list(zip(tokens, np.exp(said[best]).tolist(), strict=True)),
             release=self.release,
             log_probabilities=said,

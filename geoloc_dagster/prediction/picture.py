@@ -12,7 +12,7 @@ from PIL import Image
 
 from geoloc_dagster.dataset.pictures import CropReader
 from geoloc_dagster.imagery.quality import decode
-from geoloc_dagster.prediction.protocol import Candidate, Prediction
+from geoloc_dagster.prediction.protocol import Candidate, Prediction, credit_of
 from geoloc_dagster.viz import style
 from geoloc_dagster.viz.encode import MAX_BYTES, fit_bytes
 from geoloc_dagster.viz.maps import Layer, points_map
@@ -45,14 +45,17 @@ def prediction_map(
     Raises:
         IntegrityError: a candidate's crop is missing or has changed.
     """
-    attribution = "Pictures: " + "; ".join(sorted({f"{c.attribution} ({c.licence})" for c in prediction.candidates}))
     pictures = _crops(crops_path, prediction.candidates)
     tiles = [Tile(_thumbnail(photo), ("photo", ""))]
     tiles += [Tile(pictures.get(c.capture_id), _caption(number, c)) for number, c in enumerate(prediction.candidates, 1)]
     where = f"{prediction.lat_deg:.6f}, {prediction.lng_deg:.6f}"
     spread = f"50 % of the votes within {prediction.spread_50_m:.0f} m, 90 % within {prediction.spread_90_m:.0f} m"
     sheet = contact_sheet(
-        [tiles], title=where, subtitle=f"{spread} (not a calibrated uncertainty)", attribution=attribution, max_bytes=_UNBOUNDED
+        [tiles],
+        title=where,
+        subtitle=f"{spread} (not a calibrated uncertainty)",
+        attribution=credit_of(prediction.candidates),
+        max_bytes=_UNBOUNDED,
     )
     chart = points_map(
         geometry,

@@ -65,6 +65,11 @@ class Candidate:
         }
 
 
+def credit_of(candidates: Sequence[Candidate]) -> str:
+    """Whose pictures are shown, and under which licences; to stand where they are."""
+    return "Pictures: " + "; ".join(sorted({f"{one.attribution} ({one.licence})" for one in candidates}))
+
+
 @dataclass(frozen=True, slots=True)
 class CellDistribution:
     """Log-probabilities over S2 cells of one level, ascending by id; they sum to one over the region's cells."""

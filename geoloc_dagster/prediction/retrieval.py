@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -137,6 +138,18 @@ def rank_candidates(
         )
         for i, hit in enumerate(chosen)
     ]
+
+
+def measured_from(candidates: Sequence[Candidate], lat_deg: float, lng_deg: float) -> tuple[Candidate, ...]:
+    """The candidates of an answer that is not the vote's, or in another order: with their distances to it and to the first."""
+    if not candidates:
+        return ()
+    lat, lng = (np.array([getattr(one, name) for one in candidates]) for name in ("lat_deg", "lng_deg"))
+    to_answer, to_first = great_circle_m(lat_deg, lng_deg, lat, lng), great_circle_m(lat[0], lng[0], lat, lng)
+    return tuple(
+        replace(one, distance_to_answer_m=float(away), distance_to_first_m=float(apart))
+        for one, away, apart in zip(candidates, to_answer, to_first, strict=True)
+    )
 
 
 def vote_distribution(gallery_cells: CellIds, hit_cells: CellIds, weights: Floats) -> tuple[CellIds, Floats]:

@@ -287,6 +287,10 @@ def test_pictures_that_are_compared_feature_by_feature_find_more_and_refuse_more
         shared = [one.shared_features for one in answer.candidates if one.shared_features is not None]
         assert shared == sorted(shared, reverse=True)
         assert answer.candidates[0].to_json()["shared_features"] == shared[0]
+        for one in answer.candidates:  # as far as they are from this answer, and in this order
+            here, first = (one.lat_deg, one.lng_deg), answer.candidates[0]
+            assert one.distance_to_answer_m == pytest.approx(great_circle_m(answer.lat_deg, answer.lng_deg, *here))
+            assert one.distance_to_first_m == pytest.approx(great_circle_m(first.lat_deg, first.lng_deg, *here))
     known = predictor.fusion.familiarity
     assert known is not None
     assert known.weights["shared"] > 0
