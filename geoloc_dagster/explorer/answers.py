@@ -10,7 +10,6 @@ import numpy as np
 
 from geoloc_dagster.explorer.places import Places, picture
 from geoloc_dagster.explorer.serving import Served
-from geoloc_dagster.geo.distance import great_circle_m
 from geoloc_dagster.prediction.fused import FusedPrediction, heat_features
 from geoloc_dagster.prediction.protocol import Candidate, Prediction
 
@@ -25,7 +24,7 @@ def answer_json(
         "photo": name,
         "lat_deg": round(answer.lat_deg, 7),
         "lng_deg": round(answer.lng_deg, 7),
-        "candidates": [_candidate(rank, one, answer, places) for rank, one in enumerate(answer.candidates[:top], 1)],
+        "candidates": [_candidate(rank, one, places) for rank, one in enumerate(answer.candidates[:top], 1)],
         "release": served.release,
         "seconds": round(seconds, 3),
     }
@@ -71,7 +70,7 @@ def district_probabilities(log_probabilities: np.ndarray, districts: np.ndarray)
     ]
 
 
-def _candidate(rank: int, one: Candidate, answer: FusedPrediction | Prediction, places: Places) -> dict[str, Any]:
+def _candidate(rank: int, one: Candidate, places: Places) -> dict[str, Any]:
     row: Mapping[str, Any] | None = places.capture(one.capture_id) if places.has_catalog else None
     shown = picture(
         {
@@ -82,13 +81,12 @@ def _candidate(rank: int, one: Candidate, answer: FusedPrediction | Prediction, 
             "licence": one.licence,
         }
     )
-    away = float(great_circle_m(answer.lat_deg, answer.lng_deg, one.lat_deg, one.lng_deg))
     return {
         "rank": rank,
         "location_id": one.location_id,
         "lat_deg": round(one.lat_deg, 7),
         "lng_deg": round(one.lng_deg, 7),
         "confidence": round(one.vote_share, 4) if math.isfinite(one.vote_share) else None,
-        "distance_m": round(away, 1),
+        "distance_m": round(one.distance_to_answer_m, 1),
         "captures": [shown | {"similarity": round(one.similarity, 4), "shared_features": one.shared_features}],
     }

@@ -52,6 +52,9 @@ def test_a_photo_is_answered_with_region_experts_evidence_and_district(client: T
     assert said["region"]["coverage"] == 0.9
     assert set(said["experts"]) == {"retrieval", "places"}
     assert [one["rank"] for one in said["candidates"]] == [1, 2, 3]
+    for one in said["candidates"]:
+        away = great_circle_m(said["lat_deg"], said["lng_deg"], one["lat_deg"], one["lng_deg"])
+        assert one["distance_m"] == pytest.approx(float(away), abs=0.2)
     first = said["candidates"][0]
     assert first["location_id"] == "40"
     assert first["captures"][0]["attribution"] == "A. Photographer"
