@@ -29,7 +29,8 @@ def recipe_for(kind: str, devices: int) -> CellsRecipe | Recipe:
     if kind == "cells":
         heads = {"scene": {}, "smoothing": {"tau_km": 75}}
         return cells_recipe(budget={"epochs": 3, "batch_size": 32}, heads=heads, **common)
-    budget = {"epochs": 4, "early_stop": {"every_epochs": 1, "patience": 3}}
+    stop = {"early_stop": {"every_epochs": 1, "patience": 3}} if kind == "stopping" else {}
+    budget = {"epochs": 4, **stop}
     return tiny_recipe(head={"pooling": "gem", "dimension": 16}, budget=budget, **common)
 
 

@@ -40,9 +40,12 @@ def only_model(folder: Path) -> tuple[dict[str, Tensor], dict[str, float], int]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("kind", ["cells", "retrieval"])
+@pytest.mark.parametrize("kind", ["cells", "retrieval", "stopping"])
 def test_two_processes_end_where_one_does_and_go_on_after_a_kill(kind: str, tmp_path: Path):
-    """A classifier's first process dies in the middle of the second epoch; what is left over is a checkpoint of the first."""
+    """A classifier's first process dies in the middle of the second epoch; what is left over is a checkpoint of the first.
+
+    With `stopping` the best epoch on dev is kept: of eight questions one that is found by a hair makes another epoch the best.
+    """
     train_one(kind, tmp_path / "one", 1)
     wanted, metrics, _ = only_model(tmp_path / "one")
 
@@ -54,6 +57,9 @@ def test_two_processes_end_where_one_does_and_go_on_after_a_kill(kind: str, tmp_
 
     weights, told, attempts = only_model(tmp_path / "two")
     assert attempts == (2 if kind == "cells" else 1)
+    if kind == "stopping":
+        assert told["dev_recall_at_1"] == pytest.approx(metrics["dev_recall_at_1"], abs=0.126)
+        return
     assert told == pytest.approx(metrics, rel=2e-2, abs=2e-3)
     far = max(float((weights[name] - wanted[name]).norm() / (wanted[name].norm() + 1e-3)) for name in wanted)
     assert far < 2e-2, f"a tensor differs by {far:.3f} of its length"
