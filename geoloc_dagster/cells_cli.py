@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
+from geoloc_dagster.console import open_console
 from geoloc_dagster.storage import write_bytes
 
 if TYPE_CHECKING:
@@ -214,5 +214,4 @@ def _name(lines: Sequence[str], shown: int, verbose: bool) -> None:
 
 
 def _print(table: Table) -> None:
-    console = Console()
-    (console if console.is_terminal else Console(width=_WIDTH)).print(table)
+    open_console(piped_width=_WIDTH).print(table)

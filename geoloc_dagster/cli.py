@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 
 from geoloc_dagster import __version__, cells_cli, evaluation_cli, explorer_cli, list_cli, maps_cli, photo_cli, stack_cli, starter
 from geoloc_dagster.config import Layout, Settings
 from geoloc_dagster.config.loader import claim_data_root, find_config, load_settings, open_data_root, resolved_yaml
+from geoloc_dagster.console import open_console
 from geoloc_dagster.cores import processes_by_default, share_cores
 from geoloc_dagster.errors import GeolocError, RecipeError
 from geoloc_dagster.object_storage.problems import storage_problem
@@ -262,7 +262,7 @@ def coverage(
     elif held.is_empty:
         typer.echo(f"nothing is collected below {layout.root} yet; `geoloc run` collects")
     else:
-        console = Console()
+        console = open_console()
         for table in holdings_tables(held):
             console.print(table)
     if picture is not None and not held.is_empty:
@@ -330,7 +330,7 @@ def backfill(
     from geoloc_dagster.defs.headless import run_backfill
 
     names = [name.strip() for name in (select or f"{settings.capture.asset},crops").split(",") if name.strip()]
-    with _resumable(), ProgressView(Console(stderr=True)) as view:
+    with _resumable(), ProgressView(open_console(stderr=True)) as view:
         failures = run_backfill(settings, names=names, keys=keys, report=view.report)
     typer.echo(f"{len(keys)} batches, {len(failures)} failed steps")
     for failure in failures:
@@ -388,7 +388,7 @@ def _materialise(settings: Settings, select: str | None, *, resume: bool = True)
     from geoloc_dagster.console import ProgressView
     from geoloc_dagster.defs.headless import run_headless
 
-    with _resumable(), ProgressView(Console(stderr=True)) as view:
+    with _resumable(), ProgressView(open_console(stderr=True)) as view:
         return run_headless(settings, select=select, report=view.report, resume=resume)
 
 
@@ -407,7 +407,7 @@ def _show_summary(settings: Settings, summary: dict[str, Any]) -> None:
 
     layout = Layout(settings.data_root)
     summary = summary or read_json(layout.reports / "summary.json")
-    console = Console()
+    console = open_console()
     for table in (summary_table(summary), figures_table(summary)):
         if table is not None:
             console.print(table)

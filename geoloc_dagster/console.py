@@ -45,6 +45,17 @@ class Event(Protocol):
     def note(self) -> str | None: ...  # noqa: D102
 
 
+def open_console(*, stderr: bool = False, piped_width: int | None = None) -> Console:
+    """Where tables and lines go that hold names and words of others: brackets in them are no markup.
+
+    Args:
+        stderr: in place of standard output.
+        piped_width: columns where no terminal says how many it has; rich's 80 without.
+    """
+    console = Console(stderr=stderr, markup=False)
+    return console if piped_width is None or console.is_terminal else Console(stderr=stderr, width=piped_width, markup=False)
+
+
 class ProgressView:
     """Shows events as they are reported; a context manager whose `report` is the callback."""
 

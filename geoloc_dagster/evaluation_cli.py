@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from geoloc_dagster.config.loader import load_settings, open_data_root
+from geoloc_dagster.console import open_console
 from geoloc_dagster.errors import RecipeError
 
 Config = Annotated[
@@ -44,7 +44,7 @@ def compare(
         typer.echo(json.dumps(summarise_comparison(result), indent=2))
         return
     measures = list(dict.fromkeys(gain.measure for gain in result.gains)) if everything else None
-    Console().print(text_table(comparison_table(result, measures)))
+    open_console().print(text_table(comparison_table(result, measures)))
     left_out = max(result.n_a, result.n_b) - result.n_common
     if left_out:
         typer.echo(f"{left_out:,} queries that only one of them answered are left out", err=True)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from geoloc_dagster.config import Layout
+from geoloc_dagster.console import open_console
 from geoloc_dagster.storage import write_bytes, write_json
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def answer_fused(
     if as_json:
         typer.echo(json.dumps([_with_photo(photo, answer, top) for photo, answer in zip(photos, answers, strict=True)], indent=2))
     else:
-        console = Console()
+        console = open_console()
         for photo, answer in zip(photos, answers, strict=True):
             console.print(fused_table(photo.name, answer))
             if answer.candidates:

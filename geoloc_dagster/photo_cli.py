@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from geoloc_dagster import sequence_cli
 from geoloc_dagster.config import Layout
 from geoloc_dagster.config.loader import load_settings, open_data_root
+from geoloc_dagster.console import open_console
 from geoloc_dagster.storage import write_bytes
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def measure(
     from geoloc_dagster.evaluation.geolocation import scale_of
 
     model = open_model(checkpoint, hparams, gpu, precision, config, data_root)
-    console = Console()
+    console = open_console()
     skipped: list[tuple[str, str]] = []
     with TemporaryDirectory() as scratch:
         for folder, meta in zip(image_dirs, meta_files, strict=True):
@@ -235,7 +235,7 @@ def _predict_folders(
 
     from geoloc_dagster.prediction.image_folder import predict_folders
 
-    console = Console(stderr=True)
+    console = open_console(stderr=True)
     columns = (TextColumn("photos"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("photos", total=None)
@@ -295,7 +295,7 @@ def _predict_photos(
         listed = [{"photo": str(photo), **_limited(answer.to_json(), top)} for photo, answer in zip(photos, answers, strict=True)]
         typer.echo(json.dumps(listed, indent=2))
     else:
-        console = Console()
+        console = open_console()
         for photo, answer in zip(photos, answers, strict=True):
             console.print(prediction_table(photo.name, answer, top))
     if map_file is not None:
@@ -322,7 +322,7 @@ def _classify_photos(photos: list[Path], as_json: bool, map_file: Path | None, l
     if as_json:
         typer.echo(json.dumps(answers, indent=2))
     else:
-        console = Console()
+        console = open_console()
         for answer in answers:
             console.print(text_table(classified_table(answer)))
     if map_file is not None:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from geoloc_dagster.config.loader import load_settings, open_data_root
+from geoloc_dagster.console import open_console
 from geoloc_dagster.storage import write_bytes
 
 if TYPE_CHECKING:
@@ -122,8 +122,7 @@ def _show(model: SequenceModel, answers: list[PlaceAnswer], top: int) -> None:
     from geoloc_dagster.console import text_table
     from geoloc_dagster.prediction.places import average_line, candidates_table, places_table, verdict
 
-    console = Console()
-    console = console if console.is_terminal else Console(width=_WIDTH)
+    console = open_console(piped_width=_WIDTH)
     if len(answers) == 1:
         console.print(text_table(candidates_table(model, answers[0], top)))
         typer.echo(verdict(answers[0]))

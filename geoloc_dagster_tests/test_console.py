@@ -5,10 +5,14 @@ from __future__ import annotations
 import datetime as dt
 import io
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+import pytest
 from rich.console import Console
+from rich.table import Table
 
-from geoloc_dagster.console import ProgressView, candidates_table, summary_table
+import geoloc_dagster
+from geoloc_dagster.console import ProgressView, candidates_table, open_console, summary_table
 from geoloc_dagster.prediction.protocol import Candidate
 
 
@@ -108,3 +112,14 @@ def test_a_terminal_of_80_columns_shows_candidates_whole_and_whose_pictures_they
         assert whole in said
     assert "Pictures: Someone Else (CC BY-SA 4.0); © A Photographer (CC BY-SA 4.0)" in said
     assert "unseen" not in said
+
+
+def test_brackets_in_the_words_of_others_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table(title="views [bold] 7.jpg", caption="© [/someone]")
+    table.add_row("street [dim] of a name as long as it takes")
+    open_console(piped_width=60).print(table)
+    said = capsys.readouterr().out
+    for whole in ("views [bold] 7.jpg", "© [/someone]", "street [dim]"):
+        assert whole in said
+    root = Path(geoloc_dagster.__file__).parent
+    assert [path.name for path in root.rglob("*.py") if "import Console" in path.read_text()] == ["console.py"]
