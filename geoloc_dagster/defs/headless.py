@@ -119,7 +119,7 @@ class _Runner:
     def _failed(self, event: dg.DagsterEvent, partition: str | None) -> None:
         name = (event.step_key or "").removeprefix(f"{self.region.name}__")
         data = event.step_failure_data
-        if data.error is not None and data.error.cls_name in _INTERRUPTED:  # Dagster makes a failure of Ctrl+C
+        if was_interrupted(data.error):  # Dagster makes a failure of Ctrl+C
             self.report(Event("interrupted", name, partition))
             raise KeyboardInterrupt
         failure = data.user_failure_data
@@ -176,6 +176,18 @@ def run_backfill(settings: Settings, *, names: Sequence[str], keys: Sequence[str
     finally:
         set_listener(None)
     return runner.failures
+
+
+def was_interrupted(error: Any) -> bool:
+    """Whether Ctrl+C ended a step, by Dagster's record of its error; None is none.
+
+    Arrow calls us back while it reads: it makes an error of its own of what comes then, and only names the first in its text.
+    """
+    while error is not None:
+        if error.cls_name in _INTERRUPTED or any(name in error.message for name in _INTERRUPTED):
+            return True
+        error = error.cause or error.context
+    return False
 
 
 def _root_cause(error: Any) -> str:

@@ -163,7 +163,7 @@ def test_a_run_that_ends_in_the_middle_goes_on_and_has_every_row_once(tmp_path: 
             process.wait(timeout=0.05)
     process.send_signal(how)
     _, said = process.communicate()
-    assert process.returncode == (130 if how is signal.SIGINT else -how)
+    assert process.returncode == (130 if how is signal.SIGINT else -how), said
     assert ("interrupted; the same command goes on from here" in said) == (how is signal.SIGINT), said
     assert "FAILED" not in said
     assert "Traceback" not in said
