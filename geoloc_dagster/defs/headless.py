@@ -181,10 +181,11 @@ def run_backfill(settings: Settings, *, names: Sequence[str], keys: Sequence[str
 def was_interrupted(error: Any) -> bool:
     """Whether Ctrl+C ended a step, by Dagster's record of its error; None is none.
 
-    Arrow calls us back while it reads: it makes an error of its own of what comes then, and only names the first in its text.
+    Its message begins with the name of its class. Arrow calls us back while it reads, makes an error of its own of what comes
+    then, and only names the first in its text.
     """
     while error is not None:
-        if error.cls_name in _INTERRUPTED or any(name in error.message for name in _INTERRUPTED):
+        if any(name in error.message for name in _INTERRUPTED):
             return True
         error = error.cause or error.context
     return False
